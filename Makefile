@@ -1,0 +1,52 @@
+# Every target sets up .venv first when it is not there, or when pyproject.toml or constraints.txt have changed.
+
+READY := .venv/.ready
+VENV_PYTHON := .venv/bin/python
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check ui
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+
+setup: $(READY) ## Make .venv with every dependency pinned (PYTHON=python3.12 chooses the interpreter)
+
+run: $(READY) ## Train IWAE with 50 samples on MNIST and measure it (ARGS="seed=1" adds or overrides)
+	@$(VENV_PYTHON) run.py objective=iwae k=50 $(ARGS)
+
+test: $(READY) ## Run the tests (ARGS="-k hmc" adds pytest's options)
+	@$(VENV_PYTHON) -m pytest $(ARGS)
+
+check: $(READY) ## Lint, check the format and the types
+	@$(VENV_PYTHON) -m ruff check .
+	@$(VENV_PYTHON) -m ruff format --check .
+	@$(VENV_PYTHON) -m mypy
+
+ui: $(READY) ## Show the recorded runs in MLflow's pages, at http://127.0.0.1:5000
+	@$(VENV_PYTHON) -m mlflow ui --host 127.0.0.1 $(ARGS)
+
+# A name on the path may not start (a pyenv shim) or lack venv's own pip (Debian's python3), so each is tried.
+# The stamp goes first and comes back last: without it the .venv is a broken-off one and is made anew.
+$(READY): pyproject.toml constraints.txt
+	@for python in $(or $(PYTHON),python3.13 python3.12 python3.11 python3); do \
+	  "$$python" -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	    && break; \
+	  python=; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'Found no Python 3.11 to 3.13 with venv: install one, or name it: make setup PYTHON=/path/to/python3.12' >&2; \
+	  exit 1; \
+	fi; \
+	[ -e $@ ] || rm -rf .venv; \
+	rm -f $@; \
+	if [ ! -d .venv ]; then \
+	  echo "Making .venv with $$("$$python" --version): some GB of packages, a few minutes ..."; \
+	  "$$python" -m venv .venv || exit 1; \
+	else \
+	  echo 'Updating .venv to pyproject.toml and constraints.txt ...'; \
+	fi; \
+	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+	  $(VENV_PYTHON) -m pip install -qq --editable '.[dev]' || exit 1; \
+	touch $@; \
+	echo '.venv is ready.'

@@ -1,0 +1,126 @@
+"""One line for each thing a user can get wrong: the key, what it must be, the nearest match."""
+
+import difflib
+import itertools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+Path = tuple[str | int, ...]
+
+_MUST_BE = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "list_type": "a list, such as [200,200]",
+    "model_type": "a section with keys of its own",
+    "string_type": "text (a number is made text by quotes: \"'2024'\")",
+    "string_too_short": "text, not empty",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` most likely meant, if any is near."""
+    return next(iter(difflib.get_close_matches(word, list(choices), n=1)), None)
+
+
+def unknown_key(key: str, config: Mapping[str, Any]) -> str:
+    """The complaint about a key that is not in the config: the nearest that is, and its siblings."""
+    *sections, last = key.split(".")
+    known, above = config, ""
+    while sections and isinstance(known.get(sections[0]), Mapping):
+        known, above = known[sections[0]], f"{above}{sections.pop(0)}."
+    siblings = {name: f"{above}{name}" for name in known}
+    keys = [dotted(path) for path in _paths(config)]
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
+    if sections:
+        match = nearest(key, keys)
+    elif near_by := nearest(last, siblings):
+        match = siblings[near_by]
+    else:
+        match = anywhere.get(last if above else nearest(last, anywhere) or "")
+    hint = f": did you mean '{match}'?" if match else "."
+    return f"unknown key '{key}'{hint} Keys: {', '.join(siblings.values())}"
+
+
+def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:
+    """The complaint about a config group's option that does not exist."""
+    choices = sorted(choices)
+    match = nearest(choice, choices)
+    hint = f": did you mean '{group}={match}'?" if match else "."
+    return f"unknown choice '{group}={choice}'{hint} Choices: {', '.join(choices) or 'none yet'}"
+
+
+def invalid(error: ValidationError, config: dict[str, Any]) -> str:
+    """The complaint about the first of a validation's errors."""
+    details = error.errors(include_url=False)
+    first, key = details[0], dotted(details[0]["loc"])
+    if first["type"] == "extra_forbidden":
+        unknown = {detail["loc"] for detail in details if detail["type"] == "extra_forbidden"}
+        return unknown_key(key, _without(unknown, config))
+    if first["type"] == "missing":
+        return f"{key}: needs a value"
+    return f"{key}={shown(first['input'])}: {_requirement(first)}"
+
+
+def dotted(path: Path) -> str:
+    """('model', 'latent', 0) -> 'model.latent[0]'."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it, on one line and not too long."""
+    if value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    elif isinstance(value, list):
+        text = f"[{','.join(map(shown, value))}]"
+    elif isinstance(value, dict):
+        text = f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
+    else:
+        text = one_line(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and other unprintable characters replaced."""
+    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+
+
+def _requirement(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            choices = re.findall(r"\w+", context["expected"].replace(" or ", " "))
+            match = nearest(shown(detail["input"]), choices)
+            hint = f" (did you mean '{match}'?)" if match else ""
+            return f"must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{hint}"
+        case kind if kind in _MUST_BE:
+            return f"must be {_MUST_BE[kind].format(**context)}"
+        case _:
+            return one_line(detail["msg"])
+
+
+def _paths(config: Mapping[str, Any], above: Path = ()) -> list[Path]:
+    """Every key of the config; those of a section before those of its own sections."""
+    below = [_paths(value, (*above, key)) for key, value in config.items() if isinstance(value, Mapping)]
+    return [*((*above, key) for key in config), *itertools.chain(*below)]
+
+
+def _without(unknown: set[Path], config: Mapping[str, Any], above: Path = ()) -> dict[str, Any]:
+    return {
+        key: _without(unknown, value, (*above, key)) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if (*above, key) not in unknown
+    }

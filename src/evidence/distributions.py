@@ -1,0 +1,148 @@
+"""The distributions a variational autoencoder is made of; event dimensions are summed here and nowhere else.
+
+A distribution that can be sampled is a deterministic function of standard normal noise, `rsample(noise)`, so that
+a sample can be built again, with or without a graph, from the noise that made it.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+class DiagonalNormal(NamedTuple):
+    """N(mean, diag(scale^2)) over the last dimension; mean and scale [..., D] broadcast against each other."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def noise(self, num_samples: int) -> Tensor:
+        """Standard normal noise for `num_samples` draws, [K, ..., D]."""
+        return torch.randn(num_samples, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """z = mean + scale * noise."""
+        return self.mean + self.scale * noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """log N(z; mean, scale^2), z [..., D] -> [...]."""
+        standardised = (z - self.mean) / self.scale
+        return -0.5 * standardised.square().sum(-1) - self._log_normaliser(z.shape[-1])
+
+    def rsample_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """z and log q(z), which is a function of the noise and the scale alone."""
+        return self.rsample(noise), -0.5 * noise.square().sum(-1) - self._log_normaliser(noise.shape[-1])
+
+    def expectation(self, num_samples: int) -> Tensor:
+        """E[z], exact whatever `num_samples`: [..., D]."""
+        return self.mean
+
+    def kl_to_standard_normal(self) -> Tensor:
+        """KL(q || N(0, I)) = 1/2 sum (mean^2 + scale^2 - 1) - sum log scale: [...] (Kingma, Welling 2014, App. B)."""
+        return (0.5 * (self.mean.square() + self.scale.square() - 1) - self.scale.log()).sum(-1)
+
+    def _log_normaliser(self, dim: int) -> Tensor:
+        return self.scale.log().sum(-1) + 0.5 * dim * LOG_2PI
+
+
+class Bernoulli(NamedTuple):
+    """Independent pixels x_i in {0, 1} with P(x_i = 1) = sigmoid(logits_i); logits [..., X]."""
+
+    logits: Tensor
+
+    @property
+    def mean(self) -> Tensor:
+        """P(x_i = 1), [..., X]."""
+        return torch.sigmoid(self.logits)
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """sum_i x_i l_i - log(1 + exp l_i), finite for any finite logit: x [B, X] -> [..., B]."""
+        return (x * self.logits - F.softplus(self.logits)).sum(-1)
+
+
+class Chain(NamedTuple):
+    """Layers that each condition the next, seen as one latent tensor z = [h_1, ..., h_L] of the given sizes.
+
+    Upwards q(h_1 | x) q(h_2 | h_1) ... (a posterior), or downwards p(h_L) p(h_{L-1} | h_L) ... (a prior): `first` is
+    the distribution of the layer visited first, `transitions` map a layer to the distribution of the next one.
+    """
+
+    first: DiagonalNormal
+    transitions: Sequence[Callable[[Tensor], DiagonalNormal]]
+    sizes: Sequence[int]
+    downwards: bool = False
+
+    def noise(self, num_samples: int) -> Tensor:
+        """Standard normal noise for `num_samples` draws, [K, ..., D] with D the sum of the sizes."""
+        mean = self.first.mean
+        shape = (num_samples, *mean.shape[:-1], sum(self.sizes))
+        return torch.randn(shape, dtype=mean.dtype, device=mean.device)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        """z, each layer drawn given the one visited before it."""
+        return self.rsample_and_log_prob(noise)[0]
+
+    def rsample_and_log_prob(self, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """z [..., D] and its log density [...]."""
+        noises = self._in_order(noise)
+        layer, log_prob = self.first.rsample_and_log_prob(noises[0])
+        layers = [layer]
+        for transition, layer_noise in zip(self.transitions, noises[1:], strict=True):
+            layer, term = transition(layer).rsample_and_log_prob(layer_noise)
+            layers.append(layer)
+            log_prob = log_prob + term
+        return torch.cat(layers[::-1] if self.downwards else layers, -1), log_prob
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The sum of the layers' log densities, z [..., D] -> [...]."""
+        layers = self._in_order(z)
+        log_prob = self.first.log_prob(layers[0])
+        for transition, below, layer in zip(self.transitions, layers[:-1], layers[1:], strict=True):
+            log_prob = log_prob + transition(below).log_prob(layer)
+        return log_prob
+
+    def expectation(self, num_samples: int) -> Tensor:
+        """An unbiased estimate of E[z], [..., D]: the first layer's exact, the others' means averaged over draws."""
+        layers = self._in_order(self.rsample(self.noise(num_samples)))
+        means = [self.first.mean]
+        means += [t(below).mean.mean(0) for t, below in zip(self.transitions, layers[:-1], strict=True)]
+        return torch.cat(means[::-1] if self.downwards else means, -1)
+
+    def _in_order(self, z: Tensor) -> Sequence[Tensor]:
+        layers = z.split(list(self.sizes), -1)
+        return layers[::-1] if self.downwards else layers
+
+
+class SemiImplicit(NamedTuple):
+    """q(z | x) = E_{eps ~ N(0, I)} N(z; mean(eps), diag(scale^2)) for a batch of images: easy to draw, no density.
+
+    `mean` maps eps [..., B, E] to [..., B, D]; scale is [D], shared by all images (Yin and Zhou 2018).
+    """
+
+    mean: Callable[[Tensor], Tensor]
+    scale: Tensor
+    batch_size: int
+    noise_dim: int
+
+    def noise(self, num_samples: int) -> Tensor:
+        """eps for `num_samples` draws, [K, B, E]."""
+        shape = (num_samples, self.batch_size, self.noise_dim)
+        return torch.randn(shape, dtype=self.scale.dtype, device=self.scale.device)
+
+    def conditional(self, eps: Tensor) -> DiagonalNormal:
+        """q(z | eps, x)."""
+        return DiagonalNormal(self.mean(eps), self.scale)
+
+    def rsample(self, eps: Tensor) -> Tensor:
+        """z ~ q(z | eps, x), [K, B, D]."""
+        mean = self.mean(eps)
+        return mean + self.scale * torch.randn_like(mean)
+
+    def expectation(self, num_samples: int) -> Tensor:
+        """An unbiased estimate of E[z], [B, D]: the mean of mean(eps) over draws of eps."""
+        return self.mean(self.noise(num_samples)).mean(0)

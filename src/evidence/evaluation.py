@@ -1,0 +1,199 @@
+"""What a trained model is worth: the log evidence of held-out images, and how many latent units it uses.
+
+For a posterior with a density, log p(x) >= E L_S with L_S = log (1/S) sum_s w_s. For a semi-implicit one log q(z | x)
+is itself an average, and three estimates stand beside each other (`SemiImplicitScores`).
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence.distributions import LOG_2PI, SemiImplicit
+from evidence.models import LatentVariableModel
+from evidence.numerics import WeightSums, summarize
+
+ACTIVE_THRESHOLD = 1e-2  # Burda et al. 2015, Section 5.1
+GAUSSIAN_WIDENING = 1.3  # of the covariance, so that the proposal's tails cover q(z | x)
+IMAGES_PER_BATCH = 100
+MEAN_SAMPLES = 100  # for each estimate of E_q[z | x] where the mean is not exact
+
+
+class Scores(NamedTuple):
+    """Per-image sums of log-weights, and KL(q || p(z)) estimated from the same samples, [B]."""
+
+    weights: WeightSums
+    kl: Tensor
+
+
+class SemiImplicitScores(NamedTuple):
+    """Log evidence of each image under three treatments of log q(z | x), [B], in nats.
+
+    mixture: log-mean-exp over T fresh noises and the generating one: a lower bound on log p(x) in expectation.
+    fresh: without the generating one, the UIVI paper's protocol: biased up, by nats where T is small.
+    gaussian: samples from a Gaussian fitted to q(z | x), whose density is exact: a lower bound, and independent.
+    """
+
+    mixture: Tensor
+    fresh: Tensor
+    gaussian: Tensor
+
+
+def chunks(total: int, size: int) -> Iterator[int]:
+    """Sizes that add up to `total`, none above `size`."""
+    for start in range(0, total, size):
+        yield min(size, total - start)
+
+
+def score(model: LatentVariableModel, x: Tensor, num_samples: int, rows: int) -> Scores:
+    """The importance weights of S samples for each image x [B, X], at most `rows` (image, sample) pairs at a time."""
+    q = model.posterior(x)
+    weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
+    for size in chunks(num_samples, max(1, rows // x.shape[0])):
+        z, log_q = q.rsample_and_log_prob(q.noise(size))
+        log_prior = model.prior().log_prob(z)
+        part = summarize((log_prior + model.likelihood(z).log_prob(x) - log_q).double())
+        weights = part if weights is None else weights.merge(part)
+        kl += (log_q - log_prior).double().sum(0)
+    assert weights is not None
+    return Scores(weights, kl / num_samples)
+
+
+def log_evidence(model: LatentVariableModel, x: Tensor, num_samples: int, rows: int) -> Tensor:
+    """L_S of each image, [B], float64: streaming, so memory is bounded whatever S (Burda et al. 2015, Section 5)."""
+    return score(model, x, num_samples, rows).weights.log_evidence
+
+
+def score_semi_implicit(
+    model: LatentVariableModel, x: Tensor, num_samples: int, num_noises: int, rows: int
+) -> SemiImplicitScores:
+    """The three estimates with S samples z and T noises; the T noises are shared by the S samples of an image.
+
+    Sharing keeps the mixture's estimate of p(x) unbiased: given all T + 1 noises the generating one is any of them
+    with equal probability, so w averages to p(x).
+    """
+    q: SemiImplicit = model.posterior(x)
+    means = torch.cat([q.mean(q.noise(size)) for size in chunks(num_noises, max(1, rows // x.shape[0]))])
+    gaussian = widened_gaussian(means, q.scale)
+    sums: dict[str, WeightSums] = {}
+    for size in chunks(num_samples, max(1, rows // x.shape[0])):
+        eps = q.noise(size)
+        z = q.rsample(eps)
+        fresh = log_mixture(z, means, q.scale, rows * x.shape[1])  # log sum over T
+        generating = q.conditional(eps).log_prob(z)
+        mixture = torch.logaddexp(fresh, generating) - math.log(num_noises + 1)
+        log_joint = model.log_joint(x, z)
+        wide = gaussian.sample((size,))
+        log_w = {
+            "mixture": log_joint - mixture,
+            "fresh": log_joint - (fresh - math.log(num_noises)),
+            "gaussian": model.log_joint(x, wide) - gaussian.log_prob(wide),
+        }
+        for name, values in log_w.items():
+            part = summarize(values.double())
+            sums[name] = sums[name].merge(part) if name in sums else part
+    return SemiImplicitScores(**{name: total.log_evidence for name, total in sums.items()})
+
+
+def log_mixture(z: Tensor, means: Tensor, scale: Tensor, max_elements: int) -> Tensor:
+    """log sum_t N(z; means_t, diag(scale^2)): z [S, B, D], means [T, B, D], scale [D] -> [S, B].
+
+    -|z - m|^2 / 2 = z.m - |z|^2 / 2 - |m|^2 / 2 in units of scale makes it a matrix product per image; both are first
+    centred on the image's mean of m, without which the squares would cancel badly. At most `max_elements` at a time.
+    """
+    centre = means.mean(0)
+    z = ((z - centre) / scale).transpose(0, 1)  # [B, S, D]
+    means = ((means - centre) / scale).permute(1, 2, 0)  # [B, D, T]
+    total = torch.full(z.shape[:2], -math.inf, dtype=z.dtype, device=z.device)
+    for part in means.split(max(1, max_elements // (z.shape[0] * z.shape[1])), dim=2):
+        exponent = torch.baddbmm(-0.5 * part.square().sum(1, keepdim=True), z, part)  # [B, S, T']
+        total = torch.logaddexp(total, torch.logsumexp(exponent, 2))
+    total = total - 0.5 * z.square().sum(2)
+    return total.T - scale.log().sum() - 0.5 * scale.shape[0] * LOG_2PI
+
+
+def widened_gaussian(means: Tensor, scale: Tensor) -> torch.distributions.MultivariateNormal:
+    """The Gaussian with the mean of q(z | x) and 1.3 times its full covariance, from means [T, B, D] and scale [D]."""
+    centred = means - means.mean(0)
+    covariance = torch.einsum("tbd,tbe->bde", centred, centred) / (means.shape[0] - 1)
+    covariance = GAUSSIAN_WIDENING * (covariance + torch.diag(scale.square()))
+    return torch.distributions.MultivariateNormal(means.mean(0), covariance, validate_args=False)
+
+
+def posterior_means(model: LatentVariableModel, x: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
+    """Two independent unbiased estimates of E_q[z | x], each [B, D], exact and equal where the mean is known."""
+    q = model.posterior(x)
+    return q.expectation(num_samples), q.expectation(num_samples)
+
+
+def activity(means_a: Tensor, means_b: Tensor) -> Tensor:
+    """A_u = Cov_x(E_q[z_u | x]) from two independent estimates [N, D] of the mean: [D] (Burda et al. 2015, Section 5.1).
+
+    Their noises are independent, so the covariance is unbiased however few samples each used, and may be negative;
+    the variance of a single noisy estimate would add its noise and make a dead unit look alive.
+    """
+    a, b = means_a.double(), means_b.double()
+    return ((a - a.mean(0)) * (b - b.mean(0))).sum(0) / (a.shape[0] - 1)
+
+
+def active_units(means_a: Tensor, means_b: Tensor, threshold: float = ACTIVE_THRESHOLD) -> Tensor:
+    """Which latent units vary with x: bool [D]."""
+    return activity(means_a, means_b) > threshold
+
+
+class Plan(NamedTuple):
+    """How to score: S, or S and T for a semi-implicit posterior; at most `rows` (image, sample) pairs at a time."""
+
+    num_samples: int
+    num_noises: int
+    rows: int
+
+
+class Evaluation(NamedTuple):
+    """metrics: a float each, named as in MLflow without the "test/"; activities: A_u of each layer, [D_l]."""
+
+    metrics: dict[str, float]
+    activities: list[Tensor]
+
+
+@torch.no_grad()
+def evaluate(
+    model: LatentVariableModel, images: Tensor, plan: Plan, on_batch: Callable[[int], None]
+) -> Evaluation:
+    """Score images [N, X] of 0 and 1, stored as bytes: nll is -L_S with its standard error, lower is better.
+
+    For a semi-implicit posterior nll is nll_mixture, and no elbo or kl is given. `on_batch` hears how many images
+    are done. Draws from the global generator: call it inside numerics.forked_rng.
+    """
+    batches: list[dict[str, Tensor]] = []
+    means_a, means_b = [], []
+    for batch in images.split(IMAGES_PER_BATCH):
+        x = batch.to(torch.get_default_dtype())
+        batches.append(_score_batch(model, x, plan))
+        pair = posterior_means(model, x, MEAN_SAMPLES)
+        means_a.append(pair[0])
+        means_b.append(pair[1])
+        on_batch(len(batch))
+    per_image = {name: torch.cat([scores[name] for scores in batches]) for name in batches[0]}
+    activities = activity(torch.cat(means_a), torch.cat(means_b)).split(model.latent_sizes)
+    counts = [int((layer > ACTIVE_THRESHOLD).sum()) for layer in activities]
+    metrics = {name: float(values.mean()) for name, values in per_image.items()}
+    metrics["nll_se"] = float(per_image["nll"].std() / math.sqrt(len(images)))
+    metrics["active_units"] = sum(counts)
+    metrics |= {f"active_units_{layer}": count for layer, count in enumerate(counts, 1)}
+    return Evaluation(metrics, list(activities))
+
+
+def _score_batch(model: LatentVariableModel, x: Tensor, plan: Plan) -> dict[str, Tensor]:
+    if isinstance(model.posterior(x), SemiImplicit):
+        log_p = score_semi_implicit(model, x, plan.num_samples, plan.num_noises, plan.rows)
+        return {"nll": -log_p.mixture} | {f"nll_{name}": -value for name, value in log_p._asdict().items()}
+    scores = score(model, x, plan.num_samples, plan.rows)
+    return {
+        "nll": -scores.weights.log_evidence,
+        "elbo": scores.weights.elbo,
+        "kl": scores.kl,
+        "effective_sample_size": scores.weights.effective_sample_size,
+    }

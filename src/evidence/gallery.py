@@ -1,0 +1,61 @@
+"""The figures of a run, from its model, its metrics and its checkpoints."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from evidence import figures
+from evidence.building import Parts, evenly_spaced
+from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
+from evidence.record import Home, latest_checkpoint
+from evidence.training import Segment
+
+SAMPLES = 64
+SAMPLES_OVER_TRAINING = 10
+RECONSTRUCTIONS = 20
+
+
+@torch.no_grad()
+def draw(home: Home, ancestors: list[Home], parts: Parts, images: Tensor, scores: Evaluation) -> None:
+    """Write the figures into home.figures; draws from the global generator, so call it inside forked_rng.
+
+    Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
+    one posterior sample each, the training curve, and the histogram of log A_u for each layer.
+    """
+    model, shape, folder = parts.model, parts.dataset.image_shape, home.figures
+    prior = model.prior()
+    noise = prior.noise(SAMPLES)
+    figures.image_grid(_decoded(model, noise), shape, folder / "samples.png", "Samples from the prior")
+
+    x = evenly_spaced(images, RECONSTRUCTIONS).to(noise)
+    q = model.posterior(x)
+    reconstructions = model.likelihood(q.rsample(q.noise(1))[0]).mean
+    figures.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
+
+    metrics = pd.DataFrame(home.read_metrics(parts.schedule[-1].last_step), columns=["name", "value", "step"])
+    figures.training_curve(metrics, folder / "training.png")
+    layers = [layer.cpu() for layer in scores.activities]
+    figures.activity_histogram(layers, ACTIVE_THRESHOLD, folder / "active_units.png")
+
+    end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    rows = []
+    for step, state in _stage_ends(ancestors, parts.schedule):
+        model.load_state_dict(state["model"])
+        rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
+    model.load_state_dict(end)
+    figures.samples_over_training(rows, shape, folder / "samples_over_training.png")
+
+
+def _decoded(model: Any, noise: Tensor) -> Tensor:
+    mean: Tensor = model.likelihood(model.prior().rsample(noise)).mean
+    return mean.cpu()
+
+
+def _stage_ends(ancestors: list[Home], schedule: list[Segment]) -> Iterator[tuple[int, dict[str, Any]]]:
+    for step in [0, *(segment.last_step for segment in schedule)]:
+        found = latest_checkpoint(ancestors, step)
+        if found is not None and found[1]["step"] == step:
+            yield step, found[1]

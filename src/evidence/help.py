@@ -1,0 +1,63 @@
+"""What `python run.py --help` prints: read from conf/ as it is, without importing anything slow."""
+
+import re
+import textwrap
+from pathlib import Path
+
+_TEXT = """\
+Trains a variational autoencoder on images and measures the log-likelihood it reaches: at the end stand the
+test negative log-likelihood in nats (lower is better), its standard error, and the number of active units.
+
+  python run.py [group=choice ...] [key=value ...]          one run
+  python run.py -m objective=vae,iwae k=1,5 [...]           a sweep: one run for every combination
+
+Commands to copy
+  python run.py objective=vae trainer=smoke eval=smoke      a few seconds, to see that everything works
+  python run.py                                             the IWAE, k=50, on MNIST: some minutes
+  python run.py objective=uivi data=mnist_fixed             another objective, with the model that suits it
+  python run.py -m objective=vae,iwae k=1,5 seed=0,1        eight runs, to be compared with `mlflow ui`
+  python run.py objective=critic --cfg job --resolve        shows every key with its value, and runs nothing
+
+Groups, and their choices (* what a plain `python run.py` takes; an objective brings the rest that suits it)
+{groups}
+
+Keys that matter most (all of them: --cfg job)
+  k=5                            samples per image; each objective brings its own
+  seed=1                         of the weights, the batches and the noise
+  device=auto                    auto, cpu or cuda
+  name=evidence                  the MLflow experiment that the run belongs to
+  trainer.stages=3               passes 1 + 3 + 9 + ..., the learning rate falling between them; or else
+  trainer.stages=null trainer.steps=5000                    a number of steps
+  trainer.batch_size=20          images in a step
+  trainer.learning_rate=0.001    of the first stage
+  model.latent=[50]              sizes of the stochastic layers (one number for explicit and semi_implicit)
+  model.hidden=[[200,200]]       sizes of the deterministic layers below each of them
+  eval.samples=5000              S of the estimate L_S of log p(x); the paper's, ten times the default's time
+  eval.images=1000               test images scored, evenly spaced; null for all
+  paths.data=data                where the data sets are kept (or set EVIDENCE_DATA)
+  paths.outputs=outputs          where each run leaves its folder
+
+A bad command line ends with one line that says what to write instead. HYDRA_FULL_ERROR=1 shows tracebacks.
+--hydra-help lists what else Hydra, which reads the command line, can do."""
+
+
+def help_text(conf: Path) -> str:
+    """The help, with the groups and choices that are in the folder `conf` now."""
+    config = (conf / "config.yaml").read_text(encoding="utf-8")
+    defaults = dict(re.findall(r"^  - (\w+): (\w+)$", config, re.MULTILINE))
+    order = ["objective", *defaults, *sorted(folder.name for folder in conf.iterdir() if folder.is_dir())]
+    groups = [group for group in dict.fromkeys(order) if any((conf / group).glob("*.yaml"))]
+    return _TEXT.format(groups="\n".join(_group(conf / group, defaults.get(group)) for group in groups))
+
+
+def _group(folder: Path, default: str | None) -> str:
+    lines = [f"  {folder.name}"]
+    for file in sorted(folder.glob("*.yaml")):
+        lines.append(f"   {'*' if file.stem == default else ' '} {file.stem:<15} {_purpose(file)}".rstrip())
+    return "\n".join(lines)
+
+
+def _purpose(file: Path) -> str:
+    """The comment that a config file opens with."""
+    comments = re.findall(r"^# (?!@package)(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+    return textwrap.shorten(comments[0], 89, placeholder=" ...") if comments else ""

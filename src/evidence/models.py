@@ -1,0 +1,104 @@
+"""A latent variable model p(z) p(x | z) with its approximate posterior q(z | x), and the papers' instances of it."""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from evidence import networks
+
+
+class LatentVariableModel(nn.Module):
+    """Prior p(z), likelihood p(x | z) and posterior q(z | x): modules whose forward returns a distribution.
+
+    z is one tensor [K, B, D], samples first; `latent_sizes` says how D divides into stochastic layers, the one
+    next to the data first.
+    """
+
+    def __init__(
+        self, prior: nn.Module, likelihood: nn.Module, posterior: nn.Module, latent_sizes: Sequence[int]
+    ) -> None:
+        super().__init__()
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
+        self.latent_sizes = list(latent_sizes)
+
+    def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x, z) = log p(z) + log p(x | z): x [B, X], z [K, B, D] -> [K, B]."""
+        return self.prior().log_prob(z) + self.likelihood(z).log_prob(x)
+
+    def log_weights(self, x: Tensor, num_samples: int) -> Tensor:
+        """log w = log p(x, z) - log q(z | x) of fresh, reparameterised z: x [B, X] -> [K, B].
+
+        The posterior must have a density: for a semi-implicit one see objectives.UIVI and evaluation.
+        """
+        q = self.posterior(x)
+        z, log_q = q.rsample_and_log_prob(q.noise(num_samples))
+        return self.log_joint(x, z) - log_q
+
+
+def hierarchical(
+    data_dim: int,
+    latent: Sequence[int],
+    hidden: Sequence[Sequence[int]],
+    activation: str,
+    mean_pixels: Tensor,
+) -> LatentVariableModel:
+    """Burda et al. 2015, Section 5: stochastic layers `latent` from the data upwards, `hidden` below each of them.
+
+    One layer: x-hidden-h_1 and back. More: q(h_l | h_{l-1}) and p(h_{l-1} | h_l) mirror each other.
+    """
+    below = [data_dim, *latent[:-1]]
+    upwards = [
+        networks.ConditionalNormal(low, units, high, activation)
+        for low, units, high in zip(below, hidden, latent, strict=True)
+    ]
+    downwards = [
+        networks.ConditionalNormal(high, units[::-1], low, activation)
+        for low, units, high in zip(below, hidden, latent, strict=True)
+    ][:0:-1]
+    decoder = networks.BernoulliDecoder(latent[0], hidden[0][::-1], data_dim, activation)
+    decoder.start_at(mean_pixels)
+    if len(latent) == 1:
+        return LatentVariableModel(networks.StandardNormalPrior(latent[0]), decoder, upwards[0], latent)
+    return LatentVariableModel(
+        networks.ChainPrior(downwards, latent), decoder, networks.ChainPosterior(upwards, latent), latent
+    )
+
+
+def explicit(
+    data_dim: int, latent: int, hidden: Sequence[int], activation: str, mean_pixels: Tensor
+) -> LatentVariableModel:
+    """The explicit Gaussian posterior that UIVI is compared with (Titsias and Ruiz 2019, Section 5.2)."""
+    posterior = networks.TwoNetworkNormal(data_dim, hidden, latent, activation)
+    return _small_vae(posterior, data_dim, latent, hidden, activation, mean_pixels)
+
+
+def semi_implicit(
+    data_dim: int,
+    latent: int,
+    noise: int,
+    hidden: Sequence[int],
+    activation: str,
+    scale: float,
+    scale_floor: float,
+    mean_pixels: Tensor,
+) -> LatentVariableModel:
+    """The semi-implicit posterior z = mean(x, eps) + sigma u of UIVI (Titsias and Ruiz 2019, Section 5.2)."""
+    posterior = networks.SemiImplicitPosterior(
+        data_dim, noise, hidden, latent, activation, scale, scale_floor
+    )
+    return _small_vae(posterior, data_dim, latent, hidden, activation, mean_pixels)
+
+
+def _small_vae(
+    posterior: nn.Module,
+    data_dim: int,
+    latent: int,
+    hidden: Sequence[int],
+    activation: str,
+    mean_pixels: Tensor,
+) -> LatentVariableModel:
+    decoder = networks.BernoulliDecoder(latent, hidden[::-1], data_dim, activation)
+    decoder.start_at(mean_pixels)
+    return LatentVariableModel(networks.StandardNormalPrior(latent), decoder, posterior, [latent])

@@ -1,0 +1,89 @@
+"""Arithmetic of log-weights: sums of exp(log w) over samples that would overflow if they were formed directly.
+
+Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first and batch second, everywhere.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
+    """log (1/K) sum_k exp(values_k) over `dim`, of length K."""
+    return torch.logsumexp(values, dim) - math.log(values.shape[dim])
+
+
+def effective_sample_size(log_w: Tensor) -> Tensor:
+    """(sum_k w_k)^2 / sum_k w_k^2, between 1 and K: log_w [K, B] -> [B] (Kong 1992)."""
+    return 1 / log_w.softmax(0).square().sum(0)
+
+
+class WeightSums(NamedTuple):
+    """What K log-weights per image leave behind, in memory that does not depend on K. Tensors are [B], in nats."""
+
+    num_samples: int
+    total: Tensor  # sum_k log w_k
+    log_sum: Tensor  # log sum_k w_k
+    log_sum_of_squares: Tensor  # log sum_k w_k^2
+
+    @property
+    def elbo(self) -> Tensor:
+        """(1/K) sum_k log w_k."""
+        return self.total / self.num_samples
+
+    @property
+    def log_evidence(self) -> Tensor:
+        """L_K = log (1/K) sum_k w_k, in expectation a lower bound on log p(x) (Burda et al. 2015, Eq. 8)."""
+        return self.log_sum - math.log(self.num_samples)
+
+    @property
+    def effective_sample_size(self) -> Tensor:
+        """(sum_k w_k)^2 / sum_k w_k^2."""
+        return torch.exp(2 * self.log_sum - self.log_sum_of_squares)
+
+    def merge(self, other: "WeightSums") -> "WeightSums":
+        """The sums over both sets of samples: chunks merged in any order give the sums over all."""
+        return WeightSums(
+            self.num_samples + other.num_samples,
+            self.total + other.total,
+            torch.logaddexp(self.log_sum, other.log_sum),
+            torch.logaddexp(self.log_sum_of_squares, other.log_sum_of_squares),
+        )
+
+
+def summarize(log_w: Tensor) -> WeightSums:
+    """The sums over one chunk of log-weights [K, B]."""
+    return WeightSums(log_w.shape[0], log_w.sum(0), torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0))
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Whatever `module` computes inside is a function of its inputs alone: no gradient reaches its parameters.
+
+    Used for path gradients: log q(z | x) built inside passes its gradient on to z, at any depth, while the score
+    term, the gradient of log q with respect to q's own parameters, is left out. Not for compiled regions.
+    """
+    live = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in live:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in live:
+            parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def forked_rng(device: torch.device, *seeds: int) -> Iterator[None]:
+    """Inside, random numbers depend on `seeds` alone; outside, the global generators go on as if nothing happened."""
+    devices = [device] if device.type == "cuda" else []
+    seed = 0
+    for part in seeds:  # an injective enough mixture: neighbouring (seed, step) pairs must not share a stream
+        seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63
+    with torch.random.fork_rng(devices):
+        torch.manual_seed(seed)
+        yield

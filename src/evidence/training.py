@@ -1,0 +1,99 @@
+"""Ascending an objective: the learning-rate schedule, the optimiser's parameter groups, and the loop itself."""
+
+import math
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence.errors import UserError
+from evidence.models import LatentVariableModel
+from evidence.objectives import Objective
+
+
+class Segment(NamedTuple):
+    """A stretch of steps, up to and including `last_step`, at one learning rate."""
+
+    last_step: int
+    learning_rate: float
+
+
+def staged_schedule(stages: int, steps_per_pass: int, learning_rate: float) -> list[Segment]:
+    """Stage i lasts 3^i passes at learning_rate 10^(-i/7) (Burda et al. 2015, Section 5; eight stages there)."""
+    last_steps = [steps_per_pass * (3 ** (i + 1) - 1) // 2 for i in range(stages)]
+    return [Segment(last, learning_rate * 10 ** (-i / 7)) for i, last in enumerate(last_steps)]
+
+
+def decayed_schedule(steps: int, learning_rate: float, decay: float, every: int) -> list[Segment]:
+    """The learning rate is multiplied by `decay` every so many steps (UIVI's code: 0.9 every 15,000)."""
+    starts = range(0, steps, every)
+    return [Segment(min(start + every, steps), learning_rate * decay**i) for i, start in enumerate(starts)]
+
+
+class Report(NamedTuple):
+    """The objective's metrics averaged since the last report; `ends_segment` where the learning rate changes next."""
+
+    step: int
+    metrics: dict[str, float]
+    ends_segment: bool
+
+
+def parameter_groups(
+    model: LatentVariableModel, objective: Objective, scale_rate: float
+) -> list[dict[str, object]]:
+    """All parameters at rate 1, but a semi-implicit posterior's global sigma at `scale_rate` (UIVI's code: 0.2)."""
+    named = [*model.named_parameters(), *objective.named_parameters()]
+    scale = [parameter for name, parameter in named if name == "posterior.scale"]
+    others = [parameter for name, parameter in named if name != "posterior.scale"]
+    groups: list[dict[str, object]] = [{"params": others, "rate": 1.0}]
+    return groups + ([{"params": scale, "rate": scale_rate}] if scale else [])
+
+
+def train(
+    model: LatentVariableModel,
+    objective: Objective,
+    optimizer: torch.optim.Optimizer,
+    batches: Iterator[Tensor],
+    schedule: list[Segment],
+    reduction: Literal["sum", "mean"],
+    log_every: int,
+    first_step: int = 0,
+) -> Iterator[Report]:
+    """Take the schedule's steps after `first_step`, one for each x [B, X] of `batches`, reporting as they go.
+
+    The surrogate [B] is reduced over the batch by sum (both papers' code) or mean: with an optimiser that adds eps
+    to the root of the second moment, sum with eps is mean with eps / B.
+
+    Raises: UserError where a metric stops being finite, naming the step and the metric.
+    """
+    sums: dict[str, Tensor] = {}
+    step = last_report = first_step
+    model.train()
+    for segment in schedule:
+        for group in optimizer.param_groups:
+            group["lr"] = segment.learning_rate * group["rate"]
+        while step < segment.last_step:
+            x = next(batches)
+            surrogate, metrics = objective(model, x)
+            optimizer.zero_grad()
+            (-surrogate.sum() if reduction == "sum" else -surrogate.mean()).backward()
+            optimizer.step()
+            step += 1
+
+            sums = {name: sums[name] + value if sums else value for name, value in metrics.items()}
+            if step % log_every == 0 or step == segment.last_step:
+                averages = _averages(sums, step - last_report, step)
+                yield Report(step, averages, ends_segment=step == segment.last_step)
+                sums, last_report = {}, step
+
+
+def _averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:
+    averages = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
+    for name, value in averages.items():
+        if not math.isfinite(value):
+            raise UserError(
+                f"{name} is {value} in the {count} steps before step {step}: training has diverged; "
+                "the last good checkpoint is kept (try a smaller trainer.learning_rate)"
+            )
+    return averages

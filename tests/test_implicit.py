@@ -1,0 +1,128 @@
+"""UIVI and SIVI on a semi-implicit posterior whose marginal and reverse conditional are Gaussian and known."""
+
+import problems
+import pytest
+import torch
+from torch import Tensor
+from torch.distributions import MultivariateNormal
+
+from evidence.distributions import SemiImplicit
+from evidence.objectives import SIVI, UIVI
+from evidence.reverse_conditional import HMCSampler, ReverseSamples
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+
+def hmc(burn_in: int, num_samples: int = 5) -> HMCSampler:
+    return HMCSampler(burn_in, num_samples, 5, 0.2, 0.9, 0.01).double()
+
+
+def worst(objective: UIVI, repeats: int, copies: int = 50) -> dict[str, float]:
+    """Each parameter's deviation of the mean gradient from the exact ELBO's, in standard errors."""
+    model, x = problems.semi_implicit_gaussian(), problems.images(3)
+    exact = problems.gradients(problems.exact_elbo(model, x).mean(), model)
+    many = x.repeat(copies, 1)
+    draws = problems.gradient_draws(lambda: objective(model, many), model, repeats)
+    return {name: problems.deviation(draws[name], exact[name]) for name in exact}
+
+
+def exact_sampler(num_samples: int = 5) -> problems.ExactReverseConditional:
+    return problems.ExactReverseConditional(problems.semi_implicit_gaussian().posterior, num_samples)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_uivis_gradient_is_the_elbos_with_the_exact_reverse_conditional(k: int) -> None:
+    found = worst(UIVI(k, exact_sampler()), repeats=300)
+    assert max(found.values()) < 5, found
+
+
+def test_uivis_gradient_is_the_elbos_with_a_long_chain() -> None:
+    found = worst(UIVI(1, hmc(burn_in=40, num_samples=2)), repeats=60)
+    assert max(found.values()) < 5, found
+
+
+def generating(q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+    """The fault of a sampler that hands back the eps that made z."""
+    return ReverseSamples(eps.unsqueeze(0), {})
+
+
+def test_the_generating_eps_in_place_of_the_reverse_conditional_fails() -> None:
+    assert max(worst(UIVI(1, generating), repeats=300).values()) > 50
+
+
+def test_the_short_chains_bias_falls_with_burn_in() -> None:
+    """Started at the eps that made z, a chain forgets it only with time; log sigma feels it most."""
+    found = [worst(UIVI(1, hmc(burn_in, 1)), repeats=100)["posterior.log_scale"] for burn_in in (0, 3, 20)]
+    assert found[0] - found[1] > 5 * 2**0.5, found  # a difference of two, each with an error of one
+    assert found[1] > 5 > found[2], found
+
+
+def test_the_chain_draws_from_the_reverse_conditional() -> None:
+    model = problems.semi_implicit_gaussian()
+    q = model.posterior(problems.images(1).expand(20_000, -1))
+    with torch.no_grad():
+        fixed = q.conditional(torch.zeros(1, 20_000, 3)).mean + 0.4
+        samples, metrics = hmc(30, 1)(q, fixed, q.noise(1))
+        exact = exact_sampler(1)(q, fixed, samples[0]).eps
+    for moment in (lambda e: e, lambda e: e.square(), lambda e: e * e.roll(1, -1)):
+        found, known = moment(samples[0, 0]), moment(exact[0, 0])
+        error = (found.var(0) + known.var(0)).sqrt() / 20_000**0.5
+        assert ((found.mean(0) - known.mean(0)).abs() / error).max() < 5
+    assert 0.5 < metrics["hmc/acceptance"] < 1
+
+
+def test_the_step_size_adapts_towards_the_target_and_is_carried_on() -> None:
+    model, x = problems.semi_implicit_gaussian(), problems.images(50)
+    sampler = HMCSampler(5, 5, 5, 0.02, 0.9, 0.2).double()
+    objective = UIVI(1, sampler)
+    rates = [objective(model, x).metrics["hmc/acceptance"] for _ in range(80)]
+    assert rates[0] > 0.99
+    assert abs(torch.stack(rates[-20:]).mean() - 0.9) < 0.03
+    assert sampler.step_size > 0.2
+    assert "reverse_conditional.step_size" in objective.state_dict()
+    resting = HMCSampler(0, 5, 5, 0.02, 0.9, 0.2)
+    UIVI(1, resting)(model, x)
+    assert resting.step_size == 0.02  # kept iterations do not adapt it
+
+
+def test_the_chain_leaves_no_graph_and_no_gradient_in_the_posterior() -> None:
+    model, x = problems.semi_implicit_gaussian(), problems.images(4)
+    q = model.posterior(x)
+    eps = q.noise(1)
+    samples = hmc(1)(q, q.rsample(eps), eps).eps
+    assert not samples.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def sivi_bound(num_noises: int, repeats: int = 300, copies: int = 400) -> tuple[float, float]:
+    model, x = problems.semi_implicit_gaussian(), problems.images(3).repeat(copies, 1)
+    draws = [SIVI(2, num_noises)(model, x).surrogate.detach().mean() for _ in range(repeats)]
+    values = torch.stack(draws)
+    return values.mean().item(), values.std().item() / repeats**0.5
+
+
+def test_sivis_bound_rises_to_the_elbo_from_below() -> None:
+    model, x = problems.semi_implicit_gaussian(), problems.images(3)
+    elbo = problems.exact_elbo(model, x).mean().item()
+    found = [sivi_bound(num_noises) for num_noises in (1, 4, 30)]
+    ladder = [*found, (elbo, 0.0)]
+    for (low, low_error), (high, high_error) in zip(ladder, ladder[1:], strict=False):
+        assert high - low > 5 * (low_error**2 + high_error**2) ** 0.5
+    value, error = sivi_bound(3000, repeats=50, copies=10)
+    assert abs(value - elbo) < 5 * error
+
+
+def test_sivis_gradient_is_that_of_its_bound() -> None:
+    problems.assert_differentiable(problems.semi_implicit_gaussian(), SIVI(2, 4), problems.images(3))
+
+
+def test_the_problems_own_marginal_is_right() -> None:
+    """The oracle itself: draws of z have the covariance it claims."""
+    model = problems.semi_implicit_gaussian()
+    q = model.posterior(problems.images(1).expand(50_000, -1))
+    with torch.no_grad():
+        z = q.rsample(q.noise(1))[0]
+        exact = MultivariateNormal(q.mean(torch.zeros(50_000, 3))[0], model.posterior.covariance())
+        centred = z - exact.mean
+    products = torch.einsum("nd,ne->nde", centred, centred)
+    assert problems.deviation(products, exact.covariance_matrix.detach()) < 5

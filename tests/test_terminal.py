@@ -1,0 +1,107 @@
+"""What stands on a terminal, and what in a log."""
+
+import re
+import sys
+
+import pytest
+
+from evidence import terminal
+
+RESULT = {
+    "run": "iwae-k5-two_layer-mnist-s0-a1b2c3",
+    "folder": "/a/folder/whose/name/is/longer/than/one/line/of/an/old/terminal/outputs/iwae-k5-two_layer",
+    "device": "cpu",
+    "eval_samples": 500,
+    "eval_images": 10000,
+    "test/nll": 94.654,
+    "test/nll_se": 0.251,
+    "test/active_units": 29.0,
+    "test/active_units_1": 25.0,
+    "test/active_units_2": 4.0,
+    "speed/train_seconds": 125.2,
+    "speed/steps_per_second": 310.4,
+}
+
+
+def train(first_step: int = 0) -> None:
+    with terminal.progress(1000, steps_per_pass=300, first_step=first_step) as bar:
+        for step in range(first_step + 10, 1001, 10):
+            bar.update(step, "iwae", -90 - step / 1000)
+
+
+def test_a_log_gets_a_line_for_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
+    train()
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert len(lines) == 10
+    assert re.fullmatch(r"pass 1/4  step 100/1000  [\d.]+ steps/s  iwae -90.10  0:00:0\d left", lines[0])
+    assert re.fullmatch(r"pass 4/4  step 1000/1000  [\d.]+ steps/s  iwae -91.00  in 0:00:0\d", lines[-1])
+
+
+def test_a_log_gets_a_line_every_half_minute(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 5))  # each look at the clock takes five seconds
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(clock))
+    with terminal.counter("evaluating", 1000) as advance:
+        for _ in range(20):
+            advance(1)
+    lines = capsys.readouterr().err.splitlines()
+    assert 4 <= len(lines) <= 8
+    assert all("left" in line for line in lines)
+
+
+def test_speed_and_time_left_count_from_the_first_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
+    with terminal.progress(1000, steps_per_pass=300, first_step=500) as bar:
+        now[0] = 20.0
+        bar.update(600, "elbo", -100.0)
+    assert "5.0 steps/s  elbo -100.00  0:01:20 left" in capsys.readouterr().err
+
+
+def test_a_terminal_gets_one_line_that_redraws_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    train()
+    err = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    pictures = err.split("\r")
+    assert len(pictures) < 6  # a hundred updates in less than REDRAW seconds
+    assert err.count("\n") == 1
+    assert re.search(r"━ pass 4/4  step 1000/1000 .* iwae -91.00  in 0:00:0\d$", pictures[-1].rstrip())
+    assert max(map(len, pictures)) <= 81
+
+
+def test_the_table_holds_what_there_is_within_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.result_table(RESULT)
+    out, err = capsys.readouterr()
+    assert err == ""
+    title, *rows, folder = (line.strip() for line in out.splitlines() if line.strip())
+    assert title == RESULT["run"]
+    assert [re.split(r"\s{2,}", row) for row in rows] == [
+        ["test NLL", "94.65 ± 0.25", "nats per image; S = 500, 10,000 images"],
+        ["active units", "29", "by layer from the data up: 25, 4"],
+        ["training", "0:02:05", "310 steps/s on cpu"],
+    ]
+    assert folder == RESULT["folder"]  # in one piece, to be copied
+    assert max(len(line) for line in out.splitlines()[:-1]) <= 80
+
+
+def test_the_table_of_a_semi_implicit_posterior_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    estimates = {f"test/nll_{name}": 96.0 for name in ("mixture", "fresh", "gaussian")}
+    terminal.result_table(RESULT | estimates | {"run": "uivi-[k1]", "eval_images": 100})
+    rows = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0] == "uivi-[k1]"
+    assert [row.split()[0] for row in rows[2:6]] == ["test", "mixture", "fresh", "gaussian"]

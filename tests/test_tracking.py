@@ -1,0 +1,157 @@
+"""What MLflow holds after a run, and what a user reads when a store cannot be used."""
+
+import math
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from evidence import tracking
+from evidence.errors import UserError
+
+# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
+
+PARAMS: dict[str, str | int | float] = {"objective": "iwae", "k": 5}
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store is made once: that takes seconds."""
+    return tmp_path_factory.mktemp("a root")
+
+
+def open_run(root: Path, run_id: str | None = None, **params: str | int | float) -> tracking.MLflowRun:
+    return tracking.open_run(None, "study", "iwae-k5", PARAMS | params, {"device": "cpu"}, root, run_id)
+
+
+def seen(root: Path, run_id: str | None):
+    """The run as `mlflow ui` at the root reads it."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run_id)
+
+
+def test_a_run_is_recorded_below_the_root_whatever_the_current_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = open_run(root)
+    run.log([("train/iwae", -90.0 - step, step) for step in range(2500)])
+    run.tag("folder", "here")
+    figure = root / "prior.png"
+    figure.write_bytes(b"image")
+    run.artifact(figure, "figures")
+    run.close("FINISHED")
+
+    record = seen(root, run.run_id)
+    assert record.info.run_name == "iwae-k5"
+    assert record.info.status == "FINISHED"
+    assert record.data.params == {"objective": "iwae", "k": "5"}
+    assert record.data.tags["device"] == "cpu"
+    assert record.data.tags["folder"] == "here"
+    assert record.data.metrics == {"train/iwae": -90.0 - 2499}
+    assert [path.name for path in (root / "mlruns" / "study").rglob("figures/*")] == ["prior.png"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_finite_is_nan_and_not_1e308(root: Path) -> None:
+    run = open_run(root)
+    run.log([("plus", math.inf, 0), ("minus", -math.inf, 0), ("nan", math.nan, 0)])
+    metrics = seen(root, run.run_id).data.metrics
+    assert set(metrics) == {"plus", "minus", "nan"}
+    assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_a_resumed_run_keeps_its_id_and_its_params(root: Path) -> None:
+    first = open_run(root)
+    first.close("KILLED")
+    resumed = open_run(root, first.run_id, k=6)
+    assert resumed.run_id == first.run_id
+    assert seen(root, first.run_id).info.status == "RUNNING"
+    assert seen(root, first.run_id).data.params["k"] == "5"
+
+
+def test_a_run_that_the_store_lost_begins_anew(root: Path) -> None:
+    assert open_run(root, "0" * 32).run_id != "0" * 32
+
+
+def test_no_tracking_takes_the_same_calls(tmp_path: Path) -> None:
+    nothing: tracking.Tracking = tracking.NoTracking()
+    nothing.log([("train/elbo", 0.0, 0)])
+    nothing.artifact(tmp_path / "none.png", "figures")
+    nothing.tag("host", "here")
+    nothing.close("FAILED")
+    assert nothing.run_id is None
+
+
+def test_two_processes_may_create_the_store_together(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from evidence.tracking import open_run;"
+        "open_run(None, 'study', 'run', {}, {}, Path(sys.argv[1])).close('FINISHED')"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    environment = {"PYTHONPATH": str(Path(tracking.__file__).parents[1])}
+    processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
+    assert [process.communicate()[0] for process in processes] == ["", ""]  # nor any chatter
+    assert [process.returncode for process in processes] == [0, 0]
+    with sqlite3.connect(tmp_path / "mlflow.db") as connection:
+        assert connection.execute("select status from runs").fetchall() == [("FINISHED",)] * 2
+    connection.close()
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_a_dead_server_is_one_line_soon(answers: bool, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")  # what the user sets, wins over our eight seconds
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        if not answers:
+            listener.close()
+        begin = time.monotonic()
+        with pytest.raises(UserError, match=r"\(no answer\).*MLFLOW_TRACKING_URI") as caught:
+            tracking.open_run(f"http://me:secret@127.0.0.1:{port}", "study", "run", {}, {}, root)
+    assert time.monotonic() - begin < 5
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_store_of_another_version_is_named_and_left_alone(root: Path, tmp_path: Path) -> None:
+    open_run(root)
+    copy = tmp_path / "mlflow.db"
+    copy.write_bytes((root / "mlflow.db").read_bytes())
+    with sqlite3.connect(copy) as connection:
+        connection.execute("update alembic_version set version_num = 'later'")
+    connection.close()
+    before = copy.read_bytes()
+    with pytest.raises(UserError, match="mlflow db upgrade"):
+        open_run(tmp_path)
+    assert copy.read_bytes() == before
+
+
+def test_a_file_that_is_no_store_is_named_at_once(tmp_path: Path) -> None:
+    (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
+    with pytest.raises(UserError, match="not a database"):
+        open_run(tmp_path)
+
+
+def test_a_deleted_experiment_is_named_with_its_remedy(root: Path) -> None:
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    client.delete_experiment(client.create_experiment("gone"))
+    with pytest.raises(UserError, match="mlflow experiments restore"):
+        tracking.open_run(None, "gone", "run", {}, {}, root)
+
+
+def test_provenance_holds_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(tracking.provenance()["git_commit"]) in (len("unknown"), 40)
+    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tracking.py"))
+    facts = tracking.provenance()
+    assert facts["git_commit"] == facts["git_dirty"] == "unknown"
+    assert facts["version_hydra"].startswith("1.3")
+    assert all(facts.values())
