@@ -93,19 +93,19 @@ def test_the_first_steps_do_not_flatten_the_curve(monkeypatch: pytest.MonkeyPatc
 
 
 def test_a_curve_that_broke_down_is_still_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = [("train/log_joint", value, step) for step, value in enumerate([-500.0, -120.0, np.inf, np.nan])]
+    rows = [("train/log_joint", value, step) for step, value in enumerate([-500.0, np.nan, -120.0, np.inf])]
     (axes,) = drawn(monkeypatch, figures.training_curve, frame(rows))
     assert np.isfinite(axes.get_ylim()).all()
 
 
 def test_the_histogram_counts_every_unit_and_splits_at_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
-    layers = [np.array([0.5, 20.0, 0.011, 0.009, -1e-4, 0.0]), np.array([0.02, 1e-9])]
+    layers = [np.array([0.5, 20.0, 0.3, 0.011, 0.009, -1e-4, 0.0]), np.array([0.02, 1e-9])]
     first, second = drawn(monkeypatch, figures.activity_histogram, layers, 1e-2)
-    assert sum(patch.get_height() for patch in first.patches) == 6
+    assert sum(patch.get_height() for patch in first.patches) == 7
     assert sum(patch.get_height() for patch in second.patches) == 2
     lowest = [patch.get_height() for patch in first.patches if patch.get_x() == pytest.approx(1e-6)]
     assert sum(lowest) == 2
-    assert legend(first) == ["3 of 6 active", "3 inactive", "threshold 0.01"]
+    assert legend(first) == ["4 of 7 active", "3 inactive", "threshold 0.01"]
     assert legend(second) == ["1 of 2 active", "1 inactive", "threshold 0.01"]
     assert "or negative" in second.get_xticklabels()[0].get_text()
 

@@ -1,6 +1,7 @@
 """Hamiltonian Monte Carlo against physics and against a Gaussian."""
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ def test_leapfrog_follows_the_harmonic_oscillator() -> None:
 
 def test_energy_error_is_of_second_order_in_the_step() -> None:
     errors = [trajectory(step, 2.0)[2] for step in (0.1, 0.05, 0.025)]
-    orders = [math.log2(coarse / fine) for coarse, fine in zip(errors, errors[1:], strict=False)]
+    orders = [math.log2(coarse / fine) for coarse, fine in pairwise(errors)]
     assert all(abs(order - 2) < 0.02 for order in orders), orders
 
 

@@ -1,5 +1,7 @@
 """UIVI and SIVI on a semi-implicit posterior whose marginal and reverse conditional are Gaussian and known."""
 
+from itertools import pairwise
+
 import problems
 import pytest
 import torch
@@ -106,7 +108,7 @@ def test_sivis_bound_rises_to_the_elbo_from_below() -> None:
     elbo = problems.exact_elbo(model, x).mean().item()
     found = [sivi_bound(num_noises) for num_noises in (1, 4, 30)]
     ladder = [*found, (elbo, 0.0)]
-    for (low, low_error), (high, high_error) in zip(ladder, ladder[1:], strict=False):
+    for (low, low_error), (high, high_error) in pairwise(ladder):
         assert high - low > 5 * (low_error**2 + high_error**2) ** 0.5
     value, error = sivi_bound(3000, repeats=50, copies=10)
     assert abs(value - elbo) < 5 * error

@@ -1,6 +1,7 @@
 """Every objective against exact answers on the linear-Gaussian problem, and what all objectives promise."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import problems
 import pytest
@@ -79,12 +80,12 @@ class TestEvery:
         assert all(value.isfinite() for value in metrics.values())
 
     def test_the_same_seed_gives_the_same_estimate(self, make: Callable[[], Objective], kind: str) -> None:
-        def once() -> tuple[Tensor, list[Tensor]]:
+        def once() -> list[Tensor]:
             torch.manual_seed(5)
             surrogate, metrics = make()(build(kind), pixels())
-            return surrogate, list(metrics.values())
+            return [surrogate, *metrics.values()]
 
-        for first, second in zip(*(sum(([s], m), []) for s, m in (once(), once())), strict=True):
+        for first, second in zip(once(), once(), strict=True):
             assert torch.equal(first, second)
 
 
@@ -97,7 +98,7 @@ def test_bounds_are_ordered_and_below_the_evidence() -> None:
         draws[name] = (float(repeats.mean()), float(repeats.std() / 1000**0.5))
     exact = problems.exact_log_evidence(model, x).mean().item()
     ladder = [*draws.values(), (exact, 0.0)]
-    for (low, low_error), (high, high_error) in zip(ladder, ladder[1:], strict=False):
+    for (low, low_error), (high, high_error) in pairwise(ladder):
         assert high - low > 5 * (low_error**2 + high_error**2) ** 0.5
     elbo, error = draws["elbo"]
     assert abs(elbo - problems.exact_elbo(model, x).mean().item()) < 5 * error

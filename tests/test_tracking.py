@@ -14,8 +14,6 @@ from evidence import tracking
 from evidence.errors import UserError
 
 # MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
-pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy is deprecated")
-
 PARAMS: dict[str, str | int | float] = {"objective": "iwae", "k": 5}
 
 
@@ -65,6 +63,19 @@ def test_what_is_not_finite_is_nan_and_not_1e308(root: Path) -> None:
     metrics = seen(root, run.run_id).data.metrics
     assert set(metrics) == {"plus", "minus", "nan"}
     assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_metrics_go_in_batches_that_any_server_takes() -> None:
+    sizes = []
+
+    class Server:
+        def log_batch(self, run_id: str, metrics: list) -> None:
+            sizes.append(len(metrics))
+
+    tracking.MLflowRun(Server(), "run", "http://server").log(
+        [("train/elbo", 0.0, step) for step in range(2500)]
+    )
+    assert sizes == [1000, 1000, 500]
 
 
 def test_a_resumed_run_keeps_its_id_and_its_params(root: Path) -> None:

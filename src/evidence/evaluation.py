@@ -129,7 +129,7 @@ def posterior_means(model: LatentVariableModel, x: Tensor, num_samples: int) -> 
 
 
 def activity(means_a: Tensor, means_b: Tensor) -> Tensor:
-    """A_u = Cov_x(E_q[z_u | x]) from two independent estimates [N, D] of the mean: [D] (Burda et al. 2015, Section 5.1).
+    """A_u = Cov_x(E_q[z_u | x]) from two independent estimates [N, D] of the mean: [D] (Burda et al. 2015, Sec. 5.1).
 
     Their noises are independent, so the covariance is unbiased however few samples each used, and may be negative;
     the variance of a single noisy estimate would add its noise and make a dead unit look alive.

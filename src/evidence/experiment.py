@@ -90,13 +90,19 @@ def _record_run(
         eval_images=len(images),
         data=parts.dataset.provenance,
     )
-    tracker = _open_tracker(config, identity, home, before.get("mlflow_run_id"), device)
-    home.update_result(mlflow_run_id=tracker.run_id)
+    tracker: tracking.Tracking = tracking.NoTracking()
     status: tracking.Status = "FAILED"
     try:
+        tracker = _open_tracker(config, identity, home, before.get("mlflow_run_id"), device)
+        home.update_result(mlflow_run_id=tracker.run_id)
         metrics = fit(config, home, ancestors, device, parts, tracker)
-        metrics |= measure(config, home, ancestors, device, parts, images, plan, tracker)
+        metrics |= measure(config, home, ancestors, device, parts, images, plan)
         home.update_result(metrics=metrics)
+        last_step = parts.schedule[-1].last_step
+        final = {name: value for name, value in metrics.items() if name.startswith(("test/", "speed/"))}
+        tracker.log([(name, float(value), last_step) for name, value in final.items()])
+        for path in (home.config, *sorted(home.figures.glob("*.png"))):
+            tracker.artifact(path, "figures" if path.suffix == ".png" else None)
         status = "FINISHED"
     except (KeyboardInterrupt, Terminated):
         status = "KILLED"
@@ -197,9 +203,8 @@ def measure(
     parts: Parts,
     images: Tensor,
     plan: Plan,
-    tracker: tracking.Tracking,
 ) -> dict[str, float]:
-    """The test metrics, in MLflow too, and the figures."""
+    """The test metrics, and the figures."""
     began = time.monotonic()
     last_step = parts.schedule[-1].last_step
     with (
@@ -210,11 +215,8 @@ def measure(
     metrics = {f"test/{name}": value for name, value in scores.metrics.items()}
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
-    tracker.log([(name, float(value), last_step) for name, value in metrics.items()])
     with forked_rng(device, config["eval"]["seed"]):
         gallery.draw(home, ancestors, parts, images, scores)
-    for path in (home.config, *sorted(home.figures.glob("*.png"))):
-        tracker.artifact(path, "figures" if path.suffix == ".png" else None)
     return metrics
 
 

@@ -62,7 +62,7 @@ def reconstructions(
 
 
 def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
-    """Training bounds by step and valid/nll as points; the bounds are smoothed and negated, so lower is better.
+    """Training bounds by step, smoothed and negated so that lower is better, and valid/nll as points.
 
     `metrics` has the columns name, value and step. The first twentieth of training may leave the picture: the
     first steps lie hundreds of nats above the rest.

@@ -100,7 +100,7 @@ class CriticWeighted(Objective):
     The decoder ascends v grad log p(x, z) with v = exp(min(log w - C(x), bound)), detached. The encoder:
       literal  v grad log w, whose expectation without bound is zero: E_q[w grad log w] = grad_encoder p(x) = 0;
       elbo     grad log w, weight one: the VAE's;
-      path     v times grad_z log w dz/dencoder alone, in expectation the wake-phase update p(x)/e^C E_p(z|x) grad log q.
+      path     v grad_z log w dz/dencoder, in expectation the wake-phase update p(x) e^-C E_p(z|x) grad log q(z | x).
     The critic C(x) = b + s net(x), b and s running mean and deviation of log w, fits
       elbo      E log w, by least squares;
       evidence  log E w = log p(x), the minimum of E[w exp(-C) + C], continued linearly above the bound.

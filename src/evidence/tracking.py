@@ -127,6 +127,7 @@ def open_run(
         with _impatient(), _alone_in(uri) as location:
             client = MlflowClient(uri)
             experiment_id = _experiment_id(client, experiment, location)
+        getLogger("evidence").disabled = False  # a fresh store's migrations switch off every logger there is
         if run_id is not None and _holds(client, run_id):
             client.update_run(run_id, status="RUNNING")
         else:

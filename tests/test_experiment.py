@@ -1,0 +1,256 @@
+"""Whole runs through the command line's own path, on scikit-learn's digits: records, statuses, continuation."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from evidence import command_line, experiment
+from evidence.errors import Terminated
+from evidence.evaluation import evaluate
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SMALL = ["data=digits", "trainer=smoke", "trainer.steps=40", "eval=smoke", "eval.images=50", "device=cpu"]
+
+
+@pytest.fixture(scope="module")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: making one takes seconds, copying it none."""
+    store = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{store}").search_experiments()
+    return store
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Folders and the MLflow store of one test."""
+    shutil.copy(fresh_store, tmp_path)
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    return tmp_path
+
+
+def start(*overrides: str) -> int:
+    return command_line.main([*SMALL, *overrides], CONF)
+
+
+def results(root: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(root.glob("outputs/*/result.json"))]
+
+
+def only_home(root: Path) -> Path:
+    (home,) = root.glob("outputs/*")
+    return home
+
+
+def metric_rows(root: Path) -> list[dict[str, str]]:
+    with (only_home(root) / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def mlflow_runs(root: Path) -> list[Any]:
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    ids = [found.experiment_id for found in client.search_experiments()]
+    return list(client.search_runs(ids))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["objective=vae"],
+        ["objective=iwae", "k=3", "model=two_layer"],
+        ["objective=critic"],
+        ["objective=uivi", "trainer=smoke", "trainer.steps=10"],
+        ["objective=sivi", "trainer=smoke", "trainer.steps=10"],
+        [
+            "objective=vae",
+            "model=explicit",
+            "trainer=uivi_paper",
+            "trainer.steps=10",
+            "objective.kl=analytic",
+        ],
+    ],
+    ids=lambda overrides: "-".join(overrides[:2]),
+)
+def test_every_objective_runs_to_a_result(overrides: list[str], root: Path) -> None:
+    assert start(*overrides, "tracking=none") == 0
+    (result,) = results(root)
+    metrics = result["metrics"]
+    assert result["status"] == "FINISHED"
+    assert 0 < metrics["test/nll"] < 60  # untrained: 64 pixels at log 2, 44 nats
+    assert metrics["test/nll_se"] > 0
+    assert 0 <= metrics["test/active_units"] <= 150
+    assert metrics["speed/steps_per_second"] > 0
+    names = {row["name"] for row in metric_rows(root)}
+    assert {"valid/nll", "valid/active_units"} < names
+    if "objective=uivi" in overrides:
+        assert {"hmc/acceptance", "hmc/step_size", "train/log_joint"} < names
+        assert {"test/nll_mixture", "test/nll_fresh", "test/nll_gaussian"} < set(metrics)
+        assert "test/elbo" not in metrics
+    if "model=two_layer" in overrides:
+        layers = [metrics[f"test/active_units_{layer}"] for layer in (1, 2)]
+        assert sum(layers) == metrics["test/active_units"]
+
+
+def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("objective=iwae", "k=3", "name=study", "seed=4") == 0
+    home = only_home(root)
+    figures = {"active_units", "reconstructions", "samples", "samples_over_training", "training"}
+    assert {path.stem for path in (home / "figures").glob("*.png")} == figures
+    assert {path.name for path in home.iterdir()} >= {"config.yaml", "result.json", "metrics.csv", "run.log"}
+    (result,) = results(root)
+    assert home.name == result["run"] == f"iwae-k3-one_layer-digits-s4-{result['run_identity'][:6]}"
+    (run,) = mlflow_runs(root)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == home.name
+    assert run.info.run_id == result["mlflow_run_id"]
+    assert run.data.params == {
+        "objective": "iwae",
+        "variant": "backward=all",
+        "k": "3",
+        "model": "one_layer",
+        "data": "digits",
+        "seed": "4",
+        "trainer": "smoke",
+        "stages": "40 steps",
+        "batch_size": "20",
+        "latent_dim": "50",
+        "reduction": "sum",
+        "precision": "float32",
+        "eval_samples": "50",
+        "eval_images": "50",
+    }
+    for name, value in result["metrics"].items():
+        assert run.data.metrics[name] == pytest.approx(value), name
+    assert {"train_identity", "run_identity", "folder", "device", "git_commit", "host"} < set(run.data.tags)
+    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
+    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.yaml", "figures"}
+    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/iwae")] == [20, 40]
+    shown = capsys.readouterr().out
+    assert f"{result['metrics']['test/nll']:.2f} ± {result['metrics']['test/nll_se']:.2f}" in shown
+    assert "active units" in shown
+
+
+def test_the_same_command_gives_the_same_numbers_whoever_watches(root: Path) -> None:
+    assert start("tracking=none") == 0
+    first = results(root)[0]["metrics"]
+    assert start("tracking=none", "paths.outputs=again", "trainer.log_every=7", "name=other") == 0
+    second = json.loads(next(root.glob("again/*/result.json")).read_text())["metrics"]
+    same = {name for name in first if not name.startswith("speed/")}
+    assert {name: first[name] for name in same} == {name: second[name] for name in same}
+
+
+def test_typing_a_finished_runs_command_shows_its_result_and_computes_nothing(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start("tracking=none") == 0
+    first, record = capsys.readouterr().out, (only_home(root) / "result.json").read_bytes()
+    monkeypatch.setattr(experiment, "build", None)
+    assert start("tracking=none") == 0
+    assert capsys.readouterr().out == first
+    assert (only_home(root) / "result.json").read_bytes() == record
+
+
+def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert start() == 0
+    trained: list[int] = []
+    real = experiment.training.train
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        for report in real(*args, **kwargs):
+            trained.append(report.step)
+            yield report
+
+    monkeypatch.setattr(experiment.training, "train", watched)
+    assert start("eval.samples=70") == 0
+    assert trained == []
+    assert start("trainer.steps=80") == 0
+    assert trained == [60, 80]
+    (root / "outputs").rename(root / "before")
+    assert start("trainer.steps=80") == 0
+    whole = results(root)[0]["metrics"]["test/nll"]
+    continued = [json.loads(path.read_text()) for path in root.glob("before/*/result.json")]
+    assert whole in [result["metrics"]["test/nll"] for result in continued]  # to the last bit
+    tags = [run.data.tags.get("parent") for run in mlflow_runs(root)]
+    assert sum(tag is not None for tag in tags) == 2
+
+
+@pytest.mark.parametrize(
+    ("stop", "status", "code"),
+    [(KeyboardInterrupt, "KILLED", 130), (Terminated, "KILLED", 143), (RuntimeError, "FAILED", 1)],
+)
+def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], status: str, code: int
+) -> None:
+    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
+    assert start("trainer.steps=60", "tracking=none", "paths.outputs=whole") == 0
+    expected = json.loads(next(root.glob("whole/*/result.json")).read_text())["metrics"]["test/nll"]
+
+    real = experiment.training.train
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        for report in real(*args, **kwargs):
+            if report.step == 60:
+                raise stop("cut short")
+            yield report
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment.training, "train", broken)
+        assert start("trainer.steps=60") == code
+    assert results(root)[0]["status"] == status
+    assert [run.info.status for run in mlflow_runs(root)] == [status]
+    assert start("trainer.steps=60") == 0
+    (result,) = results(root)
+    assert result["status"] == "FINISHED"
+    assert result["metrics"]["test/nll"] == expected
+    (run,) = mlflow_runs(root)
+    assert run.info.status == "FINISHED"
+    log = (only_home(root) / "run.log").read_text()
+    assert "going on from step 40" in log
+    assert [row["step"] for row in metric_rows(root) if row["name"] == "train/iwae"] == ["20", "40", "60"]
+
+
+def test_divergence_fails_the_run_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start("trainer.learning_rate=1e30", "trainer.log_every=5") == 1
+    assert results(root)[0]["status"] == "FAILED"
+    said = capsys.readouterr().err
+    assert "training has diverged" in said
+    assert "Traceback" not in said
+
+
+def test_a_sweep_runs_every_job_and_one_failure_does_not_stop_it(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = ["-m", "objective=vae,iwae", "k=2", "trainer.learning_rate=1e30,1e-3", "trainer.steps=20"]
+    assert start(*sweep) == 1
+    statuses = [result["status"] for result in results(root)]
+    assert sorted(statuses) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert len(mlflow_runs(root)) == 4
+    assert "2 of 4 jobs failed" in capsys.readouterr().err
+
+
+def test_a_missing_device_an_unwritable_folder_and_a_busy_home_are_one_line(
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert start("device=cuda") == 1
+    (root / "file").write_text("in the way")
+    assert start("paths.outputs=file") == 1
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 2
+    assert "device=cuda" in said[0]
+    assert "paths.outputs=file" in said[1]
+    assert not (root / "outputs").exists()
+
+
+def test_the_paths_of_evaluation_are_the_ones_tested() -> None:
+    """experiment uses evaluation.evaluate itself, which test_evaluation holds against exact answers."""
+    assert experiment.evaluate is evaluate
