@@ -32,8 +32,8 @@ FURNITURE = {"hydra", "omegaconf", "mlflow", "matplotlib", "rich"}
 ONLY_IMPORTED_BY = {
     "evidence.experiment": {"command_line"},
     "mlflow": {"tracking"},
-    "hydra": {"command_line", "composing", "experiment", "sweeping"},
-    "omegaconf": {"command_line", "composing", "experiment", "sweeping"},
+    "hydra": {"building", "command_line", "composing", "experiment", "sweeping"},
+    "omegaconf": {"building", "command_line", "composing", "experiment", "sweeping"},
 }
 
 MAX_LINES = 300

@@ -112,7 +112,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
     assert run.info.run_id == result["mlflow_run_id"]
     assert run.data.params == {
         "objective": "iwae",
-        "variant": "backward=all",
+        "variant": "backward=top,m=4",
         "k": "3",
         "model": "one_layer",
         "data": "digits",

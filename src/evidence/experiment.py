@@ -114,7 +114,10 @@ def _record_run(
     finally:
         home.update_result(status=status)
         log.info("status %s", status)
-        tracker.close(status)
+        try:
+            tracker.close(status)
+        except UserError as error:  # the folder's record stands, and what stopped the run must not be hidden
+            log.warning("%s", error)
         log.removeHandler(handler)
         handler.close()
 

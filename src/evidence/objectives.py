@@ -58,21 +58,26 @@ class ELBO(Objective):
 class IWAE(Objective):
     """L_k = E log (1/k) sum_i w_i (Burda et al. 2015, Eq. 8), a lower bound on log p(x) that rises with k.
 
-    Its gradient is sum_i w~_i grad log w_i with w~ the normalised weights (Eq. 14). backward="all" takes every term;
-    "sampled" draws one i with probability w~_i and takes its gradient alone, the same in expectation (Section 3).
+    Its gradient is sum_i w~_i grad log w_i with w~ the normalised weights (Eq. 14). `backward` says which terms:
+      all      every one;
+      sampled  one i, drawn with probability w~_i (Section 3);
+      top      the m with the largest w~_i exactly, and one of the rest, drawn with probability proportional to
+               w~_i, that carries the weight of all the rest.
+    The last two first take k samples without a graph, and average to the first given these samples.
     """
 
-    def __init__(self, k: int, backward: Literal["all", "sampled"] = "all") -> None:
+    def __init__(self, k: int, backward: Literal["all", "sampled", "top"], m: int) -> None:
         super().__init__()
         self.k, self.backward = k, backward
+        self.num_exact = {"all": k, "sampled": 0, "top": m}[backward]
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
-        """Surrogate: the bound's estimate ("all"), or the drawn sample's log w ("sampled")."""
-        if self.backward == "all":
+        """Surrogate: the bound's estimate, or the weighted sum of the chosen samples' log w."""
+        if self.num_exact + 1 >= self.k:  # nothing to leave out
             log_w = model.log_weights(x, self.k)
             surrogate = log_mean_exp(log_w)
         else:
-            log_w, surrogate = self._one_backward(model, x)
+            log_w, surrogate = self._few(model, x)
         log_w = log_w.detach()
         metrics = {
             "iwae": log_mean_exp(log_w).mean(),
@@ -81,17 +86,30 @@ class IWAE(Objective):
         }
         return Estimate(surrogate, metrics)
 
-    def _one_backward(self, model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _few(self, model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
         with torch.no_grad():
             q = model.posterior(x)
             noise = q.noise(self.k)
             z, log_q = q.rsample_and_log_prob(noise)
             log_w = model.log_joint(x, z) - log_q
-            drawn = torch.multinomial(log_w.softmax(0).T, 1).T  # [1, B]
+            index, weight = choose_few(log_w.softmax(0), self.num_exact)
         q = model.posterior(x)
-        chosen = noise.gather(0, drawn.unsqueeze(-1).expand(-1, -1, noise.shape[-1]))
+        chosen = noise.gather(0, index.unsqueeze(-1).expand(-1, -1, noise.shape[-1]))
         z, log_q = q.rsample_and_log_prob(chosen)
-        return log_w, (model.log_joint(x, z) - log_q).squeeze(0)
+        return log_w, (weight * (model.log_joint(x, z) - log_q)).sum(0)
+
+
+def choose_few(weights: Tensor, num_exact: int) -> tuple[Tensor, Tensor]:
+    """An unbiased sketch of weights [k, B] that sum to one: indices and coefficients [num_exact + 1, B].
+
+    E sum_j coefficient_j f(index_j) = sum_i weights_i f(i): the largest with their own weights, then one of the
+    others, drawn in proportion to its weight, with the weight of all others.
+    """
+    exact, index = weights.topk(num_exact, 0)
+    rest = weights.scatter(0, index, 0.0)
+    tiny = torch.finfo(weights.dtype).tiny  # where the rest vanishes any of them will do, at coefficient zero
+    drawn = torch.multinomial((rest + tiny).T, 1).T
+    return torch.cat([index, drawn]), torch.cat([exact, rest.sum(0, keepdim=True)])
 
 
 class CriticWeighted(Objective):

@@ -80,7 +80,8 @@ class IWAE(_Objective):
     """conf/objective/iwae.yaml."""
 
     built_by: Literal["evidence.objectives.IWAE"] = Field(alias="_target_")
-    backward: Literal["all", "sampled"]
+    backward: Literal["all", "sampled", "top"]
+    m: Count
 
 
 class Critic(Section):

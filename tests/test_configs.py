@@ -1,0 +1,83 @@
+"""Every file in conf/: the published sweeps compose, build and take a step, and carry the papers' settings."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from evidence import building, composing, data, training
+from evidence.config import Settings
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
+
+
+def jobs(*overrides: str) -> list[Settings]:
+    arguments, _ = composing.read_arguments([*overrides])
+    return composing.plan(CONF, arguments)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_job_of_an_experiment_builds_and_takes_a_step(experiment: str, tmp_path: Path) -> None:
+    planned = jobs(f"experiment={experiment}", "data=digits")
+    assert len(planned) > 1
+    for settings in planned:
+        config = settings.model_dump(by_alias=True)
+        parts = building.build(config, torch.device("cpu"), tmp_path)
+        before = [parameter.detach().clone() for parameter in parts.model.parameters()]
+        stream = data.batches(parts.dataset, 20, 0, 0, torch.device("cpu"))
+        reports = training.train(
+            parts.model, parts.objective, parts.optimizer, stream, parts.schedule, "sum", log_every=1
+        )
+        assert next(reports).step == 1
+        changed = [not torch.equal(a, b) for a, b in zip(before, parts.model.parameters(), strict=True)]
+        assert all(changed)
+
+
+def test_table_1_is_the_papers_grid_and_protocol() -> None:
+    planned = jobs("experiment=iwae_table1")
+    cells = {(job.objective.name, job.k, job.model.name) for job in planned}
+    assert cells == {
+        (o, k, m) for o in ("vae", "iwae") for k in (1, 5, 50) for m in ("one_layer", "two_layer")
+    }
+    for job in planned:
+        assert (job.trainer.stages, job.trainer.batch_size, job.trainer.learning_rate) == (8, 20, 1e-3)
+        assert (job.data.name, job.eval.samples, job.eval.images) == ("mnist", 5000, None)
+        assert job.name == "iwae_table1"
+    one, two = (
+        next(job.model for job in planned if job.model.name == name) for name in ("one_layer", "two_layer")
+    )
+    assert (one.latent, one.hidden) == ([50], [[200, 200]])  # type: ignore[union-attr]
+    assert (two.latent, two.hidden) == ([100, 50], [[200, 200], [100, 100]])  # type: ignore[union-attr]
+
+
+def test_uivi_has_the_authors_protocol() -> None:
+    for job in jobs("experiment=uivi_vae"):
+        trainer = job.trainer
+        assert (trainer.steps, trainer.batch_size, trainer.scale_rate) == (400_000, 100, 0.2)
+        assert (trainer.decay, trainer.decay_every) == (0.9, 15_000)
+        assert (job.eval.semi_implicit.samples, job.eval.semi_implicit.noises) == (1000, 10_000)
+        assert (job.data.name, job.model.name) == ("mnist_fixed", "semi_implicit")
+
+
+def test_what_is_typed_wins_over_the_experiment() -> None:
+    planned = jobs("experiment=iwae_table1", "k=2", "trainer=quick", "name=mine")
+    assert {(job.k, job.trainer.stages, job.name) for job in planned} == {(2, 3, "mine")}
+    assert len(planned) == 4
+
+
+@pytest.mark.parametrize(
+    ("objective", "model", "trainer", "k"),
+    [
+        ("vae", "one_layer", "quick", 1),
+        ("iwae", "one_layer", "quick", 50),
+        ("critic", "one_layer", "quick", 1),
+        ("uivi", "semi_implicit", "uivi_quick", 1),
+        ("sivi", "semi_implicit", "uivi_quick", 1),
+    ],
+)
+def test_an_objective_brings_what_suits_it(objective: str, model: str, trainer: str, k: int) -> None:
+    (job,) = jobs(f"objective={objective}")
+    assert (job.model.name, job.trainer.name, job.k) == (model, trainer, k)
+    (job,) = jobs(f"objective={objective}", "trainer=smoke", "k=3")
+    assert (job.model.name, job.trainer.name, job.k) == (model, "smoke", 3)
