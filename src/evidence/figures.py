@@ -22,12 +22,12 @@ DPI = 150
 TILE = 0.5  # inches for one image
 TILE_PIXELS = 28  # smaller images are enlarged, so that the lines between them stay thin
 
-# What a training curve shows, all in nats per image, and its colour.
-BOUNDS = {
-    "train/iwae": ("IWAE bound", DARK),
-    "train/elbo": ("ELBO", MIDDLE),
-    "train/sivi_bound": ("SIVI bound", DARK),
-    "train/log_joint": ("log p(x, z)", DARK),
+# What a training curve calls what it shows, in nats per image; anything else by its own name.
+LABELS = {
+    "train/iwae": "IWAE bound",
+    "train/elbo": "ELBO",
+    "train/sivi_bound": "SIVI bound",
+    "train/log_joint": "log p(x, z)",
 }
 FLOOR = 1e-6  # activities below it, negative ones too, share the lowest bin
 BINS_PER_DECADE = 4
@@ -62,18 +62,21 @@ def reconstructions(
 
 
 def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
-    """Training bounds by step, smoothed and negated so that lower is better, and valid/nll as points.
+    """What training climbs by step, smoothed and negated so that lower is better, and valid/nll as points.
 
-    `metrics` has the columns name, value and step. The first twentieth of training may leave the picture: the
+    `metrics` has the columns name, value and step; the objective's first metric is the one to watch, and the ELBO
+    stands beside it. The first twentieth of training may leave the picture: the
     first steps lie hundreds of nats above the rest.
     """
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
     visible: list[float] = []
-    for name, (label, colour) in BOUNDS.items():
+    watched = metrics.loc[metrics["name"].str.startswith("train/"), "name"].head(1)
+    for name, colour in zip(dict.fromkeys([*watched, "train/elbo"]), (DARK, MIDDLE), strict=False):
         curve = metrics[metrics["name"] == name]
         if len(curve):
             smooth = -curve["value"].rolling(max(1, len(curve) // 100), min_periods=1, center=True).mean()
+            label = LABELS.get(name, name.removeprefix("train/"))
             axes.plot(curve["step"], smooth, color=colour, label=f"training: negative {label}")
             visible += list(smooth[curve["step"] > curve["step"].max() / 20])
     valid = metrics[metrics["name"] == "valid/nll"]
