@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -213,9 +218,27 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
     assert result["metrics"]["test/nll"] == expected
     (run,) = mlflow_runs(root)
     assert run.info.status == "FINISHED"
+    assert len(list((only_home(root) / "checkpoints").iterdir())) == 2  # the start and the end
     log = (only_home(root) / "run.log").read_text()
     assert "going on from step 40" in log
     assert [row["step"] for row in metric_rows(root) if row["name"] == "train/iwae"] == ["20", "40", "60"]
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_the_process_leaves_no_run_running(root: Path, signum: signal.Signals, code: int) -> None:
+    store = f"sqlite:///{root / 'mlflow.db'}"
+    long = ["data=digits", "trainer=smoke", "trainer.steps=1000000", f"paths.outputs={root / 'outputs'}"]
+    command = [sys.executable, str(CONF.parent / "run.py"), *long]
+    environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not list(root.glob("outputs/*/metrics.csv")):
+            time.sleep(0.1)
+        process.send_signal(signum)
+        _, said = process.communicate()
+    assert process.returncode == code
+    assert "Traceback" not in said
+    assert results(root)[0]["status"] == "KILLED"
+    assert [run.info.status for run in mlflow_runs(root)] == ["KILLED"]
 
 
 def test_divergence_fails_the_run_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

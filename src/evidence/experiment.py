@@ -135,21 +135,9 @@ def fit(
     A checkpoint is the commit point: metrics.csv is cut back to it, and MLflow only receives what it covers.
     """
     trainer, last_step = config["trainer"], parts.schedule[-1].last_step
-    start = latest_checkpoint(ancestors, last_step)
-    step, seconds, pending = 0, 0.0, list[Row]()
-    if start is not None:
-        origin, state = start
-        checkpoints.restore(state, parts.stateful, device)
-        step, seconds = state["step"], state["seconds"]
-        log.info("going on from step %d of %s", step, origin.folder.name)
-        rows = origin.read_metrics(step)
-        home.replace_metrics(rows)
-        if origin.folder != home.folder:
-            tracker.tag("parent", origin.folder.name)
-            pending = rows
-    else:
-        home.replace_metrics([])
-        home.save_checkpoint(checkpoints.capture(0, 0.0, parts.stateful, device), None)
+    step, seconds, pending = _take_up(home, ancestors, device, parts, tracker)
+    stage_ends = {0, *(segment.last_step for segment in parts.schedule)}
+    periodic = step if step not in stage_ends and step in home.checkpoints() else None
     batch_size = trainer["batch_size"]
     per_pass = data.steps_per_pass(parts.dataset, batch_size)
     stream = data.batches(parts.dataset, batch_size, config["seed"], step, device)
@@ -163,7 +151,6 @@ def fit(
         trainer["log_every"],
         step,
     )
-    periodic: int | None = None
     saved = time.monotonic()
     with terminal.progress(last_step, per_pass, step) as bar:
         for report, elapsed in _timed(reports):
@@ -185,6 +172,26 @@ def fit(
     latest = {name: value for name, value, _ in home.read_metrics(last_step)}
     kept = {name: value for name, value in latest.items() if name.split("/")[0] in ("valid", "hmc", "critic")}
     return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": last_step / seconds}
+
+
+def _take_up(
+    home: Home, ancestors: list[Home], device: torch.device, parts: Parts, tracker: tracking.Tracking
+) -> tuple[int, float, list[Row]]:
+    """Where training starts: the step, the seconds spent so far, and the metrics that MLflow has not seen."""
+    found = latest_checkpoint(ancestors, parts.schedule[-1].last_step)
+    if found is None or found[1]["step"] == 0:
+        home.replace_metrics([])
+        home.save_checkpoint(checkpoints.capture(0, 0.0, parts.stateful, device), None)
+        return 0, 0.0, []
+    origin, state = found
+    checkpoints.restore(state, parts.stateful, device)
+    log.info("going on from step %d of %s", state["step"], origin.folder.name)
+    rows = origin.read_metrics(state["step"])
+    home.replace_metrics(rows)
+    if origin.folder == home.folder:
+        return state["step"], state["seconds"], []
+    tracker.tag("parent", origin.folder.name)
+    return state["step"], state["seconds"], rows
 
 
 def validate(config: dict[str, Any], device: torch.device, parts: Parts, step: int) -> list[Row]:
