@@ -62,7 +62,7 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_i x_i l_i - log(1 + exp l_i), finite for any finite logit: x [B, X] -> [..., B]."""
-        return (x * self.logits - F.softplus(self.logits)).sum(-1)
+        return torch.linalg.vecdot(x, self.logits) - F.softplus(self.logits).sum(-1)
 
 
 class Chain(NamedTuple):

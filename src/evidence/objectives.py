@@ -87,13 +87,12 @@ class IWAE(Objective):
         return Estimate(surrogate, metrics)
 
     def _few(self, model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
+        q = model.posterior(x)
+        noise = q.noise(self.k)
         with torch.no_grad():
-            q = model.posterior(x)
-            noise = q.noise(self.k)
             z, log_q = q.rsample_and_log_prob(noise)
             log_w = model.log_joint(x, z) - log_q
             index, weight = choose_few(log_w.softmax(0), self.num_exact)
-        q = model.posterior(x)
         chosen = noise.gather(0, index.unsqueeze(-1).expand(-1, -1, noise.shape[-1]))
         z, log_q = q.rsample_and_log_prob(chosen)
         return log_w, (weight * (model.log_joint(x, z) - log_q)).sum(0)
