@@ -230,11 +230,20 @@ def test_a_signal_to_the_process_leaves_no_run_running(root: Path, signum: signa
     long = ["data=digits", "trainer=smoke", "trainer.steps=1000000", f"paths.outputs={root / 'outputs'}"]
     command = [sys.executable, str(CONF.parent / "run.py"), *long]
     environment = {**os.environ, "MLFLOW_TRACKING_URI": store, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
+    ) as process:
         while process.poll() is None and not list(root.glob("outputs/*/metrics.csv")):
             time.sleep(0.1)
         process.send_signal(signum)
-        _, said = process.communicate()
+        try:
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert "Traceback" not in said
     assert results(root)[0]["status"] == "KILLED"
