@@ -106,9 +106,8 @@ def choose_few(weights: Tensor, num_exact: int) -> tuple[Tensor, Tensor]:
     """
     exact, index = weights.topk(num_exact, 0)
     rest = weights.scatter(0, index, 0.0)
-    tiny = torch.finfo(weights.dtype).tiny  # where the rest vanishes any of them will do, at coefficient zero
-    drawn = torch.multinomial((rest + tiny).T, 1).T
-    return torch.cat([index, drawn]), torch.cat([exact, rest.sum(0, keepdim=True)])
+    race = rest / torch.empty_like(rest).exponential_()  # won by i with probability rest_i / sum_j rest_j
+    return torch.cat([index, race.argmax(0, keepdim=True)]), torch.cat([exact, rest.sum(0, keepdim=True)])
 
 
 class CriticWeighted(Objective):

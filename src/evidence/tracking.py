@@ -16,7 +16,7 @@ import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from importlib import metadata
-from logging import CRITICAL, getLogger
+from logging import CRITICAL, Logger, getLogger
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 from urllib.parse import quote
@@ -124,10 +124,9 @@ def open_run(
         getLogger(chatter).setLevel(CRITICAL)  # what goes wrong comes as an exception, and is told once
     uri = uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
     with _in_one_line(uri):
-        with _impatient(), _alone_in(uri) as location:
+        with _impatient(), _loggers_left_alone(), _alone_in(uri) as location:
             client = MlflowClient(uri)
             experiment_id = _experiment_id(client, experiment, location)
-        getLogger("evidence").disabled = False  # a fresh store's migrations switch off every logger there is
         if run_id is not None and _holds(client, run_id):
             client.update_run(run_id, status="RUNNING")
         else:
@@ -163,6 +162,17 @@ def _version(distribution: str) -> str:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+@contextlib.contextmanager
+def _loggers_left_alone() -> Iterator[None]:
+    """The migrations that make a fresh store switch off every logger there is."""
+    others = [
+        each for each in Logger.manager.loggerDict.values() if isinstance(each, Logger) and not each.disabled
+    ]
+    yield
+    for each in others:
+        each.disabled = False
 
 
 @contextlib.contextmanager
