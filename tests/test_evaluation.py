@@ -102,6 +102,8 @@ def semi_implicit_ratios(num_samples: int, num_noises: int, repeats: int) -> dic
 def test_with_the_generating_noise_the_mixture_is_unbiased_and_without_it_biased_up() -> None:
     ratios = semi_implicit_ratios(5, 4, 3000)
     assert problems.deviation(ratios["mixture"], torch.ones(2)) < 5
+    mixture = ratios["mixture"].log()
+    assert (mixture.mean(0) < -5 * mixture.std(0) / 3000**0.5).all()  # a lower bound on log p(x)
     fresh = ratios["fresh"].log()
     assert (fresh.mean(0) > 5 * fresh.std(0) / 3000**0.5).all()  # a mean log above log p(x): no lower bound
 
