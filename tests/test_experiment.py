@@ -18,7 +18,6 @@ from mlflow import MlflowClient
 
 from evidence import command_line, experiment, tracking
 from evidence.errors import Terminated
-from evidence.evaluation import evaluate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 SMALL = ["data=digits", "trainer=smoke", "trainer.steps=40", "eval=smoke", "eval.images=50", "device=cpu"]
@@ -286,8 +285,3 @@ def test_a_missing_device_an_unwritable_folder_and_a_busy_home_are_one_line(
     assert "device=cuda" in said[0]
     assert "paths.outputs=file" in said[1]
     assert not (root / "outputs").exists()
-
-
-def test_the_paths_of_evaluation_are_the_ones_tested() -> None:
-    """experiment uses evaluation.evaluate itself, which test_evaluation holds against exact answers."""
-    assert experiment.evaluate is evaluate

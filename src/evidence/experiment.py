@@ -30,6 +30,7 @@ from evidence.record import Home, Row, latest_checkpoint, relatives
 ROOT = Path(__file__).resolve().parents[2]  # where run.py lies: relative paths and MLflow's store start here
 CHECKPOINT_SECONDS = 60.0  # at most so much work is lost
 VALIDATION_SAMPLES = 100  # valid/nll is -L_100
+SHOWN = ("run", "folder", "eval_samples", "eval_images", "device")  # beside the metrics
 
 log = logging.getLogger("evidence")
 
@@ -59,9 +60,6 @@ def run(settings: Settings) -> float:
     return float(result["metrics"]["valid/nll"])
 
 
-SHOWN = ("run", "folder", "eval_samples", "eval_images", "device")
-
-
 def _record_run(
     config: dict[str, Any], identity: Identity, device: torch.device, home: Home, parts: Parts
 ) -> None:
@@ -89,6 +87,7 @@ def _record_run(
         eval_samples=plan.num_samples,
         eval_images=len(images),
         data=parts.dataset.provenance,
+        error=None,
     )
     tracker: tracking.Tracking = tracking.NoTracking()
     status: tracking.Status = "FAILED"
