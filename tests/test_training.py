@@ -1,5 +1,6 @@
 """Schedules, reductions, the optimisers' formulas, divergence, and exact resume."""
 
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from evidence.evaluation import Plan, evaluate
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic, SemiImplicitPosterior
 from evidence.numerics import forked_rng
-from evidence.objectives import ELBO, IWAE, UIVI, CriticWeighted, Objective
+from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
 from evidence.reverse_conditional import HMCSampler
 from evidence.training import Segment, decayed_schedule, parameter_groups, staged_schedule, train
 
@@ -116,6 +117,10 @@ def test_sigma_alone_has_its_own_rate() -> None:
     groups = parameter_groups(model, ELBO(1), 0.2)
     assert [(group["rate"], len(group["params"])) for group in groups] == [(1.0, 6), (0.2, 1)]
     assert groups[1]["params"][0] is posterior.scale
+    optimizer = torch.optim.Adam(groups)  # type: ignore[arg-type]
+    batches = (torch.randn(3, 4) for _ in itertools.count())
+    next(train(model, SIVI(1, 2), optimizer, batches, [Segment(1, 1e-3)], "sum", 1))
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-3, 2e-4])
     assert len(parameter_groups(problems.linear_gaussian(), ELBO(1), 0.2)) == 1
     critic = CriticWeighted(1, "path", "evidence", 3.0, 0, Critic(4, [3], "tanh"))
     assert len(parameter_groups(problems.linear_gaussian(), critic, 1.0)[0]["params"]) == 5 + 4
