@@ -212,6 +212,6 @@ def test_a_damaged_checkpoint_is_never_loaded(damage: str, tmp_path: Path) -> No
 def test_a_checkpoint_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "1.pt"
     checkpoints.save(path, {"step": 1})
-    with pytest.raises(Exception, match="pickle"):
+    with pytest.raises(Exception, match="lambda"):
         checkpoints.save(path, {"step": 2, "bad": lambda: None})
     assert checkpoints.load(path) == {"step": 1}
