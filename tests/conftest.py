@@ -1,11 +1,15 @@
 """The ground every test stands on: no denormals, one thread, a fixed seed, no server of the user's."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 import torch
 
 torch.set_flush_denormal(True)  # worker threads inherit it only if it comes before the first tensor operation
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # started in the background, a process ignores Ctrl-C
 torch.set_num_threads(1)  # tests are small: one thread is faster than two, and sums in one order
 
 

@@ -236,7 +236,6 @@ def test_a_signal_to_the_process_leaves_no_run_running(root: Path, signum: signa
         env=environment,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job ignores it
     ) as process:
         while process.poll() is None and not list(root.glob("outputs/*/metrics.csv")):
             time.sleep(0.1)
