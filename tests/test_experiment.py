@@ -16,7 +16,7 @@ import pytest
 import torch
 from mlflow import MlflowClient
 
-from evidence import command_line, experiment, tracking
+from evidence import command_line, experiment, fitting, tracking
 from evidence.errors import Terminated
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -27,7 +27,7 @@ SMALL = ["data=digits", "trainer=smoke", "trainer.steps=40", "eval=smoke", "eval
 def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty MLflow store: making one takes seconds, copying it none."""
     folder = tmp_path_factory.mktemp("store")
-    tracking.open_run(None, "first", "first", {}, {}, folder).close("FINISHED")
+    tracking.prepare(tracking.Store(None, "first", folder))
     assert not logging.getLogger("evidence").disabled  # MLflow's migrations would switch it off
     return folder / "mlflow.db"
 
@@ -168,14 +168,14 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
 ) -> None:
     assert start() == 0
     trained: list[int] = []
-    real = experiment.training.train
+    real = fitting.training.train
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         for report in real(*args, **kwargs):
             trained.append(report.step)
             yield report
 
-    monkeypatch.setattr(experiment.training, "train", watched)
+    monkeypatch.setattr(fitting.training, "train", watched)
     assert start("eval.samples=70") == 0
     assert trained == []
     assert start("trainer.steps=80") == 0
@@ -196,11 +196,11 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
 def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
     root: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], status: str, code: int
 ) -> None:
-    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
-    assert start("trainer.steps=60", "tracking=none", "paths.outputs=whole") == 0
+    often = ["trainer.steps=60", "trainer.checkpoint_seconds=0"]
+    assert start(*often, "tracking=none", "paths.outputs=whole") == 0
     expected = json.loads(next(root.glob("whole/*/result.json")).read_text())["metrics"]["test/nll"]
 
-    real = experiment.training.train
+    real = fitting.training.train
 
     def broken(*args: Any, **kwargs: Any) -> Any:
         for report in real(*args, **kwargs):
@@ -209,11 +209,11 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
             yield report
 
     with monkeypatch.context() as patch:
-        patch.setattr(experiment.training, "train", broken)
-        assert start("trainer.steps=60") == code
+        patch.setattr(fitting.training, "train", broken)
+        assert start(*often) == code
     assert results(root)[0]["status"] == status
     assert [run.info.status for run in mlflow_runs(root)] == [status]
-    assert start("trainer.steps=60") == 0
+    assert start(*often) == 0
     (result,) = results(root)
     assert result["status"] == "FINISHED"
     assert result["metrics"]["test/nll"] == expected
@@ -221,7 +221,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
     assert run.info.status == "FINISHED"
     assert len(list((only_home(root) / "checkpoints").iterdir())) == 2  # the start and the end
     log = (only_home(root) / "run.log").read_text()
-    assert "going on from step 40" in log
+    assert "goes on from step 40" in log
     assert [row["step"] for row in metric_rows(root) if row["name"] == "train/iwae"] == ["20", "40", "60"]
 
 

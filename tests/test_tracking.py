@@ -7,13 +7,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from evidence import tracking
 from evidence.errors import UserError
 
-# MLflow 3.17 uses what SQLAlchemy 2.1 deprecates.
 PARAMS: dict[str, str | int | float] = {"objective": "iwae", "k": 5}
 
 
@@ -23,11 +23,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("a root")
 
 
-def open_run(root: Path, run_id: str | None = None, **params: str | int | float) -> tracking.MLflowRun:
-    return tracking.open_run(None, "study", "iwae-k5", PARAMS | params, {"device": "cpu"}, root, run_id)
+def new_run(root: Path, record: str = "r") -> tracking.MLflowRun:
+    store = tracking.Store(None, "study", root)
+    return tracking.create_run(store, "iwae-k5", {"record": record, "device": "cpu"})
 
 
-def seen(root: Path, run_id: str | None):
+def seen(root: Path, run_id: str):
     """The run as `mlflow ui` at the root reads it."""
     from mlflow import MlflowClient
 
@@ -38,9 +39,9 @@ def test_a_run_is_recorded_below_the_root_whatever_the_current_folder(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = open_run(root)
+    run = new_run(root)
+    run.describe(PARAMS, {"folder": "here"})
     run.log([("train/iwae", -90.0 - step, step) for step in range(2500)])
-    run.tag("folder", "here")
     figure = root / "prior.png"
     figure.write_bytes(b"image")
     run.artifact(figure, "figures")
@@ -48,17 +49,18 @@ def test_a_run_is_recorded_below_the_root_whatever_the_current_folder(
 
     record = seen(root, run.run_id)
     assert record.info.run_name == "iwae-k5"
-    assert record.info.status == "FINISHED"
+    assert record.info.status == run.status == "FINISHED"
     assert record.data.params == {"objective": "iwae", "k": "5"}
     assert record.data.tags["device"] == "cpu"
     assert record.data.tags["folder"] == "here"
     assert record.data.metrics == {"train/iwae": -90.0 - 2499}
+    assert run.last_steps() == {"train/iwae": 2499}
     assert [path.name for path in (root / "mlruns" / "study").rglob("figures/*")] == ["prior.png"]
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_not_finite_is_nan_and_not_1e308(root: Path) -> None:
-    run = open_run(root)
+    run = new_run(root)
     run.log([("plus", math.inf, 0), ("minus", -math.inf, 0), ("nan", math.nan, 0)])
     metrics = seen(root, run.run_id).data.metrics
     assert set(metrics) == {"plus", "minus", "nan"}
@@ -72,38 +74,46 @@ def test_metrics_go_in_batches_that_any_server_takes() -> None:
         def log_batch(self, run_id: str, metrics: list) -> None:
             sizes.append(len(metrics))
 
-    tracking.MLflowRun(Server(), "run", "http://server").log(
+    info = SimpleNamespace(run_id="run", status="RUNNING", start_time=0)
+    run = SimpleNamespace(info=info, data=SimpleNamespace(tags={}, params={}))
+    tracking.MLflowRun(Server(), run, "http://server").log(
         [("train/elbo", 0.0, step) for step in range(2500)]
     )
     assert sizes == [1000, 1000, 500]
 
 
-def test_a_resumed_run_keeps_its_id_and_its_params(root: Path) -> None:
-    first = open_run(root)
+def test_a_record_finds_its_run_again_and_its_params_stay(root: Path) -> None:
+    first = new_run(root, "mine")
+    new_run(root, "another")
+    first.describe(PARAMS, {})
     first.close("KILLED")
-    resumed = open_run(root, first.run_id, k=6)
-    assert resumed.run_id == first.run_id
+    store = tracking.Store(None, "study", root)
+    found = tracking.find_run(store, "mine")
+    assert found is not None
+    assert found.run_id == first.run_id
+    found.resume()
+    found.describe(PARAMS | {"k": 6}, {"device": "cuda"})
     assert seen(root, first.run_id).info.status == "RUNNING"
     assert seen(root, first.run_id).data.params["k"] == "5"
+    assert seen(root, first.run_id).data.tags["device"] == "cuda"
+    assert found.run_id in [run.run_id for run in tracking.running(store)]
+    assert tracking.find_run(store, "nobody") is None
+    assert tracking.find_run(store._replace(experiment="elsewhere"), "mine") is None
 
 
-def test_a_run_that_the_store_lost_begins_anew(root: Path) -> None:
-    assert open_run(root, "0" * 32).run_id != "0" * 32
-
-
-def test_no_tracking_takes_the_same_calls(tmp_path: Path) -> None:
-    nothing: tracking.Tracking = tracking.NoTracking()
-    nothing.log([("train/elbo", 0.0, 0)])
-    nothing.artifact(tmp_path / "none.png", "figures")
-    nothing.tag("host", "here")
-    nothing.close("FAILED")
-    assert nothing.run_id is None
+def test_a_clock_set_back_ends_no_run_before_its_start(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = new_run(root)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 86400)
+    run.close("FINISHED")
+    info = seen(root, run.run_id).info
+    assert info.end_time == info.start_time
 
 
 def test_two_processes_may_create_the_store_together(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from evidence.tracking import open_run;"
-        "open_run(None, 'study', 'run', {}, {}, Path(sys.argv[1])).close('FINISHED')"
+        "import sys; from pathlib import Path; from evidence.tracking import Store, create_run;"
+        "create_run(Store(None, 'study', Path(sys.argv[1])), 'run', {}).close('FINISHED')"
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -125,14 +135,14 @@ def test_a_dead_server_is_one_line_soon(answers: bool, root: Path, monkeypatch: 
             listener.close()
         begin = time.monotonic()
         with pytest.raises(UserError, match=r"\(no answer\).*MLFLOW_TRACKING_URI") as caught:
-            tracking.open_run(f"http://me:secret@127.0.0.1:{port}", "study", "run", {}, {}, root)
+            tracking.prepare(tracking.Store(f"http://me:secret@127.0.0.1:{port}", "study", root))
     assert time.monotonic() - begin < 5
     assert "\n" not in str(caught.value)
     assert "secret" not in str(caught.value)
 
 
 def test_a_store_of_another_version_is_named_and_left_alone(root: Path, tmp_path: Path) -> None:
-    open_run(root)
+    new_run(root)
     copy = tmp_path / "mlflow.db"
     copy.write_bytes((root / "mlflow.db").read_bytes())
     with sqlite3.connect(copy) as connection:
@@ -140,14 +150,14 @@ def test_a_store_of_another_version_is_named_and_left_alone(root: Path, tmp_path
     connection.close()
     before = copy.read_bytes()
     with pytest.raises(UserError, match="mlflow db upgrade"):
-        open_run(tmp_path)
+        new_run(tmp_path)
     assert copy.read_bytes() == before
 
 
 def test_a_file_that_is_no_store_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
     with pytest.raises(UserError, match="not a database"):
-        open_run(tmp_path)
+        new_run(tmp_path)
 
 
 def test_a_deleted_experiment_is_named_with_its_remedy(root: Path) -> None:
@@ -156,13 +166,4 @@ def test_a_deleted_experiment_is_named_with_its_remedy(root: Path) -> None:
     client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
     client.delete_experiment(client.create_experiment("gone"))
     with pytest.raises(UserError, match="mlflow experiments restore"):
-        tracking.open_run(None, "gone", "run", {}, {}, root)
-
-
-def test_provenance_holds_outside_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert len(tracking.provenance()["git_commit"]) in (len("unknown"), 40)
-    monkeypatch.setattr(tracking, "__file__", str(tmp_path / "tracking.py"))
-    facts = tracking.provenance()
-    assert facts["git_commit"] == facts["git_dirty"] == "unknown"
-    assert facts["version_hydra"].startswith("1.3")
-    assert all(facts.values())
+        tracking.prepare(tracking.Store(None, "gone", root))

@@ -116,7 +116,9 @@ def test_sigma_alone_has_its_own_rate() -> None:
     model.posterior = posterior
     groups = parameter_groups(model, ELBO(1), 0.2)
     assert [(group["rate"], len(group["params"])) for group in groups] == [(1.0, 6), (0.2, 1)]
-    assert groups[1]["params"][0] is posterior.scale
+    ((name, scale),) = groups[1]["params"]
+    assert name == "model.posterior.scale"
+    assert scale is posterior.scale
     optimizer = torch.optim.Adam(groups)  # type: ignore[arg-type]
     batches = (torch.randn(3, 4) for _ in itertools.count())
     next(train(model, SIVI(1, 2), optimizer, batches, [Segment(1, 1e-3)], "sum", 1))

@@ -5,12 +5,13 @@ A file is the SHA-256 of the rest in hexadecimal, a line break, and a torch arch
 
 import hashlib
 import io
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+
+from evidence import files
 
 
 class Stateful(Protocol):
@@ -32,12 +33,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    files.write(path, hashlib.sha256(payload).hexdigest().encode(), b"\n", payload)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:

@@ -4,6 +4,7 @@
 `Settings.model_dump(by_alias=True)` is the resolved config again.
 """
 
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -22,10 +23,13 @@ from evidence.sections import (
     Digits,
     Explicit,
     FixedImages,
+    Folder,
     GreyImages,
     Hierarchical,
+    HMCSampler,
     LargeCount,
     Name,
+    NotNegative,
     Own,
     OwnData,
     OwnNamed,
@@ -37,6 +41,12 @@ from evidence.sections import (
     Text,
     by_target,
 )
+
+MAX_PARAMETERS = (
+    10**9
+)  # of the encoder: 16 GB with its gradient and Adam's moments, and the decoder as much again
+MAX_NUMBERS = 10**10  # at a time: 40 GB, and a graph holds them more than once
+IMAGES_SCORED = 100  # at a time, as in evaluation.py, which imports torch
 
 
 class Trainer(Section):
@@ -53,6 +63,7 @@ class Trainer(Section):
     optimizer: Annotated[Adam | RMSprop | Own, by_target(Own, Adam, RMSprop)]
     reduction: Literal["sum", "mean"]
     log_every: LargeCount
+    checkpoint_seconds: NotNegative
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,6 +78,11 @@ class Trainer(Section):
             raise UserError("trainer.decay and trainer.decay_every: give both, or set both to null")
         if self.decay is not None and self.steps is None:
             raise UserError("trainer.decay goes with trainer.steps only: the stages have their own rates")
+        if self.steps is not None and self.decay_every is not None and self.steps > 1000 * self.decay_every:
+            raise UserError(
+                f"trainer.decay_every={self.decay_every}: lowers the learning rate more than 1000 times in"
+                f" trainer.steps={self.steps}, and each time validates and keeps a checkpoint"
+            )
         return self
 
 
@@ -98,8 +114,8 @@ class Tracking(Section):
 class Paths(Section):
     """The folders in conf/config.yaml."""
 
-    data: Text
-    outputs: Text
+    data: Folder
+    outputs: Folder
 
 
 class Settings(Section):
@@ -109,6 +125,12 @@ class Settings(Section):
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     name: Name
+    init_from: Text | None
+    rerun: bool
+    other_code: bool
+    plan: bool
+    fail_fast: bool
+    sync: bool
     paths: Paths
     data: Annotated[
         FixedImages | GreyImages | Digits | OwnData, by_target(OwnData, FixedImages, GreyImages, Digits)
@@ -148,11 +170,56 @@ class Settings(Section):
             self._check_pixels("model.data_dim", model.data_dim)
         if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
             self._check_pixels("objective.critic.data_dim", objective.critic.data_dim)
+        self._check_sizes()
         return self
 
     def _check_pixels(self, key: str, data_dim: int) -> None:
         if data_dim != self.data.pixels:
             raise UserError(f"{key}={data_dim}: must be data.pixels={self.data.pixels}, which it follows")
+
+    def _check_sizes(self) -> None:
+        """Refuses what no machine could hold in memory: cheaper said now than found out after an hour."""
+        model, objective, batch_size, rows = (
+            self.model,
+            self.objective,
+            self.trainer.batch_size,
+            self.eval.rows,
+        )
+        layers = [self.data.pixels]
+        if isinstance(model, Hierarchical):
+            layers += [
+                size for units, top in zip(model.hidden, model.latent, strict=True) for size in (*units, top)
+            ]
+        elif isinstance(model, Explicit | SemiImplicit):
+            layers += [*model.hidden, model.latent]
+        _check_size("model.latent and model.hidden", "parameters", _num_weights(layers), MAX_PARAMETERS)
+        if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
+            weights = _num_weights([self.data.pixels, *objective.critic.hidden])
+            _check_size("objective.critic.hidden", "parameters", weights, MAX_PARAMETERS)
+        samples, also = self.k, ""
+        if isinstance(objective, SIVI):
+            samples, also = self.k * objective.num_noises, f", objective.num_noises={objective.num_noises}"
+        elif isinstance(objective, UIVI) and isinstance(objective.reverse_conditional, HMCSampler):
+            num_samples = objective.reverse_conditional.num_samples
+            samples, also = self.k * num_samples, f", objective.reverse_conditional.num_samples={num_samples}"
+        units = f"{sum(layers):,} units in all layers"
+        step = f"k={self.k}, trainer.batch_size={batch_size}{also} and {units}"
+        _check_size(step, "numbers in a step", samples * batch_size * sum(layers), MAX_NUMBERS)
+        _check_size(f"eval.rows={rows} and {units}", "numbers at a time", rows * sum(layers), MAX_NUMBERS)
+        if isinstance(model, SemiImplicit):
+            noises = self.eval.semi_implicit.noises
+            keys = f"eval.semi_implicit.noises={noises}, model.latent={model.latent}"
+            numbers = IMAGES_SCORED * noises * model.latent
+            _check_size(keys, "numbers at a time", numbers, MAX_NUMBERS)
+
+
+def _num_weights(layers: list[int]) -> int:
+    return sum(below * above for below, above in pairwise(layers))
+
+
+def _check_size(keys: str, what: str, number: int, limit: int) -> None:
+    if number > limit:
+        raise UserError(f"{keys}: {number:,} {what}, and at most {limit:,} are allowed")
 
 
 def validate(config: dict[str, Any]) -> Settings:

@@ -19,7 +19,7 @@ RECONSTRUCTIONS = 20
 
 
 @torch.no_grad()
-def draw(home: Home, ancestors: list[Home], parts: Parts, images: Tensor, scores: Evaluation) -> None:
+def draw(home: Home, family: list[Home], parts: Parts, images: Tensor, scores: Evaluation) -> None:
     """Write the figures into home.figures; draws from the global generator, so call it inside forked_rng.
 
     Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
@@ -35,14 +35,14 @@ def draw(home: Home, ancestors: list[Home], parts: Parts, images: Tensor, scores
     reconstructions = model.likelihood(q.rsample(q.noise(1))[0]).mean
     figures.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
 
-    metrics = pd.DataFrame(home.read_metrics(parts.schedule[-1].last_step), columns=["name", "value", "step"])
+    metrics = pd.DataFrame(home.read_metrics(), columns=["name", "value", "step"])
     figures.training_curve(metrics, folder / "training.png")
     layers = [layer.cpu() for layer in scores.activities]
     figures.activity_histogram(layers, ACTIVE_THRESHOLD, folder / "active_units.png")
 
     end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     rows = []
-    for step, state in _stage_ends(ancestors, parts.schedule):
+    for step, state in _stage_ends(family, parts.schedule):
         model.load_state_dict(state["model"])
         rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
     model.load_state_dict(end)
@@ -54,8 +54,8 @@ def _decoded(model: Any, noise: Tensor) -> Tensor:
     return mean.cpu()
 
 
-def _stage_ends(ancestors: list[Home], schedule: list[Segment]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _stage_ends(family: list[Home], schedule: list[Segment]) -> Iterator[tuple[int, dict[str, Any]]]:
     for step in [0, *(segment.last_step for segment in schedule)]:
-        found = latest_checkpoint(ancestors, step)
+        found = latest_checkpoint(family, step)
         if found is not None and found[1]["step"] == step:
             yield step, found[1]

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 LENGTH = ("stages", "steps")
 BYSTANDERS = {
-    "top": ("device", "name", "paths", "tracking"),
+    "top": ("device", "name", "paths", "tracking", "rerun", "other_code", "plan", "fail_fast", "sync"),
     "data": ("folder",),
-    "trainer": ("name", "log_every"),
+    "trainer": ("name", "log_every", "checkpoint_seconds"),
     "eval": ("name", "rows"),
 }
 
@@ -26,12 +26,13 @@ class Identity(NamedTuple):
     name: str
 
 
-def identify(config: dict[str, Any]) -> Identity:
-    """The identity of a resolved config."""
+def identify(config: dict[str, Any], start: tuple[str, int] | None) -> Identity:
+    """The identity of a resolved config; `start` is the train identity and the step that `init_from` stands for."""
     core = copy.deepcopy({key: value for key, value in config.items() if key not in BYSTANDERS["top"]})
     for section in ("data", "trainer", "eval"):
         for key in BYSTANDERS[section]:
             core[section].pop(key, None)
+    core["init_from"] = start
     run = _digest(core)
     core.pop("eval")
     for key in LENGTH:

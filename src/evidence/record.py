@@ -1,13 +1,30 @@
-"""A run's folder: what stands in it, and how it is read and written so that a crash leaves nothing half-written."""
+"""A run's folder: what stands in it, and how it is read and written so that a crash leaves nothing half-written.
 
+A checkpoint is the commit point. It holds how long metrics.csv was when it was taken, and what was written
+after that counts only once the next checkpoint is there.
+"""
+
+import contextlib
 import csv
+import io
 import json
+import math
 import os
-from collections.abc import Iterator, Sequence
+import socket
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+from filelock import FileLock, Timeout
+
+from evidence import files
 from evidence.checkpoints import CorruptCheckpoint, load, save
+
+KEPT = 2  # checkpoints besides those that are kept for good
 
 Row = tuple[str, float, int]  # a metric's name, value and step
 
@@ -17,13 +34,60 @@ class Home:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config, self.log = folder / "config.yaml", folder / "run.log"
+        self.config, self.log, self.traceback = (
+            folder / name for name in ("config.yaml", "run.log", "traceback.txt")
+        )
         self.metrics, self.figures = folder / "metrics.csv", folder / "figures"
+        self.lock = folder / ".lock"
 
-    def create(self) -> None:
-        """Make the folders; raises OSError where that cannot be done."""
+    @contextlib.contextmanager
+    def held(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """The folder, made if need be and for this process alone; `on_wait` is told who holds it, if another does.
+
+        Raises: OSError where it cannot be written.
+        """
         self.figures.mkdir(parents=True, exist_ok=True)
         (self.folder / "checkpoints").mkdir(exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            holder = self.result.get("process", {})
+            on_wait(
+                f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
+            )
+            lock.acquire()
+        try:
+            for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing
+                torn.unlink()
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def seized(self) -> Iterator[bool]:
+        """Whether the folder is there and no process holds it; if so, it is this one's inside the block."""
+        if not self.result:
+            yield False
+            return
+        try:
+            lock = FileLock(self.lock)
+            lock.acquire(blocking=False)
+        except (Timeout, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def beat(self) -> None:
+        """Note that the process which holds the folder is alive, for hosts that cannot see its lock."""
+        os.utime(self.lock)
+
+    def silent_seconds(self) -> float:
+        """Since the last beat."""
+        return time.time() - self.lock.stat().st_mtime if self.lock.exists() else math.inf
 
     @property
     def result(self) -> dict[str, Any]:
@@ -32,53 +96,73 @@ class Home:
         result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return result
 
-    def update_result(self, **changes: Any) -> dict[str, Any]:
-        """result.json with some entries replaced, atomically."""
+    def update_result(self, **changes: Any) -> None:
+        """Replace some entries of result.json."""
         result = self.result | changes
-        temporary = self.folder / "result.json.tmp"
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
-        os.replace(temporary, self.folder / "result.json")
-        return result
+        files.write(self.folder / "result.json", json.dumps(result, indent=2).encode(), b"\n")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """config.yaml."""
+        settings: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return settings
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Add rows to metrics.csv."""
-        begins = not self.metrics.exists()
         with self.metrics.open("a", newline="") as file:
             writer = csv.writer(file)
-            if begins:
+            if file.tell() == 0:
                 writer.writerow(["name", "value", "step"])
             writer.writerows(rows)
 
-    def read_metrics(self, last_step: int) -> list[Row]:
-        """The rows up to a step."""
+    def read_metrics(self, size: int | None = None) -> list[Row]:
+        """The rows in the first `size` bytes of metrics.csv, or in all of it."""
         if not self.metrics.exists():
             return []
-        with self.metrics.open(newline="") as file:
-            rows = [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(file)]
-        return [row for row in rows if row[2] <= last_step]
+        text = io.StringIO(self.metrics.read_bytes()[:size].decode(), newline="")
+        return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
 
-    def replace_metrics(self, rows: Sequence[Row]) -> None:
-        """Make metrics.csv hold exactly these rows."""
-        self.metrics.unlink(missing_ok=True)
-        self.append_metrics(rows)
+    def take_metrics(self, origin: "Home", size: int) -> None:
+        """Make metrics.csv the first `size` bytes of another's, or of its own."""
+        content = origin.metrics.read_bytes()[:size] if size else b""
+        files.write(self.metrics, content)
 
     def checkpoints(self) -> dict[int, Path]:
         """Checkpoints by step."""
         return {int(path.stem): path for path in sorted((self.folder / "checkpoints").glob("*.pt"))}
 
-    def save_checkpoint(self, state: dict[str, Any], previous: int | None) -> None:
-        """Write the state under its step, then drop the one at `previous`."""
-        folder = self.folder / "checkpoints"
-        save(folder / f"{state['step']:09d}.pt", state)
-        if previous is not None:
-            (folder / f"{previous:09d}.pt").unlink(missing_ok=True)
+    def save_checkpoint(self, state: dict[str, Any], for_good: Collection[int]) -> None:
+        """Commit the state and metrics.csv so far; of checkpoints at steps not `for_good`, keep the last two."""
+        size = 0
+        if self.metrics.exists():
+            with self.metrics.open("rb") as file:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+        save(self.folder / "checkpoints" / f"{state['step']:09d}.pt", state | {"metrics_size": size})
+        self.drop_checkpoints(for_good, KEPT)
+
+    def drop_checkpoints(self, for_good: Collection[int], keep: int) -> None:
+        """Of the checkpoints at steps not `for_good`, leave the last `keep`."""
+        passing = [path for step, path in self.checkpoints().items() if step not in for_good]
+        for path in passing[: len(passing) - keep]:
+            path.unlink(missing_ok=True)
 
 
-def relatives(outputs: Path, train_identity: str) -> Iterator[Home]:
-    """The homes under `outputs` whose runs follow the same path of parameters, however far."""
+def begin(home: Home, **facts: Any) -> None:
+    """Note that this process computes the run now."""
+    process = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    number = home.result.get("record") or uuid.uuid4().hex
+    home.update_result(record=number, status="RUNNING", process=process, error=None, **facts)
+
+
+def homes(outputs: Path) -> Iterator[Home]:
+    """The homes of the records under `outputs`."""
     for path in sorted(outputs.glob("*/result.json")):
-        home = Home(path.parent)
-        if home.result.get("train_identity") == train_identity:
+        if (home := Home(path.parent)).result.get("record"):
             yield home
 
 

@@ -12,9 +12,35 @@ from evidence.errors import UserError
 
 
 def _name(text: str) -> str:
-    if not text.strip() or text.startswith(".") or not text.isprintable() or set(text) & set("/\\"):
-        raise ValueError("must be a name: not empty, no slashes, no dot in front (folders are named so)")
+    is_plain = text.isprintable() and not set(text) & set("/\\") and text == text.strip()
+    if not is_plain or text.startswith((".", "-")) or not 0 < len(text.encode()) <= 64:
+        raise ValueError(
+            "must be a name: not empty, at most 64 bytes, no slashes, no space around it, no dot or dash in front"
+            " (folders are named so)"
+        )
     return text
+
+
+def _folder(text: str) -> str:
+    if not text.isprintable() or text.isspace() or text.startswith("~"):
+        raise ValueError(
+            "must be a folder: printable, not blank, no ~ in front (write $HOME, outside of quotes)"
+        )
+    if len(text.encode()) > 1000 or max(len(part.encode()) for part in text.split("/")) > 255:
+        raise ValueError("must be a folder: at most 1000 bytes, and 255 between two slashes")
+    return text
+
+
+def _target(text: str) -> str:
+    if "." not in text or not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError("must be the full name of a class or a function, such as package.module.Class")
+    return text
+
+
+def _float32(value: float) -> float:
+    if not 1e-30 <= value <= 1e30:
+        raise ValueError("must be from 1e-30 to 1e30: beyond, float32 knows no numbers")
+    return value
 
 
 def _bound(value: float) -> float:
@@ -25,11 +51,14 @@ def _bound(value: float) -> float:
 
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
+Folder = Annotated[Text, AfterValidator(_folder)]
+Target = Annotated[Text, AfterValidator(_target)]
 Natural = Annotated[int, Field(ge=0, le=10**9)]  # the caps turn a slip of the keyboard into a message
 Count = Annotated[int, Field(ge=1, le=10**6)]
 LargeCount = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_float32)]
+NotNegative = Annotated[float, Field(ge=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Activation = Literal["tanh", "relu"]
 
@@ -44,7 +73,7 @@ class Own(Section):
     """A section built by a class or a function of the user's."""
 
     model_config = ConfigDict(extra="allow")
-    built_by: Text = Field(alias="_target_")
+    built_by: Target = Field(alias="_target_")
 
 
 class OwnNamed(Own):
@@ -99,7 +128,7 @@ class CriticWeighted(_Objective):
     built_by: Literal["evidence.objectives.CriticWeighted"] = Field(alias="_target_")
     encoder: Literal["literal", "elbo", "path"]
     target: Literal["evidence", "elbo"]
-    bound: Annotated[float, AfterValidator(_bound)] | None
+    bound: Annotated[float, AfterValidator(_bound), AfterValidator(_float32)] | None
     warmup: Natural
     critic: Annotated[Critic | Own, by_target(Own, Critic)]
 
@@ -108,12 +137,12 @@ class HMCSampler(Section):
     """The reverse conditional's sampler in conf/objective/uivi.yaml."""
 
     built_by: Literal["evidence.reverse_conditional.HMCSampler"] = Field(alias="_target_")
-    burn_in: Natural
+    burn_in: Annotated[int, Field(ge=0, le=10**4)]
     num_samples: Count
-    num_leapfrog: Count
+    num_leapfrog: Annotated[int, Field(ge=1, le=10**4)]
     step_size: Positive
-    target_acceptance: Annotated[float, Field(gt=0, lt=1)]
-    adaptation_rate: Annotated[float, Field(ge=0)]
+    target_acceptance: Annotated[float, Field(ge=0.01, lt=1)]
+    adaptation_rate: Annotated[float, Field(ge=0, le=1)]
 
 
 class UIVI(_Objective):
@@ -183,7 +212,7 @@ class FixedImages(Section):
 
     built_by: Literal["evidence.data.mnist_fixed"] = Field(alias="_target_")
     name: Name
-    folder: Text
+    folder: Folder
     pixels: Literal[784]
 
 
@@ -194,7 +223,7 @@ class GreyImages(Section):
         alias="_target_"
     )
     name: Name
-    folder: Text
+    folder: Folder
     pixels: Literal[784]
     binarization: Literal["stochastic", "threshold"]
 

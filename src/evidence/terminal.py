@@ -21,6 +21,11 @@ REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
 
 
+def note(text: str) -> None:
+    """One line beside the progress, such as where a run goes on."""
+    Console(stderr=True).print(f"evidence: {text}", soft_wrap=True, markup=False, highlight=False)
+
+
 class _Display(Protocol):
     def show(self, completed: int, text: str) -> None: ...
 

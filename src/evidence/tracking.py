@@ -5,20 +5,18 @@ two processes create one store at the same time, retry a dead server for minutes
 """
 
 import contextlib
+import functools
 import math
 import os
-import platform
 import re
-import socket
 import sqlite3
-import subprocess
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
-from importlib import metadata
+from importlib.metadata import version
 from logging import CRITICAL, Logger, getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import quote
 
 from filelock import FileLock
@@ -27,141 +25,144 @@ from evidence.errors import UserError
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
 
 BATCH = 1000  # metrics that MLflow takes in one call
+HEARTBEAT = (
+    "heartbeat"  # the tag with the time, in seconds since 1970, at which a run's process was last seen alive
+)
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
-class Tracking(Protocol):
-    """Where a run's numbers and files go."""
+class Store(NamedTuple):
+    """Where runs are recorded: without `uri`, `mlflow.db` in `root`, where a plain `mlflow ui` finds it.
 
-    run_id: str | None
+    A SQLite store's artifacts lie in `mlruns` beside it; a server decides for itself.
+    """
 
-    def log(self, rows: Sequence[tuple[str, float, int]]) -> None:
-        """Metrics as (name, value, step); a value that is not finite is kept as NaN."""
-
-    def artifact(self, path: Path, folder: str | None = None) -> None:
-        """Keep a copy of the file."""
-
-    def tag(self, key: str, value: str) -> None:
-        """Set one tag, over an older value."""
-
-    def close(self, status: Status) -> None:
-        """The run's last word."""
-
-
-class NoTracking:
-    """`tracking=none`: keeps nothing."""
-
-    run_id: str | None = None
-
-    def log(self, rows: Sequence[tuple[str, float, int]]) -> None: ...
-
-    def artifact(self, path: Path, folder: str | None = None) -> None: ...
-
-    def tag(self, key: str, value: str) -> None: ...
-
-    def close(self, status: Status) -> None: ...
+    uri: str | None
+    experiment: str
+    root: Path
 
 
 class MLflowRun:
     """One run in an MLflow store; every method raises UserError when the store fails."""
 
-    def __init__(self, client: "MlflowClient", run_id: str, uri: str) -> None:
-        self.run_id: str | None = run_id
-        self._client, self._id, self._uri = client, run_id, uri
+    def __init__(self, client: "MlflowClient", run: "Run", uri: str) -> None:
+        self.run_id: str = run.info.run_id
+        self.status: str = run.info.status
+        self.tags: dict[str, str] = run.data.tags
+        self._client, self._uri = client, uri
+        self._started, self._has_params = run.info.start_time, bool(run.data.params)
+
+    def last_steps(self) -> dict[str, int]:
+        """The last step of each metric that the store has."""
+        with _asking(self._uri):
+            names = self._client.get_run(self.run_id).data.metrics
+            return {
+                name: max(metric.step for metric in self._client.get_metric_history(self.run_id, name))
+                for name in names
+            }
 
     def log(self, rows: Sequence[tuple[str, float, int]]) -> None:
         """Metrics as (name, value, step). MLflow stores an infinity as 1.8e308, so it is logged as NaN."""
         from mlflow.entities import Metric
 
-        now = int(time.time() * 1000)
+        now = _now()
         metrics = [
             Metric(name, value if math.isfinite(value) else math.nan, now, step) for name, value, step in rows
         ]
-        with _in_one_line(self._uri):
+        with _asking(self._uri):
             for start in range(0, len(metrics), BATCH):
-                self._client.log_batch(self._id, metrics=metrics[start : start + BATCH])
+                self._client.log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy the file to the run's artifacts, below `folder`."""
-        with _in_one_line(self._uri):
-            self._client.log_artifact(self._id, str(path), folder)
+        with _asking(self._uri):
+            self._client.log_artifact(self.run_id, str(path), folder)
 
-    def tag(self, key: str, value: str) -> None:
-        """Set one tag, over an older value."""
-        with _in_one_line(self._uri):
-            self._client.set_tag(self._id, key, value)
+    def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
+        """Log the params, once and for all, and set tags, over older values."""
+        from mlflow.entities import Param, RunTag
+
+        new = [] if self._has_params else [Param(key, str(value)) for key, value in params.items()]
+        with _asking(self._uri):
+            self._client.log_batch(
+                self.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()]
+            )
+
+    def resume(self) -> None:
+        """Set the status to RUNNING."""
+        with _asking(self._uri):
+            self._client.update_run(self.run_id, status="RUNNING")
+
+    def beat(self) -> None:
+        """Note that the run's process is alive."""
+        with _asking(self._uri):
+            self._client.set_tag(self.run_id, HEARTBEAT, str(time.time()))
 
     def close(self, status: Status) -> None:
-        """Set the run's final status and its end time."""
-        with _in_one_line(self._uri):
-            self._client.set_terminated(self._id, status)
+        """Set the run's final status and its end time, which no clock that was set back puts before its start."""
+        with _asking(self._uri):
+            self._client.set_terminated(self.run_id, status, end_time=max(_now(), self._started))
+            self.status = status
 
 
-def open_run(
-    uri: str | None,
-    experiment: str,
-    run_name: str,
-    params: dict[str, str | int | float],
-    tags: dict[str, str],
-    root: Path,
-    run_id: str | None = None,
-) -> MLflowRun:
-    """A new run in `experiment`, or `run_id` carried on: its params, logged once, are then left as they are.
+def prepare(store: Store) -> None:
+    """Make the store and the experiment, once and under a lock, where they are not there.
 
-    Without `uri` the store is `mlflow.db` in `root`, where a plain `mlflow ui` finds it. A SQLite store's
-    artifacts lie in `mlruns` beside it; a server decides for itself. A `run_id` not in the store begins
-    a new run. Raises UserError when the store cannot be reached or used.
+    Raises: UserError when the store cannot be reached or used.
     """
+    _connect(store)
+
+
+def find_run(store: Store, record: str) -> MLflowRun | None:
+    """The experiment's run of a record, which its tag `record` tells; raises UserError as `prepare` does."""
+    client, experiment_id, uri = _connect(store)
+    with _asking(uri):
+        found = client.search_runs([experiment_id], f"tags.record = '{record}'")
+        return MLflowRun(client, found[0], uri) if found else None
+
+
+def create_run(store: Store, name: str, tags: dict[str, str]) -> MLflowRun:
+    """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
+    client, experiment_id, uri = _connect(store)
+    with _asking(uri):
+        return MLflowRun(client, client.create_run(experiment_id, run_name=name, tags=tags), uri)
+
+
+def running(store: Store) -> list[MLflowRun]:
+    """The runs of records, in any experiment of the store, that say they are running."""
+    client, _, uri = _connect(store)
+    with _asking(uri):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
+        return [MLflowRun(client, run, uri) for run in found]
+
+
+def without_password(uri: str) -> str:
+    """The URI as it may be shown or kept."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+@functools.cache
+def _connect(store: Store) -> tuple["MlflowClient", str, str]:
+    """A client, the id of the experiment, and the URI."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody else about itself
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
-    from mlflow.entities import Param, RunTag
 
     for chatter in ("mlflow", "alembic"):
         getLogger(chatter).setLevel(CRITICAL)  # what goes wrong comes as an exception, and is told once
-    uri = uri or f"sqlite:///{root.resolve() / 'mlflow.db'}"
-    with _in_one_line(uri):
-        with _impatient(), _loggers_left_alone(), _alone_in(uri) as location:
-            client = MlflowClient(uri)
-            experiment_id = _experiment_id(client, experiment, location)
-        if run_id is not None and _holds(client, run_id):
-            client.update_run(run_id, status="RUNNING")
-        else:
-            run_id = client.create_run(experiment_id, run_name=run_name).info.run_id
-            client.log_batch(run_id, params=[Param(key, str(value)) for key, value in params.items()])
-        client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
-    return MLflowRun(client, run_id, uri)
+    uri = store.uri or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
+    with _asking(uri), _loggers_left_alone(), _alone_in(uri) as location:
+        client = MlflowClient(uri)
+        return client, _experiment_id(client, store.experiment, location), uri
 
 
-def provenance() -> dict[str, str]:
-    """Which code ran where: git commit and dirty flag ("unknown" outside a checkout), host, versions."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {
-        "git_commit": commit or "unknown",
-        "git_dirty": "unknown" if changes is None else str(bool(changes)).lower(),
-        "host": socket.gethostname(),
-        "version_python": platform.python_version(),
-        **{f"version_{name}": _version(name) for name in ("evidence", "torch", "mlflow")},
-        "version_hydra": _version("hydra-core"),
-    }
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _version(distribution: str) -> str:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return "unknown"
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 @contextlib.contextmanager
@@ -209,20 +210,9 @@ def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> s
     return found.experiment_id
 
 
-def _holds(client: "MlflowClient", run_id: str) -> bool:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_run(run_id).info.lifecycle_stage == "active"
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-
-
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Ask a server once, for eight seconds: MLflow's minutes of retries suit the middle of a run only."""
+    """Ask a server once, for eight seconds: a run must not stand still for MLflow's minutes of retries."""
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
     ours = {key: value for key, value in wanted.items() if key not in os.environ}
     os.environ.update(ours)
@@ -234,19 +224,20 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _in_one_line(uri: str) -> Iterator[None]:
+def _asking(uri: str) -> Iterator[None]:
     """Raise UserError for whatever goes wrong in the store, without the password that a URI may hold."""
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        yield
+        with _impatient():
+            yield
     except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        store, reason = (re.sub(r"//[^/@]*@", "//", text) for text in (uri, str(error)))
+        store, reason = map(without_password, (uri, str(error)))
         if isinstance(error, CommandError) or "database schema" in reason:
             raise UserError(
-                f"the MLflow store {store} does not suit the installed MLflow {_version('mlflow')}:"
+                f"the MLflow store {store} does not suit the installed MLflow {version('mlflow')}:"
                 f" back it up and run `mlflow db upgrade {store}`, install the version that wrote it, or set"
                 " MLFLOW_TRACKING_URI to another store"
             ) from error

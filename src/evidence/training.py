@@ -1,8 +1,8 @@
 """Ascending an objective: the learning-rate schedule, the optimiser's parameter groups, and the loop itself."""
 
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -42,12 +42,44 @@ class Report(NamedTuple):
 def parameter_groups(
     model: LatentVariableModel, objective: Objective, scale_rate: float
 ) -> list[dict[str, object]]:
-    """All parameters at rate 1, but a semi-implicit posterior's global sigma at `scale_rate` (UIVI's code: 0.2)."""
-    named = [*model.named_parameters(), *objective.named_parameters()]
-    scale = [parameter for name, parameter in named if name == "posterior.scale"]
-    others = [parameter for name, parameter in named if name != "posterior.scale"]
+    """All parameters, with their names, at rate 1, but a semi-implicit posterior's global sigma at `scale_rate`.
+
+    The rate of UIVI's code is 0.2.
+    """
+    named = [*model.named_parameters("model"), *objective.named_parameters("objective")]
+    scale = [(name, parameter) for name, parameter in named if name == "model.posterior.scale"]
+    others = [(name, parameter) for name, parameter in named if name != "model.posterior.scale"]
     groups: list[dict[str, object]] = [{"params": others, "rate": 1.0}]
     return groups + ([{"params": scale, "rate": scale_rate}] if scale else [])
+
+
+def carry_over(
+    model: LatentVariableModel, optimizer: torch.optim.Optimizer, state: Mapping[str, dict[str, Any]]
+) -> None:
+    """Start from another run's end, its `state`: the model and what the optimizer knew of the model's parameters.
+
+    So an objective is switched in mid-training (Burda et al. 2015, Table 2).
+    """
+    model.load_state_dict(state["model"])
+    theirs, ours = state["optimizer"], optimizer.state_dict()
+    known = {name: theirs["state"][number] for name, number in _numbered(theirs) if number in theirs["state"]}
+    for name, number in _numbered(ours):
+        if name.startswith("model.") and name in known:
+            ours["state"][number] = known[name]
+    optimizer.load_state_dict(ours)
+
+
+def check_finite(states: Mapping[str, Mapping[str, Any]], step: int) -> None:
+    """Raises UserError where a number in the parts' `states` is not finite after `step`, naming it."""
+    for part, state in states.items():
+        for name, value in state.items():
+            if isinstance(value, Tensor) and not value.isfinite().all():
+                raise UserError(diverged(f"{part}.{name} is not finite after step {step}"))
+
+
+def diverged(what: str) -> str:
+    """The complaint about a number that is not finite."""
+    return f"{what}: training has diverged; the last good checkpoint is kept (try a smaller trainer.learning_rate)"
 
 
 def train(
@@ -92,8 +124,11 @@ def _averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float
     averages = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
     for name, value in averages.items():
         if not math.isfinite(value):
-            raise UserError(
-                f"{name} is {value} in the {count} steps before step {step}: training has diverged; "
-                "the last good checkpoint is kept (try a smaller trainer.learning_rate)"
-            )
+            raise UserError(diverged(f"{name} is {value} in the {count} steps before step {step}"))
     return averages
+
+
+def _numbered(optimizer_state: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Each parameter's name and its number in an optimizer's state."""
+    for group in optimizer_state["param_groups"]:
+        yield from zip(group["param_names"], group["params"], strict=True)

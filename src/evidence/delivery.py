@@ -1,0 +1,172 @@
+"""What a run's folder says, brought to MLflow: the folder is the truth, and a store that was away catches up.
+
+Rows go there only once a checkpoint covers them, and only those later than what is there: so each stands there
+once, whatever was broken off in between. A run that its process left RUNNING is closed by the next command.
+"""
+
+import contextlib
+import logging
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from evidence import identity, terminal, tracking
+from evidence.errors import UserError
+from evidence.record import Home, Row, homes, latest_checkpoint
+from evidence.tracking import MLflowRun, Store
+
+RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer: each may take seconds
+HEARTBEAT_SECONDS = 300.0
+SILENT_SECONDS = 1800.0  # without a heartbeat for so long, a run on another host is dead
+
+log = logging.getLogger(__name__)
+
+
+class Courier:
+    """Keeps MLflow abreast of a run while it computes. Where the store fails, the run goes on and the rows wait."""
+
+    def __init__(self, home: Home, run: MLflowRun | None) -> None:
+        self._home, self._run = home, run
+        self._there = {} if run is None else run.last_steps()
+        self._waiting: list[Row] = []
+        self._is_behind, self._not_before, self._beat = False, 0.0, 0.0
+
+    def send(self, rows: Sequence[Row]) -> None:
+        """Bring rows that a checkpoint covers; those already there are left out."""
+        self.beat()
+        if self._run is None:
+            return
+        self._waiting += rows
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            if self._is_behind:  # what a failed call has brought, is not known
+                self._there = self._run.last_steps()
+            self._run.log(_later(self._waiting, self._there))
+        except UserError as error:
+            self._is_behind, self._not_before = True, time.monotonic() + RETRY_SECONDS
+            log.warning("%s; the run goes on, its rows wait", error)
+        else:
+            self._waiting, self._is_behind = [], False
+
+    def beat(self) -> None:
+        """Now and then tell the folder and the store that the process is alive."""
+        now = time.monotonic()
+        if now - self._beat > HEARTBEAT_SECONDS:
+            self._beat = now
+            self._home.beat()
+            if self._run is not None and not self._is_behind:
+                with contextlib.suppress(UserError):
+                    self._run.beat()
+
+
+def open_run(home: Home, store: Store) -> MLflowRun:
+    """The MLflow run of a record, made if it is not in the experiment, with its params and tags.
+
+    Raises: UserError where the store cannot be used.
+    """
+    result = home.result
+    run = tracking.find_run(store, result["record"])
+    tags = _tags(home, result) | {tracking.HEARTBEAT: str(time.time())}
+    if run is None:
+        run = tracking.create_run(store, home.folder.name, tags)
+    run.describe(identity.params(home.settings, result["eval_samples"], result["eval_images"]), tags)
+    return run
+
+
+def deliver(home: Home, run: MLflowRun) -> None:
+    """Bring the MLflow run up to what its folder says; harmless when repeated.
+
+    Raises: UserError where the store cannot be used.
+    """
+    result = home.result
+    run.describe({}, _tags(home, result))
+    run.log(_later(_rows(home, result), run.last_steps()))
+    run.artifact(home.config)
+    for figure in sorted(home.figures.glob("*.png")):
+        run.artifact(figure, "figures")
+    if result["status"] == "FAILED":
+        run.artifact(home.traceback)
+    run.close(result["status"])
+
+
+def ensure_delivered(home: Home, store: Store) -> bool:
+    """Deliver a record that has ended and is not, or not wholly, in the experiment; whether that was needed."""
+    run = tracking.find_run(store, home.result["record"])
+    if run is not None and run.status == home.result["status"]:
+        return False
+    deliver(home, run or open_run(home, store))
+    return True
+
+
+def close_vanished(outputs: Path, store: Store | None) -> None:
+    """Close the runs that their processes left RUNNING, in `outputs` and in the store.
+
+    On this host the folder's lock tells, which is free; on another host, a heartbeat that is half an hour old.
+    """
+    for home in homes(outputs):
+        _close_if_vanished(home)
+    for run in [] if store is None else tracking.running(store):
+        home = Home(Path(run.tags["lock"]).parent)
+        if run.tags["host"] == socket.gethostname() and home.result.get("record") == run.tags["record"]:
+            _close_if_vanished(home)
+            with home.seized() as is_free:
+                if is_free:
+                    deliver(home, run)
+        elif time.time() - float(run.tags[tracking.HEARTBEAT]) > SILENT_SECONDS:
+            run.close("KILLED")
+
+
+def sync(outputs: Path, uri: str | None, root: Path) -> None:
+    """Deliver every record in `outputs` that the experiment it was meant for lacks.
+
+    Raises: UserError where the store cannot be used.
+    """
+    delivered = 0
+    for home in homes(outputs):
+        settings = home.settings
+        if home.result["status"] != "RUNNING" and settings["tracking"]["name"] == "mlflow":
+            delivered += ensure_delivered(home, Store(uri, settings["name"], root))
+    terminal.note(f"delivered {delivered} of the records in {outputs}; the others were there")
+
+
+def _close_if_vanished(home: Home) -> None:
+    is_here = home.result.get("process", {}).get("host") == socket.gethostname()
+    with home.seized() as is_free:
+        if (
+            is_free
+            and home.result["status"] == "RUNNING"
+            and (is_here or home.silent_seconds() > SILENT_SECONDS)
+        ):
+            home.update_result(status="KILLED", error="its process vanished")
+            terminal.note(f"{home.folder.name}: its process had vanished without a word; closed as KILLED")
+
+
+def _rows(home: Home, result: dict[str, Any]) -> list[Row]:
+    """The rows that count: those that a checkpoint covers, and a finished run's last numbers."""
+    if result["status"] == "FINISHED":
+        final = [
+            (name, value, result["steps"])
+            for name, value in result["metrics"].items()
+            if name.startswith(("test/", "speed/"))
+        ]
+        return home.read_metrics() + final
+    found = latest_checkpoint([home], sys.maxsize)
+    return home.read_metrics(found[1]["metrics_size"]) if found else []
+
+
+def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
+    return [row for row in rows if row[2] > there.get(row[0], -1)]
+
+
+def _tags(home: Home, result: dict[str, Any]) -> dict[str, str]:
+    names = ("record", "train_identity", "run_identity", "folder", "device", "parent", "init_from")
+    return {
+        **{name: result[name] for name in names if result.get(name)},
+        **result["provenance"],
+        **({"mixed": "; ".join(result["mixed"])} if result["mixed"] else {}),
+        "lock": str(home.lock.resolve()),
+    }

@@ -1,0 +1,153 @@
+"""A run's work between its first step and its last number: train, validate, commit, score.
+
+A checkpoint commits what came before it: metrics.csv is durable by then, and only afterwards does MLflow hear of it.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence import checkpoints, data, gallery, terminal, training
+from evidence.building import Parts
+from evidence.delivery import Courier
+from evidence.errors import UserError
+from evidence.evaluation import Plan, evaluate
+from evidence.lineage import Start
+from evidence.numerics import forked_rng
+from evidence.record import Home, Row
+
+VALIDATION_SAMPLES = 100  # valid/nll is -L_100
+
+log = logging.getLogger("evidence")
+
+
+class Run(NamedTuple):
+    """A run that is being computed."""
+
+    config: dict[str, Any]
+    home: Home
+    device: torch.device
+    parts: Parts
+    images: Tensor  # the test images to score
+    plan: Plan
+    courier: Courier
+
+    @property
+    def last_step(self) -> int:
+        """The number of steps in all."""
+        return self.parts.schedule[-1].last_step
+
+    @property
+    def stage_ends(self) -> set[int]:
+        """The steps whose checkpoints are kept."""
+        return {0, *(segment.last_step for segment in self.parts.schedule)}
+
+
+def fit(run: Run, start: Start) -> dict[str, float]:
+    """Train from `start` to the end of the schedule; the last validation's metrics, and the speed."""
+    trainer, parts, home = run.config["trainer"], run.parts, run.home
+    seconds, recording = start.seconds, 0.0
+    if start.origin is None:
+        _commit(run, start, 0, 0.0)
+    run.courier.send(home.read_metrics())
+    per_pass = data.steps_per_pass(parts.dataset, trainer["batch_size"])
+    stream = data.batches(parts.dataset, trainer["batch_size"], run.config["seed"], start.step, run.device)
+    reports = training.train(
+        parts.model,
+        parts.objective,
+        parts.optimizer,
+        stream,
+        parts.schedule,
+        trainer["reduction"],
+        trainer["log_every"],
+        start.step,
+    )
+    committed, pending = time.monotonic(), []
+    with terminal.progress(run.last_step, per_pass, start.step) as bar:
+        for report, elapsed in _timed(reports):
+            seconds += elapsed
+            name, value = next(iter(report.metrics.items()))
+            bar.update(report.step, name, value)
+            pending += [(_metric_name(name), value, report.step) for name, value in report.metrics.items()]
+            is_due = time.monotonic() - committed > trainer["checkpoint_seconds"]
+            if report.ends_segment or is_due:
+                if report.ends_segment:
+                    pending += validate(run, report.step)
+                began = time.monotonic()
+                home.append_metrics(pending)
+                _commit(run, start, report.step, seconds)
+                run.courier.send(pending)
+                pending, committed = [], time.monotonic()
+                recording += committed - began
+    log.info("keeping records took %.2f s beside %.2f s of training", recording, seconds - start.seconds)
+    latest = {name: value for name, value, _ in home.read_metrics()}
+    kept = {name: value for name, value in latest.items() if name.split("/")[0] in ("valid", "hmc", "critic")}
+    return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": run.last_step / seconds}
+
+
+def validate(run: Run, step: int) -> list[Row]:
+    """valid/nll and valid/active_units at a step, from random numbers that training never sees."""
+    section, model = run.config["eval"], run.parts.model
+    plan = Plan(VALIDATION_SAMPLES, VALIDATION_SAMPLES, section["rows"])
+    with forked_rng(run.device, section["seed"], step):
+        scores = evaluate(model, run.parts.dataset.valid.to(run.device), plan, lambda _: run.courier.beat())
+    model.train()
+    metrics = _finite({f"valid/{name}": scores.metrics[name] for name in ("nll", "active_units")}, step)
+    log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
+    return [(name, value, step) for name, value in metrics.items()]
+
+
+def measure(run: Run, family: list[Home]) -> dict[str, float]:
+    """The test metrics, and the figures."""
+    began = time.monotonic()
+    section = run.config["eval"]
+    with (
+        forked_rng(run.device, section["seed"], run.last_step),
+        terminal.counter("evaluating", len(run.images)) as advance,
+    ):
+
+        def on_batch(count: int) -> None:
+            advance(count)
+            run.courier.beat()
+
+        scores = evaluate(run.parts.model, run.images.to(run.device), run.plan, on_batch)
+    metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, run.last_step)
+    metrics["speed/eval_seconds"] = time.monotonic() - began
+    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
+    with forked_rng(run.device, section["seed"]):
+        gallery.draw(run.home, family, run.parts, run.images, scores)
+    return metrics
+
+
+def _commit(run: Run, start: Start, step: int, seconds: float) -> None:
+    stateful = run.parts.stateful
+    training.check_finite({name: stateful[name].state_dict() for name in ("model", "objective")}, step)
+    state = checkpoints.capture(step, seconds, stateful, run.device)
+    run.home.save_checkpoint(state | {"execution": start.execution}, run.stage_ends)
+
+
+def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:
+    """The metrics as floats; raises UserError naming the first that is not finite."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise UserError(training.diverged(f"{name} is {value} at step {step}"))
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def _timed(reports: Iterator[training.Report]) -> Iterator[tuple[training.Report, float]]:
+    """Each report with the seconds spent computing it."""
+    while True:
+        began = time.monotonic()
+        report = next(reports, None)
+        if report is None:
+            return
+        yield report, time.monotonic() - began
+
+
+def _metric_name(name: str) -> str:
+    return name if "/" in name else f"train/{name}"

@@ -1,0 +1,199 @@
+"""What a run is, which record is its own, whose checkpoint it starts from, and by whose code."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_training import assert_equal
+
+from evidence import checkpoints, command_line, execution, experiment, fingerprint
+from evidence.identity import identify
+from evidence.record import Home, latest_checkpoint
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+SMALL = ["data=digits", "trainer=smoke", "trainer.steps=40", "eval=smoke", "eval.images=50", "device=cpu"]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    return tmp_path
+
+
+def start(*overrides: str) -> int:
+    return command_line.main([*SMALL, "tracking=none", "model.hidden=[[20]]", *overrides], CONF)
+
+
+def home_of(root: Path, start: str) -> Home:
+    (folder,) = root.glob(f"outputs/{start}*")
+    return Home(folder)
+
+
+def last_state(home: Home) -> dict[str, Any]:
+    found = latest_checkpoint([home], home.result["steps"])
+    assert found is not None
+    return found[1]
+
+
+def test_identities_leave_out_bystanders_and_keep_all_else() -> None:
+    config = {
+        "k": 5,
+        "seed": 0,
+        "name": "a",
+        "device": "cpu",
+        "init_from": None,
+        "data": {"name": "digits", "pixels": 64},
+        "model": {"name": "one_layer", "latent": [50]},
+        "objective": {"name": "iwae"},
+        "trainer": {"name": "smoke", "steps": 40, "learning_rate": 1e-3, "log_every": 20},
+        "eval": {"name": "smoke", "samples": 50, "rows": 100},
+    }
+    base = identify(config, None)
+    for change in ({"name": "b"}, {"device": "cuda"}, {"rerun": True}, {"fail_fast": True}, {"plan": True}):
+        assert identify(config | change, None) == base
+    assert identify(config | {"trainer": config["trainer"] | {"log_every": 7}}, None) == base
+    longer = identify(config | {"trainer": config["trainer"] | {"steps": 80}}, None)
+    assert longer.train == base.train
+    assert longer.run != base.run
+    assert (
+        identify(config | {"eval": {"name": "smoke", "samples": 60, "rows": 100}}, None).train == base.train
+    )
+    for other in (
+        identify(config | {"seed": 1}, None),
+        identify(config | {"trainer": config["trainer"] | {"learning_rate": 1e-2}}, None),
+        identify(config, ("another train identity", 40)),
+    ):
+        assert other.train != base.train
+
+
+def test_the_fingerprint_is_of_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copytree(fingerprint.PACKAGE, tmp_path / "evidence")
+    monkeypatch.setattr(fingerprint, "PACKAGE", copy)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "mine.py").write_text("class Bound: ...\n")
+    config = {"objective": {"_target_": "mine.Bound", "inner": [{"_target_": "torch.nn.ReLU"}]}}
+    before = fingerprint.code(config)
+    assert set(before) == {"evidence", "torch", "mine"}
+    assert {f"{name}.py" for name in fingerprint.ONLOOKERS - {"sweeping"}} <= {
+        path.name for path in copy.iterdir()
+    }
+
+    (copy / "terminal.py").write_text("")
+    assert fingerprint.code(config) == before
+    (copy / "data" / "sets.py").write_text("")
+    (tmp_path / "mine.py").write_text("class Bound: 'another'\n")
+    after = fingerprint.code(config)
+    assert fingerprint.difference(before, after) == "evidence has changed, mine has changed"
+    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
+    assert fingerprint.difference(after, fingerprint.code(config)).endswith("is now 9.9")
+    assert fingerprint.difference(after, after) == ""
+
+
+def test_only_the_same_codes_checkpoints_are_gone_on_from(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("seed=1") == 0
+    assert start("seed=1", "trainer.steps=60") == 0
+    assert "goes on from step 40 of iwae-k50" in capsys.readouterr().err
+    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
+    assert start("seed=1", "trainer.steps=80") == 0
+    assert "goes on" not in capsys.readouterr().err
+    assert start("seed=1") == 0
+    assert "was computed by other code (torch 2." in capsys.readouterr().err
+
+
+def test_init_from_carries_over_the_model_and_adams_state(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("objective=critic", "trainer.scale_rate=0.5") == 0
+    source = home_of(root, "critic")
+    switch = ["objective=vae", f"init_from=outputs/{source.folder.name}"]
+    assert start(*switch) == 0
+    theirs, ours = last_state(source), checkpoints.load(home_of(root, "vae").checkpoints()[0])
+    assert_equal(ours["model"], theirs["model"])
+    number_of = {
+        which: dict(zip(group["param_names"], group["params"], strict=True))
+        for which, state in (("theirs", theirs), ("ours", ours))
+        for group in state["optimizer"]["param_groups"]
+    }
+    assert len(number_of["ours"]) == len(ours["optimizer"]["state"]) < len(number_of["theirs"])
+    for name, number in number_of["ours"].items():
+        state = theirs["optimizer"]["state"][number_of["theirs"][name]]
+        assert_equal(ours["optimizer"]["state"][number], state)
+
+    assert home_of(root, "vae").result["init_from"] == switch[1].removeprefix("init_from=")
+    assert start("objective=vae") == 0  # another run: it starts from the seed
+    names = {path.name for path in root.glob("outputs/vae-*")}
+    assert len(names) == 2
+    capsys.readouterr()
+    assert start(*switch[:1], f"init_from={source.folder.name}", "trainer.steps=60") == 0
+    assert "goes on from step 40 of vae" in capsys.readouterr().err  # a name and a path are one thing
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["init_from=vea-k1-nothing"], "init_from=vea-k1-nothing: no finished run of that name in "),
+        (["init_from={name}", "model.latent=[7]"], "choose its model"),
+        (
+            ["init_from={name}", "trainer=uivi_paper", "trainer.steps=9"],
+            "trainer.optimizer._target_=torch.optim.Adam",
+        ),
+    ],
+)
+def test_init_from_says_what_it_needs(
+    overrides: list[str], said: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("objective=vae") == 0
+    name = home_of(root, "vae").folder.name
+    capsys.readouterr()
+    assert start("objective=iwae", *(override.format(name=name) for override in overrides)) != 0
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.count("\n") == 1
+    assert not list(root.glob("outputs/iwae-*"))
+
+
+def test_a_run_keeps_its_threads_and_says_where_it_cannot_keep_its_hardware(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = torch.get_num_threads()
+    try:
+        monkeypatch.setattr(execution, "THREADS", 2)
+        assert start() == 0
+        assert last_state(home_of(root, "iwae"))["execution"]["threads"] == 2
+        monkeypatch.setattr(execution, "THREADS", 1)
+        capsys.readouterr()
+        assert start("trainer.steps=60") == 0
+        assert torch.get_num_threads() == 2
+        assert "mixed" not in capsys.readouterr().err
+        monkeypatch.setattr(execution, "_hardware", lambda device: "an abacus")
+        assert start("trainer.steps=80") == 0
+    finally:
+        torch.set_num_threads(before)
+    assert "hardware cpu" in (said := capsys.readouterr().err)
+    assert "is now an abacus): it is marked as mixed" in said
+    results = [json.loads(path.read_text()) for path in root.glob("outputs/*/result.json")]
+    assert sorted(len(result["mixed"]) for result in results) == [0, 0, 1]
+
+
+def test_besides_stage_ends_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    with home.held(lambda holder: pytest.fail("nobody holds it")):
+        for step in (0, 3, 5, 8, 10, 13):
+            home.append_metrics([("train/elbo", -1.0, step)])
+            home.save_checkpoint({"step": step}, {0, 10, 20})
+        assert sorted(home.checkpoints()) == [0, 8, 10, 13]
+        state = checkpoints.load(home.checkpoints()[8])
+        assert [row[2] for row in home.read_metrics(state["metrics_size"])] == [0, 3, 5, 8]
+        home.drop_checkpoints({0, 10, 20}, 0)
+        assert sorted(home.checkpoints()) == [0, 10]
+
+
+def test_a_password_in_the_stores_address_is_not_kept(root: Path) -> None:
+    assert start("tracking.uri=http://me:secret@127.0.0.1:1") == 0
+    assert "secret" not in home_of(root, "iwae").config.read_text()
+    assert "http://127.0.0.1:1" in home_of(root, "iwae").config.read_text()
