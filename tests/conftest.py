@@ -1,7 +1,9 @@
 """The ground every test stands on: no denormals, one thread, a fixed seed, no server of the user's."""
 
+import shutil
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -31,3 +33,45 @@ def float64() -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(scope="session")
+def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty MLflow store: making one takes seconds, copying it none."""
+    from evidence import tracking
+
+    folder = tmp_path_factory.mktemp("store")
+    tracking.prepare(tracking.Store(None, "first", folder))
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def root(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder in which a test's runs and their MLflow store lie."""
+    from evidence import experiment
+
+    shutil.copy(fresh_store, tmp_path)
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of a small run's time; for tests that are not about them."""
+    from evidence import gallery
+
+    monkeypatch.setattr(gallery, "draw", lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    """What a small run ends with when nothing happens to it."""
+    import runs
+
+    from evidence import experiment
+
+    root = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiment, "ROOT", root)
+        assert runs.start("tracking=none") == 0
+    return runs.numbers(runs.only_home(root))

@@ -14,7 +14,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 def jobs(*overrides: str) -> list[Settings]:
     arguments, _ = composing.read_arguments([*overrides])
-    return composing.plan(CONF, arguments)
+    return [job.settings for job in composing.request(CONF, arguments).jobs]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)

@@ -7,7 +7,6 @@ HYDRA_FULL_ERROR=1 adds the traceback.
 Hydra takes 0.3 s to import, torch and mlflow seconds, so each is imported where it is first needed.
 """
 
-import math
 import os
 import signal
 import sys
@@ -20,9 +19,11 @@ from evidence.errors import Terminated, UserError
 from evidence.help import help_text
 
 if TYPE_CHECKING:
+    from argparse import Namespace
+
     from omegaconf import DictConfig
 
-_failures: list[str] = []  # of the jobs of this process: one that fails does not stop a sweep
+    from evidence.composing import Request, Turn
 
 
 def main(argv: list[str], conf: Path) -> int:
@@ -40,54 +41,132 @@ def main(argv: list[str], conf: Path) -> int:
         print("evidence: terminated", file=sys.stderr)
         return 143
     except Exception as error:
-        _complain(error)
+        print(f"evidence: {_said(error)}", file=sys.stderr)
         return 2
+    except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
+        return int(stop.code or 0)
     finally:
         signal.signal(signal.SIGTERM, handler)
 
 
-def job(config: "DictConfig") -> float:
-    """One job, as Hydra calls it: the validation negative log-likelihood in nats, NaN if the job failed."""
+def job(config: "DictConfig") -> float | None:
+    """One job, as Hydra calls it: the validation negative log-likelihood in nats.
+
+    In a sweep one that fails is None and leaves a note; else it ends the process with status 1.
+    """
     from evidence import composing
 
+    turn = composing.turn()
+    if turn is not None:
+        return _job_of_sweep(config, turn)
     try:
         from evidence.experiment import run
 
         return run(composing.settings(config))
     except Exception as error:
-        name = composing.job_name()
-        _complain(error, f"{name}: " if name else "")
-        _failures.append(name)
-        return math.nan
+        print(f"evidence: {_said(error)}", file=sys.stderr)
+        sys.exit(1)  # which Hydra lets pass, unlike an Exception
+
+
+def _job_of_sweep(config: "DictConfig", turn: "Turn") -> float | None:
+    from evidence import composing, sweeping
+
+    ledger, note = sweeping.Ledger(turn.folder), sweeping.Note(turn.number, turn.name)
+    try:
+        settings = composing.settings(config)
+        if settings.fail_fast and ledger.has_failure():
+            return None
+        from evidence import experiment, lineage
+
+        place = lineage.locate(settings.model_dump(by_alias=True), experiment.ROOT)
+        work = (place.home.folder.name, settings.name, settings.tracking.uri)
+        if not turn.is_search and not ledger.claim(*work):
+            return None  # an earlier job computes this run; only a search would use the number
+        note = note._replace(folder=str(place.home.folder))
+        ledger.write(note)
+        nll = experiment.run(settings, turn.number)
+        ledger.write(note._replace(status="ENDED"))
+        return nll
+    except Exception as error:
+        said = _said(error)
+        print(f"evidence: {turn.name}: {said}", file=sys.stderr)
+        ledger.write(note._replace(status="FAILED", error=said))
+        return None
 
 
 def _run(argv: list[str], conf: Path) -> int:
-    import hydra
-
     from evidence import composing
 
-    arguments, argv = composing.read_arguments(argv)
-    num_jobs = 0
+    arguments, words = composing.read_arguments(argv)
     if arguments.cfg or arguments.info:
         composing.compose(conf, arguments)
     elif not (arguments.hydra_help or arguments.shell_completion or arguments.config_path):
-        num_jobs = len(composing.plan(conf, arguments))
-    _failures.clear()
-    sys.argv[1:] = argv  # where Hydra reads them
+        return _do(composing.request(conf, arguments), arguments, words, conf)
+    _hydra(words, conf)
+    return 0
+
+
+def _do(request: "Request", arguments: "Namespace", words: list[str], conf: Path) -> int:
+    settings = request.jobs[0].settings
+    if settings.sync:
+        from evidence import experiment
+
+        experiment.sync(settings)
+    elif settings.plan:
+        from evidence.experiment import ROOT
+        from evidence.sweeping import planning
+
+        planning.show(request, ROOT)
+    elif request.is_sweep:
+        return _sweep(request, arguments, conf)
+    else:
+        _hydra(words, conf)
+    return 0
+
+
+def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
+    from evidence import composing, experiment
+    from evidence.sweeping import Ledger, closing, planning
+
+    root = experiment.ROOT
+    request = request._replace(folder=root / request.folder)
+    prospects = planning.survey(request.jobs, root)
+    print(f"evidence: {planning.counts(request, prospects)}", file=sys.stderr)
+    if time := planning.duration(request, list(planning.estimates(prospects, root).values())):
+        print(f"evidence: {time}", file=sys.stderr)
+    left = [each.job.settings for each in prospects if each.is_left or request.is_search]
+    stores = {str((each.tracking, each.name, each.paths)): each for each in left}
+    for settings in stores.values():
+        experiment.prepare(settings)  # once, before jobs that run at the same time would all do it
+    ledger = Ledger(request.folder)
+    ledger.clear()
+    is_broken = False
+    try:
+        composing.sweep(conf, arguments, request, job)
+    except Exception as error:  # a cluster does not answer, a process of joblib's was killed
+        print(f"evidence: {_said(error)}", file=sys.stderr)
+        is_broken = True
+    finally:
+        outcomes = closing.outcomes(request, prospects, ledger)
+        closing.show(outcomes, root)
+    return 1 if is_broken else closing.exit_status(outcomes)
+
+
+def _hydra(words: list[str], conf: Path) -> None:
+    import hydra
+
+    sys.argv[1:] = words  # where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
-    if _failures and num_jobs > 1:
-        summary = f"{len(_failures)} of {num_jobs} jobs failed: {'; '.join(_failures)}"
-        print(f"evidence: {summary}", file=sys.stderr)
-    return 1 if _failures else 0
 
 
-def _complain(error: Exception, prefix: str = "") -> None:
+def _said(error: Exception) -> str:
+    """An error in one line; a traceback goes to stderr where it is asked for."""
     said = " ".join(str(error).split())
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     elif not isinstance(error, UserError):
         said = f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows the traceback)"
-    print(f"evidence: {prefix}{said}", file=sys.stderr)
+    return said
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

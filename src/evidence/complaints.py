@@ -31,7 +31,9 @@ _MUST_BE = {
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely meant, if any is near."""
-    return next(iter(difflib.get_close_matches(word, list(choices), n=1)), None)
+    choices = list(choices)
+    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(word.lower(), choices, n=1)
+    return next(iter(found), None)
 
 
 def unknown_key(key: str, config: Mapping[str, Any]) -> str:
@@ -42,6 +44,8 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
         known, above = known[sections[0]], f"{above}{sections.pop(0)}."
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
+    if key in keys:
+        return f"{key} cannot be changed so: write {key}=value to replace it, +{key}.name=value to add to it"
     anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
     if sections:
         match = nearest(key, keys)
@@ -87,13 +91,18 @@ def shown(value: Any) -> str:
     elif isinstance(value, dict):
         text = f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
     else:
-        text = one_line(str(value))
+        text = printable(str(value))
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def one_line(text: str) -> str:
     """The text with line breaks and other unprintable characters replaced."""
-    return "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each unprintable character, line breaks among them."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _requirement(detail: ErrorDetails) -> str:
@@ -106,6 +115,8 @@ def _requirement(detail: ErrorDetails) -> str:
             match = nearest(shown(detail["input"]), choices)
             hint = f" (did you mean '{match}'?)" if match else ""
             return f"must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{hint}"
+        case "int_type" if isinstance(detail["input"], float) and detail["input"].is_integer():
+            return f"must be a whole number: {detail['input']:.0f} (and a search's int(interval(...)))"
         case kind if kind in _MUST_BE:
             return f"must be {_MUST_BE[kind].format(**context)}"
         case _:

@@ -8,14 +8,15 @@ import argparse
 import contextlib
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,9 +26,46 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from evidence import complaints
+from evidence import complaints, launching
 from evidence.config import Settings, validate
 from evidence.errors import UserError
+from evidence.sweeping import searching
+
+
+class Job(NamedTuple):
+    """One job of a command line."""
+
+    overrides: list[str]
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The overrides on one line."""
+        return " ".join(self.overrides)
+
+
+class Request(NamedTuple):
+    """What a command line asks for. A search chooses its jobs as it goes: `jobs` is then one that it may propose.
+
+    folder: where the jobs of a sweep leave notes, below the root; parallel: how many of them run at a time; told:
+    what the launcher is told of that.
+    """
+
+    jobs: list[Job]
+    is_sweep: bool
+    is_search: bool
+    folder: Path
+    parallel: int
+    told: list[str]
+
+
+class Turn(NamedTuple):
+    """Which job of a sweep it is that Hydra runs here."""
+
+    number: int
+    name: str
+    is_search: bool
+    folder: Path
 
 
 def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -64,23 +102,35 @@ def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
         return config
 
 
-def plan(conf: Path, arguments: argparse.Namespace) -> list[Settings]:
-    """The settings of every job that the command line asks for; raises UserError on the first wrong one."""
+def request(conf: Path, arguments: argparse.Namespace) -> Request:
+    """Every job that the command line asks for, validated; raises UserError on the first wrong one."""
     with _loader(conf) as loader:
         overrides = _overrides(loader, arguments)
         config = _load(loader, arguments.config_name, overrides)
-        if arguments.multirun or config.hydra.mode == RunMode.MULTIRUN:
+        is_sweep = bool(arguments.multirun) or config.hydra.mode == RunMode.MULTIRUN
+        is_search = is_sweep and _is_search(config.hydra)
+        parallel, told = 1, []
+        if is_sweep:
+            sweeper, launcher = _engine(config, "sweeper"), _engine(config, "launcher")
             fixed = [override for override in overrides if override.is_hydra_override()]
             swept = [override for override in overrides if not override.is_hydra_override()]
-            jobs = _expand(loader, config, swept)
-            return [_settings_of_job(loader, arguments.config_name, fixed, job) for job in jobs]
-        for override in overrides:
-            if override.is_sweep_override():
-                raise UserError(
-                    f"{override.input_line}: more than one value; use -m to sweep over them"
-                    " ([...] makes a list, quotes make text with commas)"
-                )
-        return [settings(config)]
+            jobs = [
+                Job(job, _settings_of_job(loader, arguments.config_name, fixed, job))
+                for job in _expand(loader, config, swept)
+            ]
+            most = sweeper.get("n_jobs", 1) if is_search else len(jobs)
+            parallel = launching.at_a_time(launcher, most, jobs[0].settings.device)
+            told = launching.overrides(launcher, parallel)
+        else:
+            for override in overrides:
+                if override.is_sweep_override():
+                    raise UserError(
+                        f"{override.input_line}: more than one value; use -m to sweep over them"
+                        " ([...] makes a list, quotes make text with commas)"
+                    )
+            jobs = [Job([str(override.input_line) for override in overrides], settings(config))]
+        folder = Path(config.hydra.sweep.dir)
+        return Request(jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, told)
 
 
 def settings(config: DictConfig) -> Settings:
@@ -103,15 +153,34 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key}: {first_line}") from error
 
 
-def job_name() -> str:
-    """The overrides of the job that Hydra is running, if it is one of a sweep."""
+def turn() -> Turn | None:
+    """The job of a sweep that Hydra runs here; None if it runs no sweep."""
     config = HydraConfig.get()
-    return " ".join(config.overrides.task) if config.mode == RunMode.MULTIRUN else ""
+    if config.mode != RunMode.MULTIRUN:
+        return None
+    name = " ".join(config.overrides.task)
+    return Turn(config.job.num, name, _is_search(config), Path(config.sweep.dir))
+
+
+def sweep(
+    conf: Path, arguments: argparse.Namespace, request: Request, job: Callable[[DictConfig], Any]
+) -> None:
+    """Have Hydra run the jobs; what its launcher or sweeper raises comes through, where hydra.main would print it."""
+    folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
+    with _loader(conf) as loader:
+        words = [str(override.input_line) for override in _overrides(loader, arguments)]
+        told = [*words, "hydra.mode=MULTIRUN", f"hydra.sweep.dir='{folder}'", *request.told]
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # the loader is its
+        hydra.multirun(arguments.config_name or "config", job, told)
 
 
 @contextlib.contextmanager
 def _loader(conf: Path) -> Iterator[ConfigLoader]:
     with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
+        for kind in ("launcher", "sweeper"):  # a file of ours stands for what a plugin has under its name
+            for file in (conf / "hydra" / kind).glob("*.yaml"):
+                ConfigStore.instance().repo["hydra"][kind].pop(file.name, None)
         try:
             yield GlobalHydra.instance().config_loader()
         finally:
@@ -185,12 +254,15 @@ def _complaint(
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a sweep."""
-    sweeper = config.hydra.sweeper
-    if sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}":
-        return [[str(override.input_line) for override in overrides if not override.is_sweep_override()]]
-    params = [_parse(loader, f"{key}={value}") for key, value in (sweeper.params or {}).items()]
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    overrides = [*(_parse(loader, f"{key}={value}") for key, value in params.items()), *overrides]
+    if _is_search(config.hydra):
+        return searching.corners(overrides)
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise UserError(f"{override.input_line}: an interval is for a search: add hydra/sweeper=optuna")
     try:
-        (jobs,) = BasicSweeper.split_arguments([*params, *overrides], max_batch_size=None)
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     except HydraException as error:
         raise UserError(complaints.one_line(str(error))) from error
     return jobs
@@ -203,3 +275,15 @@ def _settings_of_job(
         return settings(_load(loader, config_name, [*fixed, *(_parse(loader, line) for line in job)]))
     except UserError as error:
         raise UserError(f"job '{' '.join(job)}': {error}") from error
+
+
+def _is_search(hydra: Any) -> bool:
+    """Whether the sweeper in Hydra's section chooses its jobs as it goes."""
+    return bool(hydra.sweeper._target_ != f"{BasicSweeper.__module__}.{BasicSweeper.__name__}")
+
+
+def _engine(config: DictConfig, kind: str) -> dict[str, Any]:
+    """Hydra's launcher or sweeper, ready; raises UserError where it cannot be used."""
+    engine = cast(dict[str, Any], OmegaConf.to_container(config.hydra[kind], resolve=True))
+    launching.prepare(kind, config.hydra.runtime.choices[f"hydra/{kind}"], engine)
+    return engine

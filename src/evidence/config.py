@@ -4,12 +4,11 @@
 `Settings.model_dump(by_alias=True)` is the resolved config again.
 """
 
-from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from evidence import complaints
+from evidence import complaints, sizes
 from evidence.errors import UserError
 from evidence.sections import (
     ELBO,
@@ -26,7 +25,6 @@ from evidence.sections import (
     Folder,
     GreyImages,
     Hierarchical,
-    HMCSampler,
     LargeCount,
     Name,
     NotNegative,
@@ -41,12 +39,6 @@ from evidence.sections import (
     Text,
     by_target,
 )
-
-MAX_PARAMETERS = (
-    10**9
-)  # of the encoder: 16 GB with its gradient and Adam's moments, and the decoder as much again
-MAX_NUMBERS = 10**10  # at a time: 40 GB, and a graph holds them more than once
-IMAGES_SCORED = 100  # at a time, as in evaluation.py, which imports torch
 
 
 class Trainer(Section):
@@ -170,56 +162,12 @@ class Settings(Section):
             self._check_pixels("model.data_dim", model.data_dim)
         if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
             self._check_pixels("objective.critic.data_dim", objective.critic.data_dim)
-        self._check_sizes()
+        sizes.check(self)
         return self
 
     def _check_pixels(self, key: str, data_dim: int) -> None:
         if data_dim != self.data.pixels:
             raise UserError(f"{key}={data_dim}: must be data.pixels={self.data.pixels}, which it follows")
-
-    def _check_sizes(self) -> None:
-        """Refuses what no machine could hold in memory: cheaper said now than found out after an hour."""
-        model, objective, batch_size, rows = (
-            self.model,
-            self.objective,
-            self.trainer.batch_size,
-            self.eval.rows,
-        )
-        layers = [self.data.pixels]
-        if isinstance(model, Hierarchical):
-            layers += [
-                size for units, top in zip(model.hidden, model.latent, strict=True) for size in (*units, top)
-            ]
-        elif isinstance(model, Explicit | SemiImplicit):
-            layers += [*model.hidden, model.latent]
-        _check_size("model.latent and model.hidden", "parameters", _num_weights(layers), MAX_PARAMETERS)
-        if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
-            weights = _num_weights([self.data.pixels, *objective.critic.hidden])
-            _check_size("objective.critic.hidden", "parameters", weights, MAX_PARAMETERS)
-        samples, also = self.k, ""
-        if isinstance(objective, SIVI):
-            samples, also = self.k * objective.num_noises, f", objective.num_noises={objective.num_noises}"
-        elif isinstance(objective, UIVI) and isinstance(objective.reverse_conditional, HMCSampler):
-            num_samples = objective.reverse_conditional.num_samples
-            samples, also = self.k * num_samples, f", objective.reverse_conditional.num_samples={num_samples}"
-        units = f"{sum(layers):,} units in all layers"
-        step = f"k={self.k}, trainer.batch_size={batch_size}{also} and {units}"
-        _check_size(step, "numbers in a step", samples * batch_size * sum(layers), MAX_NUMBERS)
-        _check_size(f"eval.rows={rows} and {units}", "numbers at a time", rows * sum(layers), MAX_NUMBERS)
-        if isinstance(model, SemiImplicit):
-            noises = self.eval.semi_implicit.noises
-            keys = f"eval.semi_implicit.noises={noises}, model.latent={model.latent}"
-            numbers = IMAGES_SCORED * noises * model.latent
-            _check_size(keys, "numbers at a time", numbers, MAX_NUMBERS)
-
-
-def _num_weights(layers: list[int]) -> int:
-    return sum(below * above for below, above in pairwise(layers))
-
-
-def _check_size(keys: str, what: str, number: int, limit: int) -> None:
-    if number > limit:
-        raise UserError(f"{keys}: {number:,} {what}, and at most {limit:,} are allowed")
 
 
 def validate(config: dict[str, Any]) -> Settings:

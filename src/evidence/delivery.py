@@ -28,24 +28,26 @@ log = logging.getLogger(__name__)
 class Courier:
     """Keeps MLflow abreast of a run while it computes. Where the store fails, the run goes on and the rows wait."""
 
-    def __init__(self, home: Home, run: MLflowRun | None) -> None:
-        self._home, self._run = home, run
-        self._there = {} if run is None else run.last_steps()
+    def __init__(self, home: Home, store: Store | None) -> None:
+        self._home, self._store = home, store
+        self._run: MLflowRun | None = None  # once the store has answered
+        self._there: dict[str, int] = {}
         self._waiting: list[Row] = []
-        self._is_behind, self._not_before, self._beat = False, 0.0, 0.0
+        self._is_behind, self._not_before, self._beat = True, 0.0, 0.0
 
     def send(self, rows: Sequence[Row]) -> None:
         """Bring rows that a checkpoint covers; those already there are left out."""
         self.beat()
-        if self._run is None:
+        if self._store is None:
             return
         self._waiting += rows
         if time.monotonic() < self._not_before:
             return
         try:
-            if self._is_behind:  # what a failed call has brought, is not known
-                self._there = self._run.last_steps()
-            self._run.log(_later(self._waiting, self._there))
+            run = self._opened(self._store)
+            if self._is_behind:  # an earlier process, or a failed call, may have brought some of them
+                self._there = run.last_steps()
+            run.log(_later(self._waiting, self._there))
         except UserError as error:
             self._is_behind, self._not_before = True, time.monotonic() + RETRY_SECONDS
             log.warning("%s; the run goes on, its rows wait", error)
@@ -61,6 +63,19 @@ class Courier:
             if self._run is not None and not self._is_behind:
                 with contextlib.suppress(UserError):
                     self._run.beat()
+
+    def close(self) -> None:
+        """Bring what the folder says at the end; raises UserError where the store cannot be used."""
+        if self._store is not None:
+            deliver(self._home, self._opened(self._store))
+
+    def _opened(self, store: Store) -> MLflowRun:
+        if self._run is None:
+            self._run = open_run(self._home, store)
+            self._run.resume()
+            with contextlib.suppress(OSError):  # a full disk is told by what must be written
+                self._home.update_result(mlflow_run_id=self._run.run_id)
+        return self._run
 
 
 def open_run(home: Home, store: Store) -> MLflowRun:
@@ -88,7 +103,7 @@ def deliver(home: Home, run: MLflowRun) -> None:
     run.artifact(home.config)
     for figure in sorted(home.figures.glob("*.png")):
         run.artifact(figure, "figures")
-    if result["status"] == "FAILED":
+    if result["status"] == "FAILED" and home.traceback.exists():  # it could not be written to a full disk
         run.artifact(home.traceback)
     run.close(result["status"])
 

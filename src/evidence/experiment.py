@@ -42,8 +42,10 @@ def prepare(settings: Settings) -> None:
 
 def sync(settings: Settings) -> None:
     """Deliver to MLflow the records that it lacks; raises UserError where the store cannot be used."""
+    outputs = ROOT / settings.paths.outputs
+    delivery.close_vanished(outputs, None)
+    delivery.sync(outputs, settings.tracking.uri, ROOT)
     prepare(settings)
-    delivery.sync(ROOT / settings.paths.outputs, settings.tracking.uri, ROOT)
 
 
 def run(settings: Settings, job_number: int | None = None) -> float:
@@ -60,12 +62,17 @@ def run(settings: Settings, job_number: int | None = None) -> float:
         device = execution.choose_device(settings.device, job_number or 0)
         parts = build(config, device, ROOT)  # before the first byte is written: there may be no data
         try:
+            if job_number is None:  # for a sweep it has been done
+                prepare(settings)
             _compute(config, place, device, parts, _store(settings))
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(f"paths.outputs={settings.paths.outputs} cannot be written: {reason}") from error
+            reason = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+            raise UserError(
+                f"paths.outputs={settings.paths.outputs} cannot be used ({reason}): mend that, and the same"
+                " command goes on, or choose another"
+            ) from error
     else:
-        _deliver_again(place.home, _store(settings))
+        _deliver_again(place.home, settings)
         if changes := place.changes():
             terminal.note(
                 f"{place.home.folder.name} was computed by other code ({changes}):"
@@ -82,7 +89,7 @@ def _compute(
 ) -> None:
     """Compute the run in its home, for this process alone."""
     home = place.home
-    digest = fingerprint.data(parts.dataset.provenance)
+    digest = fingerprint.data(parts.dataset)
     with home.held(
         lambda holder: terminal.note(f"{home.folder.name} is being computed by {holder}: waiting")
     ):
@@ -136,14 +143,10 @@ def _status_kept(home: Home, store: tracking.Store | None) -> Iterator[Courier]:
     handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told once, by what fails on it
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    mlflow_run: tracking.MLflowRun | None = None
+    courier = Courier(home, store)
     status: tracking.Status = "FAILED"
     try:
-        if store is not None:
-            mlflow_run = delivery.open_run(home, store)
-            mlflow_run.resume()
-            home.update_result(mlflow_run_id=mlflow_run.run_id)
-        yield Courier(home, mlflow_run)
+        yield courier
         home.update_result(status="FINISHED")
         status = "FINISHED"
     except (KeyboardInterrupt, Terminated):
@@ -158,15 +161,16 @@ def _status_kept(home: Home, store: tracking.Store | None) -> Iterator[Courier]:
     finally:
         log.info("status %s", status)
         log.removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):
+            handler.close()
         with contextlib.suppress(OSError):
             home.update_result(status=status)
-        if mlflow_run is not None:
-            _try_delivery(lambda: delivery.deliver(home, mlflow_run), home)
+        _try_delivery(courier.close, home)
 
 
-def _deliver_again(home: Home, store: tracking.Store | None) -> None:
+def _deliver_again(home: Home, settings: Settings) -> None:
     """A finished record that is not in the experiment asked for, or not wholly."""
+    store = _store(settings)
     if store is not None:
         _try_delivery(lambda: delivery.ensure_delivered(home, store), home)
 
@@ -188,6 +192,8 @@ def _tell(home: Home, start: lineage.Start, before: dict[str, Any], last_step: i
     if start.origin is not None:
         whose = "" if start.origin.folder == home.folder else f" of {start.parent}"
         said += f"goes on from step {start.step}{whose} to {last_step}"
+        if damaged := [step for step in home.checkpoints() if start.step < step <= last_step]:
+            said += f" (the checkpoint at step {max(damaged)} is damaged)"
     elif before:
         said += "starts again"
     if start.changes:

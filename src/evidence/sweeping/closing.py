@@ -1,0 +1,94 @@
+"""After the last job, or where a sweep was broken off: how each job ended, read from its record."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.box import SIMPLE
+from rich.markup import escape
+from rich.table import Table
+
+from evidence.composing import Request
+from evidence.record import Home
+from evidence.sweeping.ledger import Ledger, Note
+from evidence.sweeping.planning import Prospect, clock, distinguishing, shown_folder, table_console
+
+NOT_BEGUN = "not begun"
+
+
+class Outcome(NamedTuple):
+    """How a job ended: FINISHED, FAILED (and why), KILLED, RUNNING in another process, or not begun."""
+
+    name: str
+    folder: Path | None
+    status: str
+    reason: str
+    result: dict[str, Any]
+
+
+def outcomes(request: Request, prospects: Sequence[Prospect], ledger: Ledger) -> list[Outcome]:
+    """Of every job; of a search, of those that it began."""
+    notes = ledger.notes()
+    if request.is_search:
+        return [
+            _outcome(note.name, Path(note.folder) if note.folder else None, note) for note in notes.values()
+        ]
+    names = distinguishing(request.jobs)
+    return [
+        _outcome(name, each.place.home.folder, notes.get(number if each.twin is None else each.twin))
+        for number, (name, each) in enumerate(zip(names, prospects, strict=True))
+    ]
+
+
+def show(found: Sequence[Outcome], root: Path) -> None:
+    """Print the table of all jobs, and on stderr why some failed."""
+    table = Table(box=SIMPLE)
+    for title in ("job", "status", "test NLL", "active units", "time", "folder"):
+        is_number = title in ("test NLL", "active units", "time")
+        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
+    for each in found:
+        folder = shown_folder(each.folder, root) if each.result and each.folder else ""
+        table.add_row(escape(each.name), each.status, *_numbers(each.result), escape(folder))
+    table_console().print(table)
+    failed = [each for each in found if each.status == "FAILED"]
+    if failed:
+        print(f"evidence: {len(failed)} of {len(found)} jobs failed:", file=sys.stderr)
+    for each in failed:
+        print(f"evidence:   {each.name}: {each.reason}", file=sys.stderr)
+
+
+def exit_status(found: Sequence[Outcome]) -> int:
+    """Of a sweep that was not broken off: 0 if all its jobs ended well, else 1."""
+    statuses = {each.status for each in found}
+    if "FAILED" not in statuses and statuses - {"FINISHED"}:
+        print(
+            "evidence: some jobs left no word; if they ran on other machines, let paths.outputs lie on a disk"
+            " that all machines share",
+            file=sys.stderr,
+        )
+    return 0 if statuses <= {"FINISHED"} else 1
+
+
+def _numbers(result: dict[str, Any]) -> tuple[str, str, str]:
+    """test NLL, active units and time, where they are known."""
+    if result.get("status") != "FINISHED":
+        return "", "", ""
+    metrics = result["metrics"]
+    return (
+        f"{metrics['test/nll']:.2f} ± {metrics['test/nll_se']:.2f}",
+        f"{metrics['test/active_units']:.0f}",
+        clock(metrics["speed/train_seconds"] + metrics["speed/eval_seconds"]),
+    )
+
+
+def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
+    result = {} if folder is None else Home(folder).result
+    if note is not None and note.status != "BEGUN":
+        status = "FINISHED" if note.status == "ENDED" else "FAILED"
+        return Outcome(name, folder, status, note.error, result)
+    status = result.get("status", NOT_BEGUN)
+    if status == "RUNNING" and folder is not None:
+        with Home(folder).seized() as is_free:
+            status = "KILLED" if is_free else status  # a process that vanished leaves the lock free
+    return Outcome(name, folder, status, result.get("error") or "", result)

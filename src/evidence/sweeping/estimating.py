@@ -1,0 +1,156 @@
+"""How long what is left of some jobs takes: measured by taking a few steps, and not guessed.
+
+Jobs that differ in their seed or learning rate only cost the same, so one of them is built, trained for a few steps
+and scored on a few images; its costs are then scaled to what each of the jobs has left.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence import building, data, execution, fingerprint, lineage, training
+from evidence.composing import Job
+from evidence.evaluation import IMAGES_PER_BATCH, Plan, evaluate
+from evidence.fitting import VALIDATION_SAMPLES
+from evidence.lineage import Place
+from evidence.numerics import forked_rng
+
+TOTAL_SECONDS = 20.0  # of measuring; what is not reached by then is taken to cost as much as the rest
+MOMENT = 0.5  # seconds of training, and half of that of either scoring, where there is time for so much
+WARM_UP = 2  # steps that also fetch memory and choose kernels
+MAX_STEPS = 200
+COSTLESS = ("learning_rate", "scale_rate", "name", "log_every", "checkpoint_seconds")
+
+
+class Costs(NamedTuple):
+    """Seconds of one step, of one validation and of the final scoring; where validations come; a hash of the data."""
+
+    step: float
+    validation: float
+    scoring: float
+    ends: list[int]
+    data: str
+
+
+class Estimate(NamedTuple):
+    """Seconds that a job has left (None: unknown, and why) and the step it goes on from; rough if not measured."""
+
+    seconds: float | None
+    first_step: int = 0
+    is_rough: bool = False
+    reason: str = ""
+
+
+def estimate(jobs: Sequence[tuple[Job, Place]], root: Path) -> list[Estimate]:
+    """What is left of each job; takes little more than TOTAL_SECONDS."""
+    deadline = time.monotonic() + TOTAL_SECONDS
+    kinds = {_kind(job): job for job, _ in reversed(jobs)}
+    costs: dict[str, Costs | str] = {}
+    for kind in reversed(kinds):
+        share = (deadline - time.monotonic()) / (len(kinds) - len(costs))
+        if share <= 0:
+            break
+        costs[kind] = _costs(kinds[kind], root, min(MOMENT, share / 4))
+    found = [_left(costs.get(_kind(job)), place) for job, place in jobs]
+    measured = [each.seconds for each in found if each.seconds is not None]
+    mean = sum(measured) / len(measured) if measured else None
+    return [
+        each if each.seconds is not None or each.reason else Estimate(mean, is_rough=True) for each in found
+    ]
+
+
+def _kind(job: Job) -> str:
+    """Equal for jobs whose steps and scores cost the same."""
+    config = job.settings.model_dump(by_alias=True)
+    trainer = {key: value for key, value in config["trainer"].items() if key not in COSTLESS}
+    sections = {key: config[key] for key in ("objective", "model", "data", "k", "eval", "device", "paths")}
+    return json.dumps(sections | {"trainer": trainer}, sort_keys=True)
+
+
+def _costs(job: Job, root: Path, moment: float) -> Costs | str:
+    """The measured costs, or why they cannot be had: there may be no data, and a user's class may do anything."""
+    config = job.settings.model_dump(by_alias=True)
+    torch.set_flush_denormal(True)  # as a run does, before any other tensor operation
+    try:
+        device = execution.choose_device(config["device"], 0)
+        with forked_rng(device, 0):
+            return _measured(config, device, root, moment)
+    except Exception as error:
+        return " ".join(str(error).split())
+    finally:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def _measured(config: dict[str, Any], device: torch.device, root: Path, moment: float) -> Costs:
+    parts = building.build(config, device, root)
+    scoring, rows = building.plan(config["eval"], parts), config["eval"]["rows"]
+    validation = Plan(VALIDATION_SAMPLES, VALIDATION_SAMPLES, rows)
+    images = building.evenly_spaced(parts.dataset.test, config["eval"]["images"])
+    step = _step_seconds(config, device, parts, moment)
+
+    def per_image(images: Tensor, plan: Plan) -> float:
+        return _image_seconds(
+            lambda count: evaluate(parts.model, images[:count].to(device), plan, _unheard), moment / 2
+        )
+
+    return Costs(
+        step,
+        len(parts.dataset.valid) * per_image(parts.dataset.valid, validation),
+        len(images) * per_image(images, scoring),
+        [segment.last_step for segment in parts.schedule],
+        fingerprint.data(parts.dataset),
+    )
+
+
+def _step_seconds(
+    config: dict[str, Any], device: torch.device, parts: building.Parts, moment: float
+) -> float:
+    trainer = config["trainer"]
+    stream = data.batches(parts.dataset, trainer["batch_size"], config["seed"], 0, device)
+    schedule = [training.Segment(MAX_STEPS, trainer["learning_rate"])]
+    reports = training.train(
+        parts.model, parts.objective, parts.optimizer, stream, schedule, trainer["reduction"], log_every=1
+    )
+    began = time.monotonic()
+    for report in reports:
+        elapsed = time.monotonic() - began
+        if report.step == WARM_UP:
+            began = time.monotonic()
+        elif report.step > WARM_UP and (elapsed > moment or report.step == MAX_STEPS):
+            return elapsed / (report.step - WARM_UP)
+    raise AssertionError("the last step returns")
+
+
+def _image_seconds(score: Callable[[int], object], moment: float) -> float:
+    """Seconds an image, from two and then from as many as take a moment."""
+    count = 2
+    for _ in range(2):
+        began = time.monotonic()
+        score(count)
+        each = (time.monotonic() - began) / count
+        scored, count = count, int(min(max(moment / each, 2), IMAGES_PER_BATCH))
+        if count <= scored:
+            break
+    return each
+
+
+def _unheard(count: int) -> None: ...
+
+
+def _left(costs: Costs | str | None, place: Place) -> Estimate:
+    if not isinstance(costs, Costs):
+        return Estimate(None, reason=costs or "")
+    last = costs.ends[-1]
+    steps = [
+        step for home in lineage.family(place, costs.data) for step in home.checkpoints() if step <= last
+    ]
+    first = max(steps, default=0)
+    validations = sum(end > first for end in costs.ends)
+    seconds = (last - first) * costs.step + validations * costs.validation + costs.scoring
+    return Estimate(seconds, first)

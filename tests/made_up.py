@@ -1,0 +1,98 @@
+"""Runs that compute nothing, to stand in the place of real ones, and how to read what is printed of them."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import evidence
+from evidence import composing, lineage
+from evidence.config import Settings
+from evidence.errors import UserError
+from evidence.record import Home
+from evidence.sweeping import planning
+from evidence.sweeping.estimating import Estimate
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+METRICS = {
+    "test/nll": 87.654,
+    "test/nll_se": 0.321,
+    "test/active_units": 12.0,
+    "speed/train_seconds": 3600.0,
+    "speed/eval_seconds": 59.5,
+    "valid/nll": 90.0,
+}
+
+Compute = Callable[[Settings], None]
+
+
+class MadeUp:
+    """In the place of evidence.experiment: each run leaves a record, with `compute` between its start and end."""
+
+    def __init__(self, root: Path) -> None:
+        self.ROOT = root
+        self.started: list[Settings] = []
+        self.numbers: list[int | None] = []
+        self.prepared: list[str] = []
+        self.synced: list[str] = []
+        self.compute: Compute = lambda settings: None
+
+    def run(self, settings: Settings, job_number: int | None = None) -> float:
+        self.started.append(settings)
+        self.numbers.append(job_number)
+        place = lineage.locate(dumped(settings), self.ROOT)
+        if not place.is_finished:
+            place.home.folder.mkdir(parents=True, exist_ok=True)
+            place.home.update_result(status="KILLED", code=place.code)
+            self.compute(settings)
+            place.home.update_result(status="FINISHED", metrics=METRICS)
+        return 90.0
+
+    def prepare(self, settings: Settings) -> None:
+        self.prepared.append(settings.name)
+
+    def sync(self, settings: Settings) -> None:
+        self.synced.append(settings.name)
+
+
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
+    """Made-up runs, below a root of their own; each is expected to take a minute."""
+    made_up = MadeUp(tmp_path / "it's the root")
+    monkeypatch.setitem(sys.modules, "evidence.experiment", made_up)  # type: ignore[arg-type]
+    monkeypatch.setattr(evidence, "experiment", made_up, raising=False)
+    monkeypatch.setattr(planning, "estimate", lambda jobs, root: [Estimate(60.0)] * len(jobs))
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+    return made_up
+
+
+def fails_at(seed: int) -> Compute:
+    """The run with this seed fails."""
+
+    def compute(settings: Settings) -> None:
+        if settings.seed == seed:
+            raise UserError("out of luck")
+
+    return compute
+
+
+def dumped(settings: Settings) -> dict[str, Any]:
+    return settings.model_dump(by_alias=True)
+
+
+def request(*words: str) -> composing.Request:
+    arguments, _ = composing.read_arguments(list(words))
+    return composing.request(CONF, arguments)
+
+
+def home_of(root: Path, *words: str) -> Home:
+    """The record of the run that a command line asks for."""
+    (job,) = request(*words).jobs
+    return lineage.locate(dumped(job.settings), root).home
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of a printed table."""
+    lines = [[cell.strip() for cell in line.split("   ") if cell.strip()] for line in table.splitlines()]
+    return [line for line in lines if len(line) > 1]

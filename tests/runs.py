@@ -1,0 +1,141 @@
+"""Small runs on scikit-learn's digits, started as a user starts them, and what they leave behind.
+
+The fixtures `root` and `fresh_store` in conftest.py give a test folders and an MLflow store of its own.
+"""
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from evidence import command_line, composing, training
+from evidence.config import Settings
+from evidence.models import LatentVariableModel
+from evidence.record import Home
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+# Reports, and with them checkpoints, at steps 20, 40 and 60.
+SMALL = [
+    "data=digits",
+    "k=3",
+    "trainer=smoke",
+    "trainer.steps=60",
+    "trainer.checkpoint_seconds=0",
+    "eval=smoke",
+    "eval.images=50",
+    "device=cpu",
+]
+
+
+def start(*overrides: str) -> int:
+    """The exit status of a small run."""
+    return command_line.main([*SMALL, *overrides], CONF)
+
+
+def settings(*overrides: str) -> Settings:
+    """What `start` runs."""
+    arguments, _ = composing.read_arguments([*SMALL, *overrides])
+    return composing.request(CONF, arguments).jobs[0].settings
+
+
+@contextlib.contextmanager
+def at_step(step: int, act: Callable[[LatentVariableModel], object]) -> Iterator[None]:
+    """Inside the block, `act` is done as training reports `step`, before anything is recorded of it."""
+    real = training.train
+
+    def watched(model: LatentVariableModel, *args: Any) -> Iterator[training.Report]:
+        for report in real(model, *args):
+            if report.step == step:
+                act(model)
+            yield report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "train", watched)
+        yield
+
+
+def interrupt(*_: object) -> None:
+    """What Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def begin(*overrides: str) -> None:
+    """Start a run and interrupt it before its step 60 counts."""
+    with at_step(60, interrupt):
+        assert start(*overrides) == 130
+
+
+def homes(root: Path) -> list[Home]:
+    """Of the runs' records."""
+    return [Home(path.parent) for path in sorted(root.glob("outputs/*/result.json"))]
+
+
+def only_home(root: Path) -> Home:
+    """Of the one run that there is."""
+    (home,) = homes(root)
+    return home
+
+
+def numbers(home: Home) -> dict[str, float]:
+    """A run's results, without those that depend on the clock."""
+    metrics = json.loads((home.folder / "result.json").read_text())["metrics"]
+    return {name: value for name, value in metrics.items() if not name.startswith("speed/")}
+
+
+def client(root: Path, uri: str | None = None) -> MlflowClient:
+    """For the store of `root`, or another."""
+    return MlflowClient(uri or f"sqlite:///{root / 'mlflow.db'}")
+
+
+def mlflow_runs(root: Path, uri: str | None = None) -> list[Run]:
+    """All runs in the store, but none of the experiment that `fresh_store` was made with."""
+    asked = client(root, uri)
+    ids = [found.experiment_id for found in asked.search_experiments() if found.name != "first"]
+    return list(asked.search_runs(ids))
+
+
+def stored_rows(root: Path, run: Run, uri: str | None = None) -> list[tuple[str, float, int]]:
+    """Every metric of a run in the store, by name, value and step, as often as it stands there."""
+    asked = client(root, uri)
+    rows = [
+        (metric.key, metric.value, metric.step)
+        for name in run.data.metrics
+        for metric in asked.get_metric_history(run.info.run_id, name)
+    ]
+    return sorted(rows, key=lambda row: (row[0], row[2]))
+
+
+def recorded_rows(home: Home) -> list[tuple[str, float, int]]:
+    """What `stored_rows` should be once a finished run is delivered, by what its folder says."""
+    result = home.result
+    final = [
+        (name, value, result["steps"])
+        for name, value in result["metrics"].items()
+        if name.startswith(("test/", "speed/"))
+    ]
+    return sorted(home.read_metrics() + final, key=lambda row: (row[0], row[2]))
+
+
+def assert_ends_as(root: Path, undisturbed: dict[str, float]) -> None:
+    """There is one run, which has ended as if nothing had happened, in its folder and in the store."""
+    home = only_home(root)
+    assert home.result["status"] == "FINISHED"
+    assert numbers(home) == undisturbed
+    assert [row[2] for row in home.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
+    assert list(home.folder.rglob("*.tmp")) == []
+    (run,) = mlflow_runs(root)
+    assert run.info.status == "FINISHED"
+    assert run.info.end_time >= run.info.start_time
+    assert stored_rows(root, run) == recorded_rows(home)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What the user was told since this was last asked, but progress: one line each, and never a traceback."""
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.out + printed.err
+    return [line for line in printed.err.splitlines() if not line.startswith(("pass ", "evaluating "))]

@@ -1,0 +1,193 @@
+"""Numbers that are not what they seem: NaN in the parameters, and code that changes under a run."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from runs import (
+    assert_ends_as,
+    at_step,
+    begin,
+    client,
+    homes,
+    mlflow_runs,
+    numbers,
+    only_home,
+    said,
+    start,
+)
+
+from evidence import fitting
+from evidence.checkpoints import load
+from evidence.models import LatentVariableModel
+from evidence.record import Home
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+
+@torch.no_grad()
+def poison(model: LatentVariableModel) -> None:
+    next(model.parameters())[0, 0] = torch.nan
+
+
+def poison_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = fitting.measure
+
+    def measure(run: fitting.Run, family: list[Home]) -> dict[str, float]:
+        poison(run.parts.model)
+        return real(run, family)
+
+    monkeypatch.setattr(fitting, "measure", measure)
+
+
+@pytest.mark.parametrize(
+    ("moment", "complaint", "last_good"),
+    [
+        (20, "iwae is nan in the 20 steps before step 40", 0),
+        (60, "valid/nll is nan at step 60", 40),
+        (None, "test/nll is nan at step 60", 60),
+    ],
+    ids=["in mid-training", "after the last step", "after the last checkpoint"],
+)
+def test_a_nan_fails_the_run_by_name_and_spares_the_checkpoints(
+    moment: int | None,
+    complaint: str,
+    last_good: int,
+    root: Path,
+    undisturbed: dict[str, float],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as patch, at_step(moment or -1, poison):
+        if moment is None:
+            poison_before_measuring(patch)
+        assert start() == 1
+    (line,) = said(capsys)
+    assert line.startswith(f"evidence: {complaint}: training has diverged; the last good checkpoint is kept")
+    home = only_home(root)
+    assert home.result["status"] == "FAILED"
+    assert complaint in home.result["error"]
+    assert "metrics" not in home.result
+    assert max(home.checkpoints()) == last_good
+    state = load(home.checkpoints()[last_good])
+    assert all(value.isfinite().all() for value in state["model"].values())
+    assert "Traceback" in home.traceback.read_text()
+    (run,) = mlflow_runs(root)
+    assert run.info.status == "FAILED"
+    assert not [name for name in run.data.metrics if name.startswith("test/")]
+    artifacts = [file.path for file in client(root).list_artifacts(run.info.run_id)]
+    assert sorted(artifacts) == ["config.yaml", "traceback.txt"]
+    assert start() == 0
+    (line,) = said(capsys)
+    assert f"was FAILED (UserError: {complaint}" in line
+    assert line.endswith(f"goes on from step {last_good} to 60" if last_good else "starts again")
+    assert_ends_as(root, undisturbed)
+
+
+OWN_OBJECTIVE = """
+from evidence.objectives import IWAE
+
+class Own(IWAE):
+    scale = 1.0
+
+    def forward(self, model, x):
+        estimate = super().forward(model, x)
+        return estimate._replace(surrogate=self.scale * estimate.surrogate)
+"""
+
+
+@pytest.fixture
+def edit(root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Writes the user's module anew, with another factor in it."""
+    monkeypatch.syspath_prepend(str(root))
+
+    def write(scale: float) -> None:
+        (root / "own_objective.py").write_text(OWN_OBJECTIVE.replace("1.0", str(scale)))
+        sys.modules.pop("own_objective", None)
+
+    write(1.0)
+    return write
+
+
+OWN = ["objective._target_=own_objective.Own", "objective.name=own"]
+
+
+def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
+    root: Path, edit: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    begin(*OWN)
+    before = only_home(root).result
+    edit(0.5)
+    said(capsys)
+    assert start(*OWN) == 1
+    (line,) = said(capsys)
+    assert "was begun by other code (own_objective has changed)" in line
+    assert "other_code=true goes on" in line
+    assert "rerun=true computes it afresh" in line
+    assert only_home(root).result == before
+
+    assert start(*OWN, "other_code=true") == 0
+    (line,) = said(capsys)
+    assert "goes on from step 40 to 60" in line
+    assert "(own_objective has changed): it is marked as mixed" in line
+    result = only_home(root).result
+    assert result["status"] == "FINISHED"
+    assert result["mixed"] == ["from step 40: own_objective has changed"]
+    (run,) = mlflow_runs(root)
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["mixed"] == result["mixed"][0]
+
+    edit(1.0)
+    assert start(*OWN, "rerun=true") == 0
+    mixed, pure = homes(root)
+    assert mixed.result == result
+    assert (pure.folder.name, pure.result["mixed"]) == (f"{mixed.folder.name}-2", [])
+    assert numbers(pure) != numbers(mixed)
+
+
+def test_a_rerun_of_an_interrupted_run_leaves_the_first_record_alone(
+    root: Path, edit: Callable[[float], None]
+) -> None:
+    begin(*OWN)
+    before = only_home(root).result
+    edit(1.00)
+    (root / "own_objective.py").open("a").write("# other code, the same numbers\n")
+    assert start(*OWN, "rerun=true") == 0
+    first, second = homes(root)
+    assert second.folder.name == f"{first.folder.name}-2"
+    assert first.result == before
+    assert second.result["status"] == "FINISHED"
+    edit(1.0)
+    assert start(*OWN) == 0
+    assert numbers(first) == numbers(second)
+    assert {run.info.run_name: run.info.status for run in mlflow_runs(root)} == {
+        first.folder.name: "FINISHED",
+        second.folder.name: "FINISHED",
+    }
+
+
+def test_a_finished_runs_result_is_shown_with_a_word_on_its_code(
+    root: Path, edit: Callable[[float], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start(*OWN) == 0
+    edit(0.5)
+    shown = capsys.readouterr().out
+    assert start(*OWN) == 0
+    printed = capsys.readouterr()
+    assert printed.out == shown
+    name = only_home(root).folder.name
+    assert printed.err == (
+        f"evidence: {name} was computed by other code (own_objective has changed): rerun=true computes it"
+        " afresh, in a record of its own\n"
+    )
+    assert start(*OWN, "rerun=true") == 0
+    first, second = homes(root)
+    assert second.folder.name == f"{name}-2"
+    assert numbers(first) != numbers(second)
+    assert len(mlflow_runs(root)) == 2
+    shown = capsys.readouterr().out
+    assert start(*OWN, "rerun=true") == 0
+    assert capsys.readouterr() == (shown, "")
+    assert len(homes(root)) == len(mlflow_runs(root)) == 2
