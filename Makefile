@@ -5,10 +5,10 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check ui
+.PHONY: help setup run test test-all torture check ui
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Make .venv with every dependency pinned (PYTHON=python3.12 chooses the interpreter)
 
@@ -16,7 +16,13 @@ run: $(READY) ## Train IWAE with 50 samples on MNIST and measure it (ARGS="seed=
 	@$(VENV_PYTHON) run.py objective=iwae k=50 $(ARGS)
 
 test: $(READY) ## Run the tests (ARGS="-k hmc" adds pytest's options)
+	@$(VENV_PYTHON) -m pytest -m 'not slow' $(ARGS)
+
+test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is installed where there is none (as root)
 	@$(VENV_PYTHON) -m pytest $(ARGS)
+
+torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 20 parallel sweeps: half an hour
+	@$(VENV_PYTHON) tests/torture.py $(ARGS)
 
 check: $(READY) ## Lint, check the format and the types
 	@$(VENV_PYTHON) -m ruff check .

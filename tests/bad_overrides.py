@@ -50,24 +50,31 @@ def wrong_types(house: House, rng: random.Random) -> Iterator[Argv]:
 
 
 def out_of_range(house: House, rng: random.Random) -> Iterator[Argv]:
-    """Just outside of a bound, and far outside; what is no number."""
+    """Just outside of a bound, and far outside; below nought, where no number here can lie; what is no number."""
     for key in house.leaves(int):
         unit = rng.choice((1, 10**3)) if float not in key.types else rng.choice((1e-3, 1e3))
         for name, bound in key.bounds.items():
             outside = 0 if name in ("gt", "lt") else unit
             yield key.set(str(bound - outside if name.startswith("g") else bound + outside))
+        yield key.set(rng.choice(("-1", "-7", f"-{HUGE}")))
     for key in house.leaves(float):
         yield key.set(rng.choice(("inf", "nan", "-inf", "1e400", "-1e-3")))
 
 
-def absurd_sizes(house: House, rng: random.Random) -> Iterator[Argv]:
-    """No count needs more than 64 bits; no machine holds 10^12 weights, or 10^10 pixels at a time."""
+def absurd_numbers(house: House, rng: random.Random) -> Iterator[Argv]:
+    """No count needs more than 64 bits, no weight is beyond 10^38, no file's name has ten thousand letters."""
     for key in house.leaves(int):
         if float not in key.types:
             yield key.set(str(10 ** rng.randint(20, 40)))
-    for key in house.leaves(float):
-        if key.bounds.get("gt") == 0:
+        elif key.bounds.get("gt") == 0:
             yield key.set(f"1e{rng.randint(40, 300)}")
+    for key in house.leaves(str):
+        if key.has_rules:
+            yield key.set(rng.choice(string.ascii_letters) * 10_000)
+
+
+def absurd_sizes(house: House, rng: random.Random) -> Iterator[Argv]:
+    """No machine holds 10^12 weights, or 10^10 pixels at a time."""
     for key in house.leaves(int):
         if key.path.endswith(".hidden") and "200" in key.frame:  # two layers, one after the other
             yield (*key.above, f"{key.path}={key.frame.format(HUGE).replace('200', str(HUGE))}")
@@ -81,9 +88,6 @@ def absurd_sizes(house: House, rng: random.Random) -> Iterator[Argv]:
         yield ("objective=sivi", f"objective.num_noises={HUGE}", f"trainer.batch_size={size}")
         yield (f"eval.rows={1000 * size}", f"data={rng.choice(house.groups['data'])}")
         yield (f"model.latent=[{HUGE}]", f"model.hidden=[[{size}]]")
-    for key in house.leaves(str):
-        if key.has_rules:  # no file system takes such a name
-            yield key.set(rng.choice(string.ascii_letters) * 10_000)
 
 
 def wrong_choices(house: House, rng: random.Random) -> Iterator[Argv]:
@@ -201,6 +205,7 @@ RULES: tuple[Callable[[House, random.Random], Iterator[Argv]], ...] = (
     misspelt_keys,
     wrong_types,
     out_of_range,
+    absurd_numbers,
     absurd_sizes,
     wrong_choices,
     empty_values,

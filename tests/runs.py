@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from evidence import command_line, composing, training
+from evidence import command_line, composing, experiment, training
 from evidence.config import Settings
 from evidence.models import LatentVariableModel
 from evidence.record import Home
@@ -87,25 +87,23 @@ def numbers(home: Home) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if not name.startswith("speed/")}
 
 
-def client(root: Path, uri: str | None = None) -> MlflowClient:
-    """For the store of `root`, or another."""
-    return MlflowClient(uri or f"sqlite:///{root / 'mlflow.db'}")
+def client(uri: str | None = None) -> MlflowClient:
+    """For the store of the test's `root`, or another."""
+    return MlflowClient(uri or f"sqlite:///{experiment.ROOT / 'mlflow.db'}")
 
 
-def mlflow_runs(root: Path, uri: str | None = None) -> list[Run]:
-    """All runs in the store, but none of the experiment that `fresh_store` was made with."""
-    asked = client(root, uri)
-    ids = [found.experiment_id for found in asked.search_experiments() if found.name != "first"]
-    return list(asked.search_runs(ids))
+def mlflow_runs(uri: str | None = None, name: str = "evidence") -> list[Run]:
+    """All runs of the experiment."""
+    found = client(uri).get_experiment_by_name(name)
+    return list(client(uri).search_runs([found.experiment_id])) if found else []
 
 
-def stored_rows(root: Path, run: Run, uri: str | None = None) -> list[tuple[str, float, int]]:
+def stored_rows(run: Run, uri: str | None = None) -> list[tuple[str, float, int]]:
     """Every metric of a run in the store, by name, value and step, as often as it stands there."""
-    asked = client(root, uri)
     rows = [
         (metric.key, metric.value, metric.step)
         for name in run.data.metrics
-        for metric in asked.get_metric_history(run.info.run_id, name)
+        for metric in client(uri).get_metric_history(run.info.run_id, name)
     ]
     return sorted(rows, key=lambda row: (row[0], row[2]))
 
@@ -121,17 +119,19 @@ def recorded_rows(home: Home) -> list[tuple[str, float, int]]:
     return sorted(home.read_metrics() + final, key=lambda row: (row[0], row[2]))
 
 
-def assert_ends_as(root: Path, undisturbed: dict[str, float]) -> None:
+def assert_ends_as(
+    root: Path, undisturbed: dict[str, float], uri: str | None = None, name: str = "evidence"
+) -> None:
     """There is one run, which has ended as if nothing had happened, in its folder and in the store."""
     home = only_home(root)
     assert home.result["status"] == "FINISHED"
     assert numbers(home) == undisturbed
     assert [row[2] for row in home.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
     assert list(home.folder.rglob("*.tmp")) == []
-    (run,) = mlflow_runs(root)
+    (run,) = mlflow_runs(uri, name)
     assert run.info.status == "FINISHED"
     assert run.info.end_time >= run.info.start_time
-    assert stored_rows(root, run) == recorded_rows(home)
+    assert stored_rows(run, uri) == recorded_rows(home)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:

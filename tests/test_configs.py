@@ -7,6 +7,7 @@ import torch
 
 from evidence import building, composing, data, training
 from evidence.config import Settings
+from evidence.errors import UserError
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
@@ -81,3 +82,13 @@ def test_an_objective_brings_what_suits_it(objective: str, model: str, trainer: 
     assert (job.model.name, job.trainer.name, job.k) == (model, trainer, k)
     (job,) = jobs(f"objective={objective}", "trainer=smoke", "k=3")
     assert (job.model.name, job.trainer.name, job.k) == (model, "smoke", 3)
+
+
+def refuse() -> None:
+    raise UserError("images of another size")
+
+
+def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
+    config = jobs("data=digits")[0].model_dump(by_alias=True) | {"data": {"_target_": "test_configs.refuse"}}
+    with pytest.raises(UserError, match="^images of another size$"):
+        building.build(config, torch.device("cpu"), tmp_path)

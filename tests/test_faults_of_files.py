@@ -75,8 +75,9 @@ def test_a_disk_full_while_checkpointing_keeps_the_checkpoint_before(
     assert home.result["status"] == "FAILED"
     assert "No space left on device" in home.result["error"]
     assert sorted(home.checkpoints()) == [0, 20]
+    assert list(home.folder.rglob("*.tmp")) == []
     assert load(home.checkpoints()[20])["step"] == 20
-    (run,) = mlflow_runs(root)
+    (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert start() == 0
     (line,) = said(capsys)
@@ -107,7 +108,7 @@ def test_a_disk_full_while_writing_metrics_leaves_no_half_row(
     home = only_home(root)
     assert line.startswith("evidence: paths.outputs=outputs cannot be used (No space left on device)")
     assert home.result["status"] == "FAILED"
-    (run,) = mlflow_runs(root)
+    (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert start() == 0
     assert_ends_as(root, undisturbed)
@@ -157,8 +158,8 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     assert f"The record is in {only_home(root).folder}" in line
     assert "`make sync` will deliver it" in line
     assert only_home(root).result["status"] == "FINISHED"
-    (run,) = mlflow_runs(root)
-    assert [step for name, _, step in stored_rows(root, run) if name == "train/iwae"] == [20]
+    (run,) = mlflow_runs()
+    assert [step for name, _, step in stored_rows(run) if name == "train/iwae"] == [20]
     experiment.sync(settings())
     assert said(capsys) == [
         f"evidence: delivered 1 of the records in {root / 'outputs'}; the others were there"
@@ -261,7 +262,7 @@ def test_a_read_only_output_folder_is_named_and_nothing_begun(
     (line,) = said(capsys)
     assert line.startswith(f"evidence: paths.outputs=outputs cannot be used ({outputs}")
     assert "Permission denied" in line
-    assert list(outputs.iterdir()) == mlflow_runs(root) == []
+    assert list(outputs.iterdir()) == mlflow_runs() == []
     change_modes(outputs, 0o755, 0o644)
     begin()
     said(capsys)

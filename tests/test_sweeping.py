@@ -123,9 +123,9 @@ def test_a_search_is_told_by_its_notes(runs: MadeUp, tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.folder.mkdir()
     home.update_result(status="FINISHED", metrics=METRICS)
-    found = outcome(Note(7, "lr=1", str(home.folder), "ENDED"), tmp_path, is_search=True)
+    found = outcome(Note(7, ["lr=1"], str(home.folder), "ENDED"), tmp_path, is_search=True)
     assert found == ("lr=1", home.folder, "FINISHED", "", home.result)
-    failed = Note(7, "lr=1", None, "FAILED", "no")
+    failed = Note(7, ["lr=1"], None, "FAILED", "no")
     assert outcome(failed, tmp_path, is_search=True) == ("lr=1", None, "FAILED", "no", {})
 
 
@@ -140,9 +140,9 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
     silent.folder.mkdir(parents=True)
     home = Home(silent.folder)
     home.update_result(status="RUNNING")
-    assert outcome(Note(0, "seed=0"), tmp_path).status == "KILLED"
+    assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
     with home.held(lambda holder: None):
-        assert outcome(Note(0, "seed=0"), tmp_path).status == "RUNNING"
+        assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"
 
 
 def test_one_of_two_claims_is_granted(tmp_path: Path) -> None:

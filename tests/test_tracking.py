@@ -154,6 +154,19 @@ def test_a_store_of_another_version_is_named_and_left_alone(root: Path, tmp_path
     assert copy.read_bytes() == before
 
 
+def test_a_process_that_dies_making_the_store_leaves_none_that_is_half_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(uri: str) -> None:
+        Path(uri.removeprefix("sqlite:///")).write_bytes(b"half made")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlflow.MlflowClient", die)
+    with pytest.raises(KeyboardInterrupt):
+        tracking.prepare(tracking.Store(None, "study", tmp_path))
+    assert not (tmp_path / "mlflow.db").exists()
+
+
 def test_a_file_that_is_no_store_is_named_at_once(tmp_path: Path) -> None:
     (tmp_path / "mlflow.db").write_bytes(b"no database " * 100)
     with pytest.raises(UserError, match="not a database"):

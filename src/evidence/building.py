@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from torch import Tensor
 
@@ -59,7 +60,12 @@ def build(config: dict[str, Any], device: torch.device, root: Path) -> Parts:
 
 def _instantiate(section: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     named = {key: value for key, value in section.items() if key != "name"}
-    return instantiate(named, *args, **kwargs, _convert_="all")
+    try:
+        return instantiate(named, *args, **kwargs, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, UserError):  # what the user can mend, without Hydra's words around it
+            raise error.__cause__ from None
+        raise
 
 
 def _rooted(section: dict[str, Any], root: Path) -> dict[str, Any]:

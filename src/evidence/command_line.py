@@ -71,7 +71,7 @@ def job(config: "DictConfig") -> float | None:
 def _job_of_sweep(config: "DictConfig", turn: "Turn") -> float | None:
     from evidence import composing, sweeping
 
-    ledger, note = sweeping.Ledger(turn.folder), sweeping.Note(turn.number, turn.name)
+    ledger, note = sweeping.Ledger(turn.folder), sweeping.Note(turn.number, turn.overrides)
     try:
         settings = composing.settings(config)
         if settings.fail_fast and ledger.has_failure():
@@ -89,7 +89,7 @@ def _job_of_sweep(config: "DictConfig", turn: "Turn") -> float | None:
         return nll
     except Exception as error:
         said = _said(error)
-        print(f"evidence: {turn.name}: {said}", file=sys.stderr)
+        print(f"evidence: {' '.join(turn.overrides)}: {said}", file=sys.stderr)
         ledger.write(note._replace(status="FAILED", error=said))
         return None
 

@@ -32,7 +32,9 @@ _MUST_BE = {
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely meant, if any is near."""
     choices = list(choices)
-    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(word.lower(), choices, n=1)
+    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(
+        word.lower(), choices, n=1
+    )
     return next(iter(found), None)
 
 
@@ -45,7 +47,7 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
     if key in keys:
-        return f"{key} cannot be changed so: write {key}=value to replace it, +{key}.name=value to add to it"
+        return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
     anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
     if sections:
         match = nearest(key, keys)
@@ -116,7 +118,7 @@ def _requirement(detail: ErrorDetails) -> str:
             hint = f" (did you mean '{match}'?)" if match else ""
             return f"must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{hint}"
         case "int_type" if isinstance(detail["input"], float) and detail["input"].is_integer():
-            return f"must be a whole number: {detail['input']:.0f} (and a search's int(interval(...)))"
+            return f"must be a whole number: {detail['input']:.0f} (in a search: int(interval(...)))"
         case kind if kind in _MUST_BE:
             return f"must be {_MUST_BE[kind].format(**context)}"
         case _:

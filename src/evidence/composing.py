@@ -63,7 +63,7 @@ class Turn(NamedTuple):
     """Which job of a sweep it is that Hydra runs here."""
 
     number: int
-    name: str
+    overrides: list[str]
     is_search: bool
     folder: Path
 
@@ -158,8 +158,7 @@ def turn() -> Turn | None:
     config = HydraConfig.get()
     if config.mode != RunMode.MULTIRUN:
         return None
-    name = " ".join(config.overrides.task)
-    return Turn(config.job.num, name, _is_search(config), Path(config.sweep.dir))
+    return Turn(config.job.num, list(config.overrides.task), _is_search(config), Path(config.sweep.dir))
 
 
 def sweep(

@@ -88,7 +88,7 @@ def open_run(home: Home, store: Store) -> MLflowRun:
     tags = _tags(home, result) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:
         run = tracking.create_run(store, home.folder.name, tags)
-    run.describe(identity.params(home.settings, result["eval_samples"], result["eval_images"]), tags)
+    run.describe(_params(home, result), tags)
     return run
 
 
@@ -98,7 +98,7 @@ def deliver(home: Home, run: MLflowRun) -> None:
     Raises: UserError where the store cannot be used.
     """
     result = home.result
-    run.describe({}, _tags(home, result))
+    run.describe(_params(home, result), _tags(home, result))  # its process may have died before it did
     run.log(_later(_rows(home, result), run.last_steps()))
     run.artifact(home.config)
     for figure in sorted(home.figures.glob("*.png")):
@@ -175,6 +175,10 @@ def _rows(home: Home, result: dict[str, Any]) -> list[Row]:
 
 def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
     return [row for row in rows if row[2] > there.get(row[0], -1)]
+
+
+def _params(home: Home, result: dict[str, Any]) -> dict[str, str | int | float]:
+    return identity.params(home.settings, result["eval_samples"], result["eval_images"])
 
 
 def _tags(home: Home, result: dict[str, Any]) -> dict[str, str]:

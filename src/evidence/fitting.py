@@ -77,6 +77,7 @@ def fit(run: Run, start: Start) -> dict[str, float]:
             pending += [(_metric_name(name), value, report.step) for name, value in report.metrics.items()]
             is_due = time.monotonic() - committed > trainer["checkpoint_seconds"]
             if report.ends_segment or is_due:
+                _check_finite(run, report.step)
                 if report.ends_segment:
                     pending += validate(run, report.step)
                 began = time.monotonic()
@@ -105,6 +106,7 @@ def validate(run: Run, step: int) -> list[Row]:
 
 def measure(run: Run, family: list[Home]) -> dict[str, float]:
     """The test metrics, and the figures."""
+    _check_finite(run, run.last_step)
     began = time.monotonic()
     section = run.config["eval"]
     with (
@@ -126,10 +128,14 @@ def measure(run: Run, family: list[Home]) -> dict[str, float]:
 
 
 def _commit(run: Run, start: Start, step: int, seconds: float) -> None:
+    state = checkpoints.capture(step, seconds, run.parts.stateful, run.device)
+    run.home.save_checkpoint(state | {"execution": start.execution}, run.stage_ends)
+
+
+def _check_finite(run: Run, step: int) -> None:
+    """Before a number is made of the parts or they are kept; raises UserError naming what is not finite."""
     stateful = run.parts.stateful
     training.check_finite({name: stateful[name].state_dict() for name in ("model", "objective")}, step)
-    state = checkpoints.capture(step, seconds, stateful, run.device)
-    run.home.save_checkpoint(state | {"execution": start.execution}, run.stage_ends)
 
 
 def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:

@@ -16,6 +16,8 @@ Commands to copy
   python run.py                                             the IWAE, k=50, on MNIST: some minutes
   python run.py objective=uivi data=mnist_fixed             another objective, with the model that suits it
   python run.py -m objective=vae,iwae k=1,5 seed=0,1        eight runs, to be compared with `mlflow ui`
+  python run.py -m hydra/launcher=joblib seed=0,1,2,3       four runs side by side on this machine
+  python run.py -m hydra/sweeper=optuna 'k=int(interval(1,9))'    a search for the lowest valid/nll
   python run.py objective=critic --cfg job --resolve        shows every key with its value, and runs nothing
 
 Groups, and their choices (* what a plain `python run.py` takes; an objective brings the rest that suits it)
@@ -47,12 +49,13 @@ def help_text(conf: Path) -> str:
     defaults = dict(re.findall(r"^  - (\w+): (\w+)$", config, re.MULTILINE))
     order = ["objective", *defaults, *sorted(folder.name for folder in conf.iterdir() if folder.is_dir())]
     groups = [group for group in dict.fromkeys(order) if any((conf / group).glob("*.yaml"))]
-    return _TEXT.format(groups="\n".join(_group(conf / group, defaults.get(group)) for group in groups))
+    groups += ["hydra/launcher", "hydra/sweeper"]
+    return _TEXT.format(groups="\n".join(_group(conf, group, defaults.get(group)) for group in groups))
 
 
-def _group(folder: Path, default: str | None) -> str:
-    lines = [f"  {folder.name}"]
-    for file in sorted(folder.glob("*.yaml")):
+def _group(conf: Path, group: str, default: str | None) -> str:
+    lines = [f"  {group}"]
+    for file in sorted((conf / group).glob("*.yaml")):
         lines.append(f"   {'*' if file.stem == default else ' '} {file.stem:<15} {_purpose(file)}".rstrip())
     return "\n".join(lines)
 

@@ -7,7 +7,9 @@ listens on every network.
 
 import importlib.util
 import os
+import re
 import shutil
+import socket
 from collections.abc import Mapping
 from logging import CRITICAL, WARNING, getLogger
 from typing import Annotated, Any, Literal, NamedTuple
@@ -16,7 +18,7 @@ from pydantic import ConfigDict, Field, ValidationError
 
 from evidence import complaints
 from evidence.errors import UserError
-from evidence.sections import Count, Natural, NotNegative, Own, Positive, Section, Text
+from evidence.sections import Count, Natural, NotNegative, Positive, Section, Seed, Text
 
 
 class _Engine(Section):
@@ -68,10 +70,16 @@ class Submitit(_Engine):
     setup: list[Text] | None = None
 
 
+class Sampler(_Engine):
+    """Where the next proposal comes from."""
+
+    seed: Seed | None = None
+
+
 class Optuna(_Engine):
     """conf/hydra/sweeper/optuna.yaml."""
 
-    sampler: Own
+    sampler: Sampler
     n_trials: Count
     n_jobs: Count
     direction: Literal["minimize", "maximize"]
@@ -112,8 +120,8 @@ def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
         raise UserError(f"hydra.{kind}.{complaints.invalid(error, dict(config))}") from None
     if _is_slurm(config) and shutil.which("srun") is None:
         raise UserError(f"hydra/{kind}={choice}: no srun here; start the sweep where SLURM's commands are")
-    if package == RAY and not _joins_ray(config):
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # a Ray of our own: on loopback only
+    if package == RAY:
+        _find_ray(config["ray"]["init"]["address"] or os.environ.get("RAY_ADDRESS"))
     if package == OPTUNA:
         getLogger("optuna.storages").setLevel(WARNING)  # which tell of every new study
         getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(CRITICAL)  # a failed job says so itself
@@ -125,7 +133,7 @@ def at_a_time(launcher: Mapping[str, Any], num_jobs: int, device: str) -> int:
     if package == SUBMITIT:
         most = launcher.get("array_parallelism", num_jobs)
     elif package in (JOBLIB, RAY):
-        from joblib import cpu_count  # type: ignore[import-untyped]
+        from joblib import cpu_count
 
         cores = cpu_count()  # that this process may use
         if package == RAY:
@@ -151,8 +159,15 @@ def _is_slurm(config: Mapping[str, Any]) -> bool:
     return str(config["_target_"]).endswith(".SlurmLauncher")
 
 
-def _joins_ray(config: Mapping[str, Any]) -> bool:
-    return bool(config["ray"]["init"]["address"] or os.environ.get("RAY_ADDRESS"))
+def _find_ray(address: str | None) -> None:
+    """Knock at a cluster, where Ray itself would try for minutes; a Ray of our own stays on loopback."""
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    elif match := re.fullmatch(r"([\w.-]+):(\d{1,5})", address):
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=5).close()
+        except OSError as error:
+            raise UserError(f"no Ray answers at {address}: {error.strerror or error}") from None
 
 
 def _num_gpus(device: str) -> int:

@@ -10,6 +10,7 @@ import math
 import os
 import re
 import sqlite3
+import tempfile
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -21,6 +22,7 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
+from evidence import files
 from evidence.errors import UserError
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class MLflowRun:
             self._client.log_batch(
                 self.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()]
             )
+            self._has_params = True
 
     def resume(self) -> None:
         """Set the status to RUNNING."""
@@ -185,11 +188,23 @@ def _alone_in(uri: str) -> Iterator[str | None]:
     store = Path(uri.removeprefix("sqlite:///")).resolve()
     store.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{store}.lock"):
+        if not store.exists():
+            files.write(store, _empty_store())
         with contextlib.closing(sqlite3.connect(store)) as connection:
             connection.execute(
                 "PRAGMA schema_version"
             )  # MLflow tries for minutes to read what is no database
         yield str(store.parent / "mlruns")
+
+
+def _empty_store() -> bytes:
+    """Made elsewhere, since MLflow can neither use nor mend a store whose process died while making it."""
+    from mlflow import MlflowClient
+
+    with tempfile.TemporaryDirectory() as folder:
+        MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        with contextlib.closing(sqlite3.connect(f"{folder}/mlflow.db")) as connection:
+            return connection.serialize()
 
 
 def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> str:

@@ -31,10 +31,12 @@ def outcomes(request: Request, prospects: Sequence[Prospect], ledger: Ledger) ->
     """Of every job; of a search, of those that it began."""
     notes = ledger.notes()
     if request.is_search:
+        names = distinguishing([note.overrides for note in notes.values()])
         return [
-            _outcome(note.name, Path(note.folder) if note.folder else None, note) for note in notes.values()
+            _outcome(name, Path(note.folder) if note.folder else None, note)
+            for name, note in zip(names, notes.values(), strict=True)
         ]
-    names = distinguishing(request.jobs)
+    names = distinguishing([job.overrides for job in request.jobs])
     return [
         _outcome(name, each.place.home.folder, notes.get(number if each.twin is None else each.twin))
         for number, (name, each) in enumerate(zip(names, prospects, strict=True))

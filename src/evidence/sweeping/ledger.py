@@ -16,7 +16,7 @@ class Note(NamedTuple):
     """A job's number and overrides, the folder of its run, how far it came, and what went wrong."""
 
     number: int
-    name: str
+    overrides: list[str]
     folder: str | None = None
     status: Literal["BEGUN", "ENDED", "FAILED"] = "BEGUN"
     error: str = ""

@@ -86,7 +86,9 @@ def show(request: Request, root: Path) -> None:
     table = Table(box=SIMPLE)
     for title in ("", "job", "status", "time", "folder"):
         table.add_column(title, overflow="fold", justify="right" if title == "time" else "left")
-    for number, (name, each) in enumerate(zip(distinguishing(request.jobs), prospects, strict=True)):
+    for number, (name, each) in enumerate(
+        zip(distinguishing([job.overrides for job in request.jobs]), prospects, strict=True)
+    ):
         outlook = estimated.get(number, Estimate(None))
         approximate = "~" * outlook.is_rough
         time = "" if outlook.seconds is None else approximate + clock(outlook.seconds)
@@ -107,10 +109,10 @@ def table_console() -> Console:
     return console if console.is_terminal else Console(highlight=False, width=WIDTH)
 
 
-def distinguishing(jobs: Sequence[Job]) -> list[str]:
+def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
     """The overrides of each job that not all jobs have; of a single job all."""
-    common = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    return [" ".join(word for word in job.overrides if word not in common) for job in jobs]
+    common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
+    return [" ".join(word for word in overrides if word not in common) for overrides in jobs]
 
 
 def shown_folder(folder: Path, root: Path) -> str:
