@@ -190,6 +190,17 @@ def sweeps(house: House, rng: random.Random) -> Iterator[Argv]:
             yield key.set(f"{good},{bad}")
 
 
+def hydras_own(house: House, rng: random.Random) -> Iterator[Argv]:
+    """Where Hydra would write beside the run's folder; what Hydra does not know; a sweep for ever."""
+    yield from ((f"{key}={_word(rng)}",) for key in ("hydra.run.dir", "hydra.output_subdir", "hydra.mode"))
+    yield ("hydra.job.chdir=true",)
+    for group in ("hydra/job_logging", "hydra/hydra_logging"):
+        yield from ((f"{group}={option}",) for option in ("default", "disabled", "stdout", _word(rng)))
+    for key in ("run", "sweep", "launcher", "sweeper", "mode", "job", "verbose", "searchpath"):
+        yield (f"hydra.{_misspelt(key, rng)}={_word(rng)}",)
+    yield from (("-m", f"{key}=range(1,{10 ** rng.randint(5, 9)})") for key in ("k", "seed"))
+
+
 def wrong_flags(house: House, rng: random.Random) -> Iterator[Argv]:
     """Flags that there are not, and keys written like flags."""
     known = [flag for action in get_args_parser()._actions for flag in action.option_strings]
@@ -199,6 +210,7 @@ def wrong_flags(house: House, rng: random.Random) -> Iterator[Argv]:
             yield (wrong,)
     yield from (("--" + key.set("1")[-1],) for key in house.keys)
     yield from ((f"{flag}={_word(rng)}",) for flag in ("--cfg", "--info", "--config-name"))
+    yield from ((f"{flag}={_word(rng)}",) for flag in ("--config-dir", "--config-path"))
 
 
 RULES: tuple[Callable[[House, random.Random], Iterator[Argv]], ...] = (
@@ -217,6 +229,7 @@ RULES: tuple[Callable[[House, random.Random], Iterator[Argv]], ...] = (
     followers,
     clashes,
     sweeps,
+    hydras_own,
     wrong_flags,
 )
 

@@ -143,7 +143,7 @@ SWEEPS = [
         "-m objective=uivi,sivi model.noise=20",
         "where only a swept choice brings it, write model.noise=choice(...)",
     ),
-    ("-m k=interval(1,3)", "BasicSweeper does not support sweep type"),
+    ("-m k=interval(1,3)", "an interval is for a search: add hydra/sweeper=optuna"),
     ("-m hydra/launcher=basic,other", "Hydra's own settings take one value"),
     ("hydra.mode=MULTIRUN k=1,0", "job 'k=0': k=0: must be at least 1"),
 ]

@@ -90,5 +90,5 @@ def refuse() -> None:
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
     config = jobs("data=digits")[0].model_dump(by_alias=True) | {"data": {"_target_": "test_configs.refuse"}}
-    with pytest.raises(UserError, match="^images of another size$"):
+    with pytest.raises(UserError, match=r"^images of another size$"):
         building.build(config, torch.device("cpu"), tmp_path)

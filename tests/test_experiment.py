@@ -1,67 +1,40 @@
 """Whole runs through the command line's own path, on scikit-learn's digits: records, statuses, continuation."""
 
-import csv
-import json
-import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import runs
 import torch
-from mlflow import MlflowClient
+from runs import CONF, at_step, client, mlflow_runs, numbers, only_home, start
 
-from evidence import command_line, experiment, fitting, tracking
+from evidence import experiment, training
 from evidence.errors import Terminated
+from evidence.record import Home
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
-SMALL = ["data=digits", "trainer=smoke", "trainer.steps=40", "eval=smoke", "eval.images=50", "device=cpu"]
-
-
-@pytest.fixture(scope="module")
-def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty MLflow store: making one takes seconds, copying it none."""
-    folder = tmp_path_factory.mktemp("store")
-    tracking.prepare(tracking.Store(None, "first", folder))
-    assert not logging.getLogger("evidence").disabled  # MLflow's migrations would switch it off
-    return folder / "mlflow.db"
+pytestmark = pytest.mark.usefixtures("root")
 
 
-@pytest.fixture(autouse=True)
-def root(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Folders and the MLflow store of one test."""
-    shutil.copy(fresh_store, tmp_path)
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
-    return tmp_path
+def at_each_report(seen: Callable[[int], object]) -> Callable[..., Iterator[training.Report]]:
+    """`train`, watched."""
+    real = training.train
 
+    def watched(*args: Any) -> Iterator[training.Report]:
+        for report in real(*args):
+            seen(report.step)
+            yield report
 
-def start(*overrides: str) -> int:
-    return command_line.main([*SMALL, *overrides], CONF)
+    return watched
 
 
 def results(root: Path) -> list[dict[str, Any]]:
-    return [json.loads(path.read_text()) for path in sorted(root.glob("outputs/*/result.json"))]
-
-
-def only_home(root: Path) -> Path:
-    (home,) = root.glob("outputs/*")
-    return home
-
-
-def metric_rows(root: Path) -> list[dict[str, str]]:
-    with (only_home(root) / "metrics.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def mlflow_runs(root: Path) -> list[Any]:
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    ids = [found.experiment_id for found in client.search_experiments() if found.name != "first"]
-    return list(client.search_runs(ids))
+    return [home.result for home in runs.homes(root)]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +64,7 @@ def test_every_objective_runs_to_a_result(overrides: list[str], root: Path) -> N
     assert metrics["test/nll_se"] > 0
     assert 0 <= metrics["test/active_units"] <= 150
     assert metrics["speed/steps_per_second"] > 0
-    names = {row["name"] for row in metric_rows(root)}
+    names = {row[0] for row in only_home(root).read_metrics()}
     assert {"valid/nll", "valid/active_units"} < names
     if "objective=uivi" in overrides:
         assert {"hmc/acceptance", "hmc/step_size", "train/log_joint"} < names
@@ -106,13 +79,13 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("objective=iwae", "k=3", "name=study", "seed=4") == 0
-    home = only_home(root)
+    home = only_home(root).folder
     figures = {"active_units", "reconstructions", "samples", "samples_over_training", "training"}
     assert {path.stem for path in (home / "figures").glob("*.png")} == figures
     assert {path.name for path in home.iterdir()} >= {"config.yaml", "result.json", "metrics.csv", "run.log"}
     (result,) = results(root)
     assert home.name == result["run"] == f"iwae-k3-one_layer-digits-s4-{result['run_identity'][:6]}"
-    (run,) = mlflow_runs(root)
+    (run,) = mlflow_runs(name="study")
     assert run.info.status == "FINISHED"
     assert run.info.run_name == home.name
     assert run.info.run_id == result["mlflow_run_id"]
@@ -124,7 +97,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
         "data": "digits",
         "seed": "4",
         "trainer": "smoke",
-        "stages": "40 steps",
+        "stages": "60 steps",
         "batch_size": "20",
         "latent_dim": "50",
         "reduction": "sum",
@@ -135,32 +108,30 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
     for name, value in result["metrics"].items():
         assert run.data.metrics[name] == pytest.approx(value), name
     assert {"train_identity", "run_identity", "folder", "device", "git_commit", "host"} < set(run.data.tags)
-    client = MlflowClient(f"sqlite:///{root / 'mlflow.db'}")
-    assert {file.path for file in client.list_artifacts(run.info.run_id)} == {"config.yaml", "figures"}
-    assert [point.step for point in client.get_metric_history(run.info.run_id, "train/iwae")] == [20, 40]
+    artifacts = client().list_artifacts(run.info.run_id)
+    assert {file.path for file in artifacts} == {"config.yaml", "figures"}
+    assert runs.stored_rows(run) == runs.recorded_rows(only_home(root))
     shown = capsys.readouterr().out
     assert f"{result['metrics']['test/nll']:.2f} ± {result['metrics']['test/nll_se']:.2f}" in shown
     assert "active units" in shown
 
 
-def test_the_same_command_gives_the_same_numbers_whoever_watches(root: Path) -> None:
-    assert start("tracking=none") == 0
-    first = results(root)[0]["metrics"]
-    assert start("tracking=none", "paths.outputs=again", "trainer.log_every=7", "name=other") == 0
-    second = json.loads(next(root.glob("again/*/result.json")).read_text())["metrics"]
-    same = {name for name in first if not name.startswith("speed/")}
-    assert {name: first[name] for name in same} == {name: second[name] for name in same}
+def test_the_same_command_gives_the_same_numbers_whoever_watches(
+    root: Path, undisturbed: dict[str, float]
+) -> None:
+    assert start("tracking=none", "trainer.log_every=7", "trainer.checkpoint_seconds=9", "name=other") == 0
+    assert numbers(only_home(root)) == undisturbed
 
 
 def test_typing_a_finished_runs_command_shows_its_result_and_computes_nothing(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert start("tracking=none") == 0
-    first, record = capsys.readouterr().out, (only_home(root) / "result.json").read_bytes()
+    first, record = capsys.readouterr().out, (only_home(root).folder / "result.json").read_bytes()
     monkeypatch.setattr(experiment, "build", None)
     assert start("tracking=none") == 0
     assert capsys.readouterr().out == first
-    assert (only_home(root) / "result.json").read_bytes() == record
+    assert (only_home(root).folder / "result.json").read_bytes() == record
 
 
 def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
@@ -168,61 +139,45 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
 ) -> None:
     assert start() == 0
     trained: list[int] = []
-    real = fitting.training.train
-
-    def watched(*args: Any, **kwargs: Any) -> Any:
-        for report in real(*args, **kwargs):
-            trained.append(report.step)
-            yield report
-
-    monkeypatch.setattr(fitting.training, "train", watched)
-    assert start("eval.samples=70") == 0
-    assert trained == []
-    assert start("trainer.steps=80") == 0
-    assert trained == [60, 80]
+    monkeypatch.setattr(training, "train", at_each_report(trained.append))
+    for step in (60, 80):
+        assert start(f"trainer.steps={step}", "eval.samples=70") == 0
+    assert trained == [80]
     (root / "outputs").rename(root / "before")
-    assert start("trainer.steps=80") == 0
-    whole = results(root)[0]["metrics"]["test/nll"]
-    continued = [json.loads(path.read_text()) for path in root.glob("before/*/result.json")]
-    assert whole in [result["metrics"]["test/nll"] for result in continued]  # to the last bit
-    tags = [run.data.tags.get("parent") for run in mlflow_runs(root)]
+    assert start("trainer.steps=80", "eval.samples=70", "tracking=none") == 0
+    whole = numbers(only_home(root))
+    continued = [numbers(Home(path.parent)) for path in root.glob("before/*/result.json")]
+    assert whole in continued  # to the last bit
+    tags = [run.data.tags.get("parent") for run in mlflow_runs()]
     assert sum(tag is not None for tag in tags) == 2
+    steps = [[row[2] for row in runs.stored_rows(run) if row[0] == "train/iwae"] for run in mlflow_runs()]
+    assert sorted(steps) == [
+        [20, 40, 60],
+        [20, 40, 60],
+        [20, 40, 60, 80],
+    ]  # the parent's history carried over
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("stop", "status", "code"),
     [(KeyboardInterrupt, "KILLED", 130), (Terminated, "KILLED", 143), (RuntimeError, "FAILED", 1)],
 )
 def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
-    root: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException], status: str, code: int
+    root: Path, undisturbed: dict[str, float], stop: type[BaseException], status: str, code: int
 ) -> None:
-    often = ["trainer.steps=60", "trainer.checkpoint_seconds=0"]
-    assert start(*often, "tracking=none", "paths.outputs=whole") == 0
-    expected = json.loads(next(root.glob("whole/*/result.json")).read_text())["metrics"]["test/nll"]
+    def cut_short(*_: object) -> None:
+        raise stop("cut short")
 
-    real = fitting.training.train
-
-    def broken(*args: Any, **kwargs: Any) -> Any:
-        for report in real(*args, **kwargs):
-            if report.step == 60:
-                raise stop("cut short")
-            yield report
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fitting.training, "train", broken)
-        assert start(*often) == code
+    with at_step(60, cut_short):
+        assert start() == code
     assert results(root)[0]["status"] == status
-    assert [run.info.status for run in mlflow_runs(root)] == [status]
-    assert start(*often) == 0
-    (result,) = results(root)
-    assert result["status"] == "FINISHED"
-    assert result["metrics"]["test/nll"] == expected
-    (run,) = mlflow_runs(root)
-    assert run.info.status == "FINISHED"
-    assert len(list((only_home(root) / "checkpoints").iterdir())) == 2  # the start and the end
-    log = (only_home(root) / "run.log").read_text()
-    assert "goes on from step 40" in log
-    assert [row["step"] for row in metric_rows(root) if row["name"] == "train/iwae"] == ["20", "40", "60"]
+    assert [run.info.status for run in mlflow_runs()] == [status]
+    assert start() == 0
+    runs.assert_ends_as(root, undisturbed)
+    home = only_home(root)
+    assert sorted(home.checkpoints()) == [0, 60]
+    assert "goes on from step 40" in home.log.read_text()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -247,7 +202,7 @@ def test_a_signal_to_the_process_leaves_no_run_running(root: Path, signum: signa
     assert process.returncode == code
     assert "Traceback" not in said
     assert results(root)[0]["status"] == "KILLED"
-    assert [run.info.status for run in mlflow_runs(root)] == ["KILLED"]
+    assert [run.info.status for run in mlflow_runs()] == ["KILLED"]
 
 
 def test_divergence_fails_the_run_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -265,7 +220,7 @@ def test_a_sweep_runs_every_job_and_one_failure_does_not_stop_it(
     assert start(*sweep) == 1
     statuses = [result["status"] for result in results(root)]
     assert sorted(statuses) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
-    assert len(mlflow_runs(root)) == 4
+    assert len(mlflow_runs()) == 4
     logs = [path.read_text() for path in root.glob("outputs/*/run.log")]
     assert sorted("status FINISHED" in text for text in logs) == [False, False, True, True]
     assert all("status F" in text for text in logs)  # no job's log falls silent

@@ -42,6 +42,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("data=glob(*)", "data=glob(*): a search takes choice(...), range(...) or interval(...)"),
         ("hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be at least 1"),
         ("hydra.sweeper.direction=down", "hydra.sweeper.direction=down: must be one of minimize, maximize"),
+        ("hydra.sweeper.storage=sqlite:///search.db", "storage=sqlite:///search.db: must be null"),
         ("hydra.sweeper.sampler.seed=x", "hydra.sweeper.sampler.seed=x: must be a whole number"),
         ("hydra/sweeper=basic k=int(interval(1,5))", "an interval is for a search: add hydra/sweeper=optuna"),
     ],
@@ -124,4 +125,10 @@ def test_real_runs_are_searched(root: Path, no_figures: None, capsys: pytest.Cap
     assert f"best_value: {lowest}\n" in best.read_text()
     assert main(words, CONF) == 0
     assert {home.folder.name: home.result["metrics"] for home in homes(root)} == found
-    assert "A new study" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    (best_name,) = [name for name, metrics in found.items() if metrics["valid/nll"] == lowest]
+    (line,) = {line for line in printed.out.splitlines() if "lowest valid/nll" in line}
+    assert line.startswith(f"  lowest valid/nll {lowest:.2f}: trainer.learning_rate=")
+    rate = line.rpartition(": ")[2]
+    assert any(rate in row and best_name in row for row in printed.out.splitlines())
+    assert "A new study" not in printed.err

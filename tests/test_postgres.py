@@ -77,7 +77,9 @@ def server(database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """The address of an MLflow server over the database."""
     port, folder = free_port(), tmp_path_factory.mktemp("server")
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    store = database.replace("postgresql:", "postgresql+psycopg2:")  # SQLAlchemy 2.1 takes psycopg 3 by itself
+    store = database.replace(
+        "postgresql:", "postgresql+psycopg2:"
+    )  # SQLAlchemy 2.1 takes psycopg 3 by itself
     places = ["--backend-store-uri", store, "--artifacts-destination", str(folder / "artifacts")]
     with running(folder / "log", *command, *places, "--workers", "2") as process:
         for _ in range(1200):

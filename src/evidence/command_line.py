@@ -28,12 +28,14 @@ if TYPE_CHECKING:
 
 def main(argv: list[str], conf: Path) -> int:
     """The exit status, after doing what `argv` asks with the configs in the folder `conf`."""
-    if "--help" in argv or "-h" in argv:
-        print(help_text(conf))
-        return 0
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return _run(argv, conf)
+        status = _run(argv, conf)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has still to flush
+        return 0
     except KeyboardInterrupt:
         print("evidence: interrupted", file=sys.stderr)
         return 130
@@ -95,12 +97,17 @@ def _job_of_sweep(config: "DictConfig", turn: "Turn") -> float | None:
 
 
 def _run(argv: list[str], conf: Path) -> int:
+    if "--help" in argv or "-h" in argv:
+        print(help_text(conf))
+        return 0
     from evidence import composing
 
     arguments, words = composing.read_arguments(argv)
+    if arguments.config_path:
+        raise UserError("--config-path: conf/ is the only one; --config-dir=FOLDER adds yours to its choices")
     if arguments.cfg or arguments.info:
         composing.compose(conf, arguments)
-    elif not (arguments.hydra_help or arguments.shell_completion or arguments.config_path):
+    elif not (arguments.hydra_help or arguments.shell_completion):
         return _do(composing.request(conf, arguments), arguments, words, conf)
     _hydra(words, conf)
     return 0
@@ -148,13 +155,15 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
         is_broken = True
     finally:
         outcomes = closing.outcomes(request, prospects, ledger)
-        closing.show(outcomes, root)
+        closing.show(request, outcomes, root)
     return 1 if is_broken else closing.exit_status(outcomes)
 
 
 def _hydra(words: list[str], conf: Path) -> None:
     import hydra
+    from hydra._internal import utils
 
+    utils.run_and_report = lambda func: func()  # what it reports takes several lines
     sys.argv[1:] = words  # where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
 

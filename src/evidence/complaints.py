@@ -16,6 +16,7 @@ _MUST_BE = {
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
+    "none_required": "null",
     "list_type": "a list, such as [200,200]",
     "model_type": "a section with keys of its own",
     "string_type": "text (a number is made text by quotes: \"'2024'\")",
@@ -77,6 +78,13 @@ def invalid(error: ValidationError, config: dict[str, Any]) -> str:
     if first["type"] == "missing":
         return f"{key}: needs a value"
     return f"{key}={shown(first['input'])}: {_requirement(first)}"
+
+
+def composition(error: Exception) -> str:
+    """The complaint about a config that Hydra cannot compose: what it says, and why where that leaves it open."""
+    said = (str(error) or str(error.__cause__)).partition("\nConfig search path:")[0]
+    reason = str(error.__cause__).partition("\n")[0]
+    return one_line(f"{said}: {reason}" if said.startswith("Error merging override") else said)
 
 
 def dotted(path: Path) -> str:

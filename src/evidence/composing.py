@@ -7,8 +7,11 @@ Here everything is composed and validated first, and whatever is wrong becomes o
 import argparse
 import contextlib
 import io
+import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -30,6 +33,9 @@ from evidence import complaints, launching
 from evidence.config import Settings, validate
 from evidence.errors import UserError
 from evidence.sweeping import searching
+
+MAX_JOBS = 10_000  # of a sweep: each is composed before the first begins
+OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
 
 
 class Job(NamedTuple):
@@ -206,6 +212,8 @@ def _parse(loader: ConfigLoader, line: str) -> Override:
         raise UserError(f"cannot read '{complaints.one_line(line)}': write key=value")
     if override.is_hydra_override() and override.is_sweep_override():
         raise UserError(f"{line}: Hydra's own settings take one value, also in a sweep")
+    if f"{group}.".replace("/", ".").startswith(tuple(f"{key}." for key in OURS)):
+        raise UserError(f"{line}: a run has a folder and a log of its own, below paths.outputs")
     if _is_choice(loader, override) and not isinstance(override.value(), str):
         choice = complaints.shown(override.value())
         raise UserError(complaints.unknown_choice(group, choice, loader.get_group_options(group)))
@@ -223,9 +231,10 @@ def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Overrid
     """Composes; a sweep's overrides are left for the sweeper."""
     lines = [str(override.input_line) for override in overrides]
     try:
-        config = loader.load_configuration(
-            config_name or "config", lines, run_mode=RunMode.RUN, validate_sweep_overrides=False
-        )
+        with warnings.catch_warnings(action="error", category=UserWarning):  # of folders that are not there
+            config = loader.load_configuration(
+                config_name or "config", lines, run_mode=RunMode.RUN, validate_sweep_overrides=False
+            )
     except Exception as error:  # what a broken file in conf/ raises is not Hydra's own kind of exception
         raise UserError(_complaint(error, loader, config_name, overrides)) from error
     HydraConfig.instance().set_config(config)  # for ${hydra:...} in a config
@@ -248,7 +257,7 @@ def _complaint(
         hint = f" (where only a swept choice brings it, write {unknown[1]}=choice(...))"
         is_swept = any(override.is_sweep_override() for override in overrides)
         return complaints.unknown_key(unknown[1], keys) + hint * is_swept
-    return complaints.one_line(said.partition("\nConfig search path:")[0])
+    return complaints.composition(error)
 
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
@@ -260,6 +269,9 @@ def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override])
     for override in overrides:
         if override.is_interval_sweep():
             raise UserError(f"{override.input_line}: an interval is for a search: add hydra/sweeper=optuna")
+    swept = [override for override in overrides if override.is_sweep_override()]
+    if math.prod(sum(1 for _ in islice(each.sweep_iterator(), MAX_JOBS + 1)) for each in swept) > MAX_JOBS:
+        raise UserError(f"{', '.join(str(each.input_line) for each in swept)}: more than {MAX_JOBS} jobs")
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
     except HydraException as error:

@@ -84,6 +84,7 @@ class Optuna(_Engine):
     n_jobs: Count
     direction: Literal["minimize", "maximize"]
     max_failure_rate: Annotated[float, Field(ge=0, le=1)]
+    storage: None  # Optuna 2 cannot use one with the SQLAlchemy that MLflow wants
 
 
 class _Plugin(NamedTuple):

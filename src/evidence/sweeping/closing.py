@@ -43,8 +43,8 @@ def outcomes(request: Request, prospects: Sequence[Prospect], ledger: Ledger) ->
     ]
 
 
-def show(found: Sequence[Outcome], root: Path) -> None:
-    """Print the table of all jobs, and on stderr why some failed."""
+def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
+    """Print the table of all jobs and what a search has found, and on stderr why some failed."""
     table = Table(box=SIMPLE)
     for title in ("job", "status", "test NLL", "active units", "time", "folder"):
         is_number = title in ("test NLL", "active units", "time")
@@ -52,7 +52,13 @@ def show(found: Sequence[Outcome], root: Path) -> None:
     for each in found:
         folder = shown_folder(each.folder, root) if each.result and each.folder else ""
         table.add_row(escape(each.name), each.status, *_numbers(each.result), escape(folder))
-    table_console().print(table)
+    console = table_console()
+    console.print(table)
+    ended = [each for each in found if each.status == "FINISHED"]
+    if request.is_search and ended:
+        best = min(ended, key=lambda each: float(each.result["metrics"]["valid/nll"]))
+        line = f"  lowest valid/nll {best.result['metrics']['valid/nll']:.2f}: {best.name}"
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     failed = [each for each in found if each.status == "FAILED"]
     if failed:
         print(f"evidence: {len(failed)} of {len(found)} jobs failed:", file=sys.stderr)
