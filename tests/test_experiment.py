@@ -161,13 +161,18 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
 @pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(
     ("stop", "status", "code"),
-    [(KeyboardInterrupt, "KILLED", 130), (Terminated, "KILLED", 143), (RuntimeError, "FAILED", 1)],
+    [
+        (KeyboardInterrupt, "KILLED", 130),
+        (Terminated, "KILLED", 143),
+        (SystemExit, "KILLED", 1),  # how submitit ends a job whose time is up
+        (RuntimeError, "FAILED", 1),
+    ],
 )
 def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
     root: Path, undisturbed: dict[str, float], stop: type[BaseException], status: str, code: int
 ) -> None:
     def cut_short(*_: object) -> None:
-        raise stop("cut short")
+        raise stop(1)
 
     with at_step(60, cut_short):
         assert start() == code

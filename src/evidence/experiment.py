@@ -19,7 +19,7 @@ from evidence.building import Parts, build, evenly_spaced
 from evidence.building import plan as scoring_plan
 from evidence.config import Settings
 from evidence.delivery import Courier
-from evidence.errors import Terminated, UserError
+from evidence.errors import UserError
 from evidence.lineage import Place
 from evidence.record import Home
 
@@ -144,15 +144,15 @@ def _status_kept(home: Home, store: tracking.Store | None) -> Iterator[Courier]:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     courier = Courier(home, store)
-    status: tracking.Status = "FAILED"
+    status: tracking.Status = (
+        "KILLED"  # by whatever is no Exception: Ctrl-C, SIGTERM, a queue whose time is up
+    )
     try:
         yield courier
         home.update_result(status="FINISHED")
         status = "FINISHED"
-    except (KeyboardInterrupt, Terminated):
-        status = "KILLED"
-        raise
     except Exception as error:
+        status = "FAILED"
         with contextlib.suppress(OSError):  # the disk may be full
             home.traceback.write_text("".join(traceback.format_exception(error)))
             home.update_result(error=f"{type(error).__name__}: {error}")
