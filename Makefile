@@ -5,7 +5,7 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all torture check ui
+.PHONY: help setup run test test-all torture check sync ui
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
@@ -28,6 +28,9 @@ check: $(READY) ## Lint, check the format and the types
 	@$(VENV_PYTHON) -m ruff check .
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
+
+sync: $(READY) ## Deliver to MLflow the records in outputs/ that it lacks
+	@$(VENV_PYTHON) run.py sync=true $(ARGS)
 
 ui: $(READY) ## Show the recorded runs in MLflow's pages, at http://127.0.0.1:5000
 	@$(VENV_PYTHON) -m mlflow ui --host 127.0.0.1 $(ARGS)

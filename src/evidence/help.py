@@ -38,6 +38,14 @@ Keys that matter most (all of them: --cfg job)
   eval.images=1000               test images scored, evenly spaced; null for all
   paths.data=data                where the data sets are kept (or set EVIDENCE_DATA)
   paths.outputs=outputs          where each run leaves its folder
+  init_from=<folder's name>      start from that finished run's model and its optimiser's state
+
+Typing a command again shows a finished run's result, or goes on where it was broken off; for a sweep, job by job
+  plan=true                      only say which jobs there are, what is done, and how long the rest takes
+  fail_fast=true                 begin no further job of a sweep once one has failed
+  rerun=true                     compute afresh what other code has computed, in a record of its own
+  other_code=true                go on with a run that other code has begun
+  sync=true                      only deliver to MLflow the records that it lacks
 
 A bad command line ends with one line that says what to write instead. HYDRA_FULL_ERROR=1 shows tracebacks.
 --hydra-help lists what else Hydra, which reads the command line, can do."""
