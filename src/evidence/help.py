@@ -40,7 +40,7 @@ Keys that matter most (all of them: --cfg job)
   paths.outputs=outputs          where each run leaves its folder
   init_from=<folder's name>      start from that finished run's model and its optimiser's state
 
-Typing a command again shows a finished run's result, or goes on where it was broken off; for a sweep, job by job
+Typing a command again shows a finished run's result, or goes on where it broke off; a sweep, job by job
   plan=true                      only say which jobs there are, what is done, and how long the rest takes
   fail_fast=true                 begin no further job of a sweep once one has failed
   rerun=true                     compute afresh what other code has computed, in a record of its own
