@@ -53,6 +53,9 @@ def test_identities_leave_out_bystanders_and_keep_all_else() -> None:
         "eval": {"name": "smoke", "samples": 50, "rows": 100},
     }
     base = identify(config, None)
+    assert (
+        identify(config | {"eval": config["eval"] | {"rows": 200}}, None).run != base.run
+    )  # it decides the noise
     for change in ({"name": "b"}, {"device": "cuda"}, {"rerun": True}, {"fail_fast": True}, {"plan": True}):
         assert identify(config | change, None) == base
     assert identify(config | {"trainer": config["trainer"] | {"log_every": 7}}, None) == base

@@ -21,8 +21,8 @@ from evidence.lineage import Start
 from evidence.numerics import forked_rng
 from evidence.record import Home, Row
 
-VALIDATION_SAMPLES = 100  # valid/nll is -L_100
-VALIDATION_SEED = 0  # not eval.seed: runs with another eval take over a run's metrics
+# Not of the config's eval: runs that are evaluated otherwise take over a run's metrics. valid/nll is -L_100.
+VALIDATION, VALIDATION_SEED = Plan(num_samples=100, num_noises=100, rows=2000), 0
 
 log = logging.getLogger("evidence")
 
@@ -94,10 +94,11 @@ def fit(run: Run, start: Start) -> dict[str, float]:
 
 def validate(run: Run, step: int) -> list[Row]:
     """valid/nll and valid/active_units at a step, from random numbers that training never sees."""
-    section, model = run.config["eval"], run.parts.model
-    plan = Plan(VALIDATION_SAMPLES, VALIDATION_SAMPLES, section["rows"])
+    model = run.parts.model
     with forked_rng(run.device, VALIDATION_SEED, step):
-        scores = evaluate(model, run.parts.dataset.valid.to(run.device), plan, lambda _: run.courier.beat())
+        scores = evaluate(
+            model, run.parts.dataset.valid.to(run.device), VALIDATION, lambda _: run.courier.beat()
+        )
     model.train()
     metrics = _finite({f"valid/{name}": scores.metrics[name] for name in ("nll", "active_units")}, step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())

@@ -14,7 +14,7 @@ BYSTANDERS = {
     "top": ("device", "name", "paths", "tracking", "rerun", "other_code", "plan", "fail_fast", "sync"),
     "data": ("folder",),
     "trainer": ("name", "log_every", "checkpoint_seconds"),
-    "eval": ("name", "rows"),
+    "eval": ("name",),
 }
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from evidence import building, data, execution, fingerprint, lineage, training
 from evidence.composing import Job
 from evidence.evaluation import IMAGES_PER_BATCH, Plan, evaluate
-from evidence.fitting import VALIDATION_SAMPLES
+from evidence.fitting import VALIDATION
 from evidence.lineage import Place
 from evidence.numerics import forked_rng
 
@@ -89,8 +89,7 @@ def _costs(job: Job, root: Path, moment: float) -> Costs | str:
 
 def _measured(config: dict[str, Any], device: torch.device, root: Path, moment: float) -> Costs:
     parts = building.build(config, device, root)
-    scoring, rows = building.plan(config["eval"], parts), config["eval"]["rows"]
-    validation = Plan(VALIDATION_SAMPLES, VALIDATION_SAMPLES, rows)
+    scoring = building.plan(config["eval"], parts)
     images = building.evenly_spaced(parts.dataset.test, config["eval"]["images"])
     step = _step_seconds(config, device, parts, moment)
 
@@ -101,7 +100,7 @@ def _measured(config: dict[str, Any], device: torch.device, root: Path, moment: 
 
     return Costs(
         step,
-        len(parts.dataset.valid) * per_image(parts.dataset.valid, validation),
+        len(parts.dataset.valid) * per_image(parts.dataset.valid, VALIDATION),
         len(images) * per_image(images, scoring),
         [segment.last_step for segment in parts.schedule],
         fingerprint.data(parts.dataset),
