@@ -5,6 +5,7 @@ and scored on a few images; its costs are then scaled to what each of the jobs h
 """
 
 import json
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from evidence.numerics import forked_rng
 
 TOTAL_SECONDS = 20.0  # of measuring; what is not reached by then is taken to cost as much as the rest
 MOMENT = 0.5  # seconds of training, and half of that of either scoring, where there is time for so much
-WARM_UP = 2  # steps that also fetch memory and choose kernels
+MIN_STEPS = 7
 MAX_STEPS = 200
 COSTLESS = ("learning_rate", "scale_rate", "name", "log_every", "checkpoint_seconds")
 
@@ -117,13 +118,14 @@ def _step_seconds(
         parts.model, parts.objective, parts.optimizer, stream, schedule, trainer["reduction"], log_every=1
     )
     began = time.monotonic()
-    for report in reports:
-        elapsed = time.monotonic() - began
-        if report.step == WARM_UP:
-            began = time.monotonic()
-        elif report.step > WARM_UP and (elapsed > moment or report.step == MAX_STEPS):
-            return elapsed / (report.step - WARM_UP)
-    raise AssertionError("the last step returns")
+    taken: list[float] = []
+    for _ in reports:
+        taken.append(time.monotonic() - began - sum(taken))
+        if len(taken) >= MIN_STEPS and sum(taken) > moment:
+            break
+    return statistics.median(
+        taken
+    )  # the first ones fetch memory and choose kernels; some wait for other work
 
 
 def _image_seconds(score: Callable[[int], object], moment: float) -> float:
