@@ -12,7 +12,7 @@ from test_training import assert_equal
 
 from evidence import checkpoints, execution, experiment, fingerprint
 from evidence.identity import identify
-from evidence.record import Home, latest_checkpoint
+from evidence.record import Home, homes, latest_checkpoint
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -133,6 +133,17 @@ def test_init_from_carries_over_the_model_and_adams_state(
     capsys.readouterr()
     assert start(*switch[:1], f"init_from={source.folder.name}", "trainer.steps=60") == 0
     assert "goes on from step 40 of vae" in capsys.readouterr().err  # a name and a path are one thing
+
+
+def test_init_from_takes_the_end_of_a_run_that_was_only_evaluated(root: Path) -> None:
+    assert start("objective=vae") == 0
+    trained = home_of(root, "vae")
+    assert start("objective=vae", "eval.samples=70") == 0
+    (evaluated,) = (home for home in homes(root / "outputs") if home.folder != trained.folder)
+    assert not evaluated.checkpoints()
+    assert start("objective=iwae", f"init_from={evaluated.folder.name}") == 0
+    began = checkpoints.load(home_of(root, "iwae").checkpoints()[0])
+    assert_equal(began["model"], last_state(trained)["model"])
 
 
 @pytest.mark.parametrize(

@@ -86,12 +86,7 @@ def family(place: Place, data_digest: str) -> list[Home]:
         "data_digest": data_digest,
         "mixed": [],
     }
-    relatives = (
-        home
-        for home in homes(place.home.folder.parent)
-        if home.folder != place.home.folder and facts == {key: home.result.get(key) for key in facts}
-    )
-    return [place.home, *relatives]
+    return _kin(place.home, facts)
 
 
 def take_up(
@@ -147,8 +142,16 @@ def _source(config: dict[str, Any], outputs: Path) -> Home | None:
 
 
 def _end(source: Home) -> dict[str, Any]:
-    steps = source.result["steps"]
-    found = latest_checkpoint([source], steps)
-    if found is None or found[1]["step"] != steps:
+    """The checkpoint that a run ended with; one that was only evaluated has it from its kin."""
+    result = source.result
+    facts = {key: result[key] for key in ("train_identity", "code", "data_digest", "mixed")}
+    found = latest_checkpoint(_kin(source, facts), result["steps"])
+    if found is None or found[1]["step"] != result["steps"]:
         raise UserError(f"init_from={source.folder.name}: its last checkpoint is missing or damaged")
     return found[1]
+
+
+def _kin(home: Home, facts: dict[str, Any]) -> list[Home]:
+    """The home, and those beside it whose records agree with the facts."""
+    others = (other for other in homes(home.folder.parent) if other.folder != home.folder)
+    return [home, *(other for other in others if facts == {key: other.result.get(key) for key in facts})]
