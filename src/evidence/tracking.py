@@ -9,9 +9,11 @@ import functools
 import math
 import os
 import re
+import signal
 import sqlite3
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
@@ -239,6 +241,24 @@ def _impatient() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ctrl-C and other signals wait for the end of the block: a call cut short may leave the store locked."""
+    is_main = threading.current_thread() is threading.main_thread()  # no other thread sees signals
+    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()} if is_main else {}
+    handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
+    came: list[int] = []
+    for each in handlers:
+        signal.signal(each, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        for each, handler in handlers.items():
+            signal.signal(each, handler)
+        for number in came:
+            signal.raise_signal(number)
+
+
+@contextlib.contextmanager
 def _asking(uri: str) -> Iterator[None]:
     """Raise UserError for whatever goes wrong in the store, without the password that a URI may hold."""
     from alembic.util import CommandError
@@ -246,7 +266,7 @@ def _asking(uri: str) -> Iterator[None]:
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
-        with _impatient():
+        with _undisturbed(), _impatient():
             yield
     except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError) as error:
         store, reason = map(without_password, (uri, str(error)))
