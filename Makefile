@@ -5,10 +5,10 @@ VENV_PYTHON := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all torture check sync ui
+.PHONY: help setup run test test-all torture bench few-samples check sync ui
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-8s %s\n", $$1, $$2 }'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-11s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Make .venv with every dependency pinned (PYTHON=python3.12 chooses the interpreter)
 
@@ -23,6 +23,13 @@ test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is i
 
 torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 20 parallel sweeps: half an hour
 	@$(VENV_PYTHON) tests/torture.py $(ARGS)
+
+bench: $(READY) ## Measure the speed beside JAX and pythae, as far as these are installed, some minutes (experiments/speed)
+	@$(VENV_PYTHON) experiments/speed/bench.py $(ARGS)
+
+few-samples: $(READY) ## Train IWAE by all and by few samples, three seeds each, and measure the gradient's variance: hours
+	@$(VENV_PYTHON) run.py -m objective=iwae k=50 objective.backward=all,top seed=0,1,2
+	@$(VENV_PYTHON) experiments/few_samples/measure.py $(ARGS)
 
 check: $(READY) ## Lint, check the format and the types
 	@$(VENV_PYTHON) -m ruff check .

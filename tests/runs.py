@@ -16,7 +16,7 @@ from mlflow.entities import Run
 from evidence import command_line, composing, experiment, training
 from evidence.config import Settings
 from evidence.models import LatentVariableModel
-from evidence.record import Home
+from evidence.record import Home, latest_checkpoint
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # Reports, and with them checkpoints, at steps 20, 40 and 60.
@@ -79,6 +79,13 @@ def only_home(root: Path) -> Home:
     """Of the one run that there is."""
     (home,) = homes(root)
     return home
+
+
+def last_state(home: Home) -> dict[str, Any]:
+    """The checkpoint that a run ended with."""
+    found = latest_checkpoint([home], home.result["steps"])
+    assert found is not None
+    return found[1]
 
 
 def numbers(home: Home) -> dict[str, float]:

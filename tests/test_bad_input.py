@@ -85,7 +85,10 @@ WRONG_VALUES = [  # what is typed, and what the line must say
 ]
 
 UNKNOWN_KEYS = [
-    ("objectve=iwae", "unknown key 'objectve': did you mean 'objective'? Keys: k, seed, device, name,"),
+    (
+        "objectve=iwae",
+        "unknown key 'objectve': did you mean 'objective'? Keys: k, seed, device, compile, name,",
+    ),
     (
         "trainer.batchsize=3",
         "unknown key 'trainer.batchsize': did you mean 'trainer.batch_size'? Keys: trainer.",

@@ -1,13 +1,14 @@
 """Evaluation against exact log p(x), and active units on a model whose dead ones are known."""
 
 import math
+import shutil
 
 import problems
 import pytest
 import torch
 from torch import Tensor, nn
 
-from evidence import evaluation
+from evidence import evaluation, models
 from evidence.distributions import SemiImplicit
 from evidence.evaluation import Plan, active_units, activity, evaluate, log_evidence, log_mixture, score
 from evidence.models import LatentVariableModel
@@ -185,6 +186,50 @@ def test_evaluate_averages_minus_the_log_evidence_over_images() -> None:
 
 
 @torch.no_grad()
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+@pytest.mark.parametrize("latent", [[50], [20, 10]], ids=["one layer", "two layers"])
+@torch.no_grad()
+def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_float64(
+    latent: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the same samples. A last, smaller chunk, here of 10 samples or of 30 images, is not compiled."""
+    randn, log_ratios, unfused = torch.randn, evaluation.log_ratios, []
+    monkeypatch.setattr(
+        torch,
+        "randn",
+        lambda *shape, dtype, device: randn(*shape, dtype=torch.float32, device=device).to(dtype),
+    )
+    model = with_large_logits(latent)
+    x = (torch.rand(130, 784) < 0.2).byte()
+
+    def scored(dtype: torch.dtype, compiled: bool) -> dict[str, float]:
+        torch.set_default_dtype(dtype)  # the fixture sets it back
+        torch.manual_seed(6)
+        return evaluate(model.to(dtype), x, Plan(50, 0, 2000, compiled), silent).metrics
+
+    fused = scored(torch.float32, True)
+    monkeypatch.setattr(
+        evaluation,
+        "log_ratios",
+        lambda model, q, x, noise: unfused.append(noise.shape[:2]) or log_ratios(model, q, x, noise),
+    )
+    assert scored(torch.float32, True) == fused
+    assert unfused == [(10, 100), (50, 30)]
+    assert scored(torch.float32, False) == pytest.approx(fused, rel=1e-5)
+    assert scored(torch.float64, False) == pytest.approx(fused, rel=1e-5)
+    assert scored(torch.float64, False)["nll"] == pytest.approx(fused["nll"], abs=1e-3)
+
+
+def with_large_logits(latent: list[int]) -> LatentVariableModel:
+    """A model of MNIST's size, its weights so large that logits go as far as a trained model's."""
+    torch.manual_seed(3)
+    hidden = [[200, 200], [100, 100]][: len(latent)]
+    model = models.hierarchical(784, latent, hidden, "tanh", 0.3 * torch.rand(784))
+    for parameter in model.likelihood.parameters():
+        parameter.mul_(2.5)
+    return model
+
+
 def test_the_same_seed_scores_the_same_and_training_goes_on_unmoved() -> None:
     model, x = problems.linear_gaussian(), problems.images(50)
 

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,7 +23,6 @@ from runs import (
 from evidence import fitting
 from evidence.checkpoints import load
 from evidence.models import LatentVariableModel
-from evidence.record import Home
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -38,9 +38,9 @@ def poison(model: LatentVariableModel) -> None:
 def poison_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     real = fitting.measure
 
-    def measure(run: fitting.Run, family: list[Home]) -> dict[str, float]:
+    def measure(run: fitting.Run, *rest: Any) -> dict[str, float]:
         poison(run.parts.model)
-        return real(run, family)
+        return real(run, *rest)
 
     monkeypatch.setattr(fitting, "measure", measure)
 

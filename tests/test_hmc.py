@@ -9,6 +9,7 @@ from torch import Tensor
 from evidence import hmc
 
 
+@hmc.differentiated
 def oscillator(position: Tensor) -> Tensor:
     """H = (q^2 + p^2) / 2: q(t) = q0 cos t + p0 sin t."""
     return -0.5 * position.square().sum(-1)
@@ -38,8 +39,19 @@ def test_energy_error_is_of_second_order_in_the_step() -> None:
     assert all(abs(order - 2) < 0.02 for order in orders), orders
 
 
+@hmc.differentiated
 def quartic(position: Tensor) -> Tensor:
     return -(0.25 * position.pow(4) + 0.1 * position.pow(3)).sum(-1)
+
+
+def test_a_differentiated_log_density_has_its_gradient_and_no_graph() -> None:
+    position = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        value, gradient = quartic(position)
+    torch.testing.assert_close(value, -(position**4 / 4 + position**3 / 10).sum(-1).detach())
+    torch.testing.assert_close(gradient, -(position**3 + 0.3 * position**2).detach())
+    assert not value.requires_grad
+    assert not gradient.requires_grad
 
 
 def test_leapfrog_is_reversible() -> None:
@@ -51,6 +63,7 @@ def test_leapfrog_is_reversible() -> None:
     torch.testing.assert_close(-back_momentum, momentum)
 
 
+@hmc.differentiated
 def correlated(position: Tensor) -> Tensor:
     precision = torch.linalg.inv(torch.tensor([[1.0, 0.8], [0.8, 2.0]], dtype=position.dtype))
     return -0.5 * torch.einsum("...d,de,...e->...", position, precision, position)

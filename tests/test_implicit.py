@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from evidence.distributions import SemiImplicit
+from evidence.networks import SemiImplicitPosterior
 from evidence.objectives import SIVI, UIVI
-from evidence.reverse_conditional import HMCSampler, ReverseSamples
+from evidence.reverse_conditional import HMCSampler, ReverseSamples, target
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -117,6 +118,48 @@ def test_the_chain_leaves_no_graph_and_no_gradient_in_the_posterior() -> None:
     samples = hmc(1)(q, q.rsample(eps), eps).eps
     assert not samples.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
+    q, z, eps = network_and_draw([6, 5], "relu")
+    assert q.scale.requires_grad  # not frozen
+    assert not hmc(1)(q, z.requires_grad_(), eps).eps.requires_grad
+
+
+by_hand = pytest.mark.parametrize(
+    ("hidden", "activation"), [([7, 6], "relu"), ([7, 6, 5], "tanh"), ([6], "relu")]
+)
+
+
+def network_and_draw(hidden: list[int], activation: str) -> tuple[SemiImplicit, Tensor, Tensor]:
+    """q(z | x) by a network, its biases and sigmas no two alike, with eps and z in two samples an image."""
+    posterior = SemiImplicitPosterior(4, 3, hidden, 2, activation, 0.5, 1e-5)
+    with torch.no_grad():
+        for parameter in posterior.parameters():
+            parameter.add_(0.1 * torch.rand_like(parameter))
+    q = posterior(problems.images(9))
+    eps = q.noise(2)
+    return q, q.rsample(eps).detach(), eps
+
+
+@by_hand
+def test_the_gradient_by_hand_is_autograds(hidden: list[int], activation: str) -> None:
+    q, z, eps = network_and_draw(hidden, activation)
+    with torch.no_grad():
+        value, gradient = target(q, z)(eps)
+        expected_value, expected = target(q._replace(pullback=None), z)(eps)
+    torch.testing.assert_close(gradient, expected)
+    torch.testing.assert_close(value - value[0, 0], expected_value - expected_value[0, 0])
+
+
+@by_hand
+def test_the_chain_by_hand_is_autograds(hidden: list[int], activation: str) -> None:
+    """The same draws, the same decisions, the same step sizes: many rejected, or decisions would not be tried."""
+    q, z, eps = network_and_draw(hidden, activation)
+    found = []
+    for either in (q, q._replace(pullback=None)):
+        torch.manual_seed(3)
+        found.append(HMCSampler(5, 5, 5, 0.9, 0.9, 0.01).double()(either, z, eps))
+    torch.testing.assert_close(found[0].eps, found[1].eps, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found[0].metrics, found[1].metrics)
+    assert 0.2 < found[0].metrics["hmc/acceptance"] < 0.9
 
 
 def sivi_bound(num_noises: int, repeats: int = 300, copies: int = 400) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import runs
@@ -12,7 +11,7 @@ from test_training import assert_equal
 
 from evidence import checkpoints, execution, experiment, fingerprint
 from evidence.identity import identify
-from evidence.record import Home, homes, latest_checkpoint
+from evidence.record import Home, homes
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -31,12 +30,6 @@ def start(*overrides: str) -> int:
 def home_of(root: Path, start: str) -> Home:
     (folder,) = root.glob(f"outputs/{start}*")
     return Home(folder)
-
-
-def last_state(home: Home) -> dict[str, Any]:
-    found = latest_checkpoint([home], home.result["steps"])
-    assert found is not None
-    return found[1]
 
 
 def test_identities_leave_out_bystanders_and_keep_all_else() -> None:
@@ -114,7 +107,7 @@ def test_init_from_carries_over_the_model_and_adams_state(
     source = home_of(root, "critic")
     switch = ["objective=vae", f"init_from=outputs/{source.folder.name}"]
     assert start(*switch) == 0
-    theirs, ours = last_state(source), checkpoints.load(home_of(root, "vae").checkpoints()[0])
+    theirs, ours = runs.last_state(source), checkpoints.load(home_of(root, "vae").checkpoints()[0])
     assert_equal(ours["model"], theirs["model"])
     number_of = {
         which: dict(zip(group["param_names"], group["params"], strict=True))
@@ -143,7 +136,7 @@ def test_init_from_takes_the_end_of_a_run_that_was_only_evaluated(root: Path) ->
     assert not evaluated.checkpoints()
     assert start("objective=iwae", f"init_from={evaluated.folder.name}") == 0
     began = checkpoints.load(home_of(root, "iwae").checkpoints()[0])
-    assert_equal(began["model"], last_state(trained)["model"])
+    assert_equal(began["model"], runs.last_state(trained)["model"])
 
 
 @pytest.mark.parametrize(
@@ -177,7 +170,7 @@ def test_a_run_keeps_its_threads_and_says_where_it_cannot_keep_its_hardware(
     try:
         monkeypatch.setattr(execution, "THREADS", 2)
         assert start() == 0
-        assert last_state(home_of(root, "iwae"))["execution"]["threads"] == 2
+        assert runs.last_state(home_of(root, "iwae"))["execution"]["threads"] == 2
         monkeypatch.setattr(execution, "THREADS", 1)
         capsys.readouterr()
         assert start("trainer.steps=60") == 0

@@ -31,13 +31,6 @@ class Parts(NamedTuple):
         return {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
 
 
-def choose_device(name: str) -> torch.device:
-    """auto takes CUDA if it is there."""
-    if name == "cuda" and not torch.cuda.is_available():
-        raise UserError("device=cuda: no CUDA device is available here; choose device=cpu or device=auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
 def build(config: dict[str, Any], device: torch.device, root: Path) -> Parts:
     """Dataset, model, objective, optimiser and schedule; the seed fixes the parameters' start.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from evidence.errors import Terminated, UserError
 from evidence.help import help_text
+from evidence.importing import uncollected
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -62,7 +63,8 @@ def job(config: "DictConfig") -> float | None:
     if turn is not None:
         return _job_of_sweep(config, turn)
     try:
-        from evidence.experiment import run
+        with uncollected():
+            from evidence.experiment import run
 
         return run(composing.settings(config))
     except Exception as error:

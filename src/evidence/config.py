@@ -117,6 +117,7 @@ class Settings(Section):
     seed: Seed
     device: Literal["auto", "cpu", "cuda"]
     name: Name
+    compile: bool | Literal["auto"]
     init_from: Text | None
     rerun: bool
     other_code: bool

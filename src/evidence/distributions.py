@@ -9,10 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from evidence.numerics import sum_softplus
+
 LOG_2PI = math.log(2 * math.pi)
+Pullback = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
 
 
 class DiagonalNormal(NamedTuple):
@@ -62,7 +64,7 @@ class Bernoulli(NamedTuple):
 
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_i x_i l_i - log(1 + exp l_i), finite for any finite logit: x [B, X] -> [..., B]."""
-        return torch.linalg.vecdot(x, self.logits) - F.softplus(self.logits).sum(-1)
+        return torch.linalg.vecdot(x, self.logits) - sum_softplus(self.logits)
 
 
 class Chain(NamedTuple):
@@ -121,13 +123,16 @@ class Chain(NamedTuple):
 class SemiImplicit(NamedTuple):
     """q(z | x) = E_{eps ~ N(0, I)} N(z; mean(eps), diag(scale^2)) for a batch of images: easy to draw, no density.
 
-    `mean` maps eps [..., B, E] to [..., B, D]; scale is [D], shared by all images (Yin and Zhou 2018).
+    `mean` maps eps [..., B, E] to [..., B, D]; scale is [D], shared by all images (Yin and Zhou 2018). `pullback`
+    is for whoever knows the derivative of `mean` by hand, which a chain over eps uses some fifty times a step: it
+    maps eps to mean(eps) and the function c [..., B, D] -> (d mean / d eps)^T c [..., B, E].
     """
 
     mean: Callable[[Tensor], Tensor]
     scale: Tensor
     batch_size: int
     noise_dim: int
+    pullback: Pullback | None = None
 
     def noise(self, num_samples: int) -> Tensor:
         """eps for `num_samples` draws, [K, B, E]."""

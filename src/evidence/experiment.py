@@ -20,6 +20,7 @@ from evidence.building import plan as scoring_plan
 from evidence.config import Settings
 from evidence.delivery import Courier
 from evidence.errors import UserError
+from evidence.importing import uncollected
 from evidence.lineage import Place
 from evidence.record import Home
 
@@ -60,7 +61,8 @@ def run(settings: Settings, job_number: int | None = None) -> float:
     was_finished = place.is_finished
     if not was_finished:
         device = execution.choose_device(settings.device, job_number or 0)
-        parts = build(config, device, ROOT)  # before the first byte is written: there may be no data
+        with uncollected():  # the optimizer imports torch.compile's half of torch
+            parts = build(config, device, ROOT)  # before the first byte is written: there may be no data
         try:
             if job_number is None:  # for a sweep it has been done
                 prepare(settings)
@@ -128,9 +130,9 @@ def _compute(
             family = lineage.family(place, digest)
             start = lineage.take_up(place, family, config, device, parts)
             mixed = [*start.mixed, *([f"from step {start.step}: {start.changes}"] if start.changes else [])]
-            home.update_result(code=place.code, mixed=mixed, parent=start.parent)
+            home.update_result(code=place.code, mixed=mixed, parent=start.parent, execution=start.execution)
             _tell(home, start, before, work.last_step)
-            metrics = fitting.fit(work, start) | fitting.measure(work, family)
+            metrics = fitting.fit(work, start) | fitting.measure(work, start, family)
             home.update_result(metrics=metrics)
             home.drop_checkpoints(work.stage_ends, 0)
 

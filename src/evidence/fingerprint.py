@@ -31,6 +31,7 @@ ONLOOKERS = {
     "gallery",
     "help",
     "identity",
+    "importing",
     "launching",
     "record",
     "sections",

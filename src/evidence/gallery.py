@@ -3,11 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
-import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence import figures
 from evidence.building import Parts, evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
 from evidence.record import Home, latest_checkpoint
@@ -25,6 +23,10 @@ def draw(home: Home, family: list[Home], parts: Parts, images: Tensor, scores: E
     Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
     one posterior sample each, the training curve, and the histogram of log A_u for each layer.
     """
+    import pandas as pd  # with matplotlib most of a second, which the first step need not wait for
+
+    from evidence import figures
+
     model, shape, folder = parts.model, parts.dataset.image_shape, home.figures
     prior = model.prior()
     noise = prior.noise(SAMPLES)

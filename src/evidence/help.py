@@ -27,6 +27,7 @@ Keys that matter most (all of them: --cfg job)
   k=5                            samples per image; each objective brings its own
   seed=1                         of the weights, the batches and the noise
   device=auto                    auto, cpu or cuda
+  compile=auto                   auto, true or false: fuse a step's operations where that pays
   name=evidence                  the MLflow experiment that the run belongs to
   trainer.stages=3               passes 1 + 3 + 9 + ..., the learning rate falling between them; or else
   trainer.stages=null trainer.steps=5000                    a number of steps

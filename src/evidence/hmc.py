@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 
 LogDensity = Callable[[Tensor], Tensor]  # position [..., D] -> log pi(position) + any constant, [...]
+# The same and its gradient [..., D], in no graph.
+ValueAndGradient = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class HMCState(NamedTuple):
@@ -30,36 +32,49 @@ class HMCInfo(NamedTuple):
     energy_error: Tensor
 
 
-def init(position: Tensor, log_density: LogDensity) -> HMCState:
-    """The state at `position`, out of any graph."""
-    with torch.enable_grad():
-        leaf = position.detach().requires_grad_()
-        value = log_density(leaf)
-        (gradient,) = torch.autograd.grad(value.sum(), leaf)
-    return HMCState(leaf.detach(), value.detach(), gradient)
+def differentiated(log_density: LogDensity) -> ValueAndGradient:
+    """`log_density` with its gradient by automatic differentiation; by hand it can cost half as much and less."""
+
+    def value_and_gradient(position: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.enable_grad():
+            leaf = position.detach().requires_grad_()
+            value = log_density(leaf)
+            (gradient,) = torch.autograd.grad(value.sum(), leaf)
+        return value.detach(), gradient
+
+    return value_and_gradient
+
+
+def init(position: Tensor, value_and_gradient: ValueAndGradient) -> HMCState:
+    """The state at `position`."""
+    return HMCState(position, *value_and_gradient(position))
 
 
 def leapfrog(
-    state: HMCState, momentum: Tensor, log_density: LogDensity, step_size: Tensor | float, num_leapfrog: int
+    state: HMCState,
+    momentum: Tensor,
+    value_and_gradient: ValueAndGradient,
+    step_size: Tensor | float,
+    num_leapfrog: int,
 ) -> tuple[HMCState, Tensor]:
     """`num_leapfrog` steps of the leapfrog integrator, with an error in H of order step_size^2; reversible."""
     momentum = momentum + 0.5 * step_size * state.gradient
     for index in range(num_leapfrog):
-        state = init(state.position + step_size * momentum, log_density)
+        state = init(state.position + step_size * momentum, value_and_gradient)
         last = index == num_leapfrog - 1
         momentum = momentum + (0.5 if last else 1.0) * step_size * state.gradient
     return state, momentum
 
 
 def step(
-    state: HMCState, log_density: LogDensity, step_size: Tensor | float, num_leapfrog: int
+    state: HMCState, value_and_gradient: ValueAndGradient, step_size: Tensor | float, num_leapfrog: int
 ) -> tuple[HMCState, HMCInfo]:
     """One iteration of every chain: fresh momenta, a trajectory, and Metropolis' decision.
 
     A trajectory that leaves the numbers (dH not finite) is rejected.
     """
     momentum = torch.randn_like(state.position)
-    proposal, end_momentum = leapfrog(state, momentum, log_density, step_size, num_leapfrog)
+    proposal, end_momentum = leapfrog(state, momentum, value_and_gradient, step_size, num_leapfrog)
     energy_error = (
         state.log_density
         - proposal.log_density

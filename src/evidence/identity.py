@@ -11,7 +11,18 @@ from typing import Any, NamedTuple
 
 LENGTH = ("stages", "steps")
 BYSTANDERS = {
-    "top": ("device", "name", "paths", "tracking", "rerun", "other_code", "plan", "fail_fast", "sync"),
+    "top": (
+        "device",
+        "compile",
+        "name",
+        "paths",
+        "tracking",
+        "rerun",
+        "other_code",
+        "plan",
+        "fail_fast",
+        "sync",
+    ),
     "data": ("folder",),
     "trainer": ("name", "log_every", "checkpoint_seconds"),
     "eval": ("name",),

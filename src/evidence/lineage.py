@@ -94,15 +94,16 @@ def take_up(
 ) -> Start:
     """Put the parts where training goes on, and metrics.csv with them."""
     home, last_step = place.home, parts.schedule[-1].last_step
+    compiled = execution.wants_compiling(config["compile"], parts.model, parts.objective, device, last_step)
     found = latest_checkpoint(homes, last_step)
     if found is None or found[1]["step"] == 0:
         source = _source(config, home.folder.parent)
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, _end(source))
         home.take_metrics(home, 0)
-        return Start(0, 0.0, execution.settle(device, None)[0])
+        return Start(0, 0.0, execution.settle(device, compiled, None)[0])
     origin, state = found
-    now, changes = execution.settle(device, state["execution"])
+    now, changes = execution.settle(device, compiled, state["execution"])
     checkpoints.restore(state, parts.stateful, device)
     home.take_metrics(origin, state["metrics_size"])
     start = Start(state["step"], state["seconds"], now, origin)

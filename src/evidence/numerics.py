@@ -6,9 +6,10 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 import contextlib
 import math
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -20,6 +21,32 @@ def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
 def effective_sample_size(log_w: Tensor) -> Tensor:
     """(sum_k w_k)^2 / sum_k w_k^2, between 1 and K: log_w [K, B] -> [B] (Kong 1992)."""
     return 1 / log_w.softmax(0).square().sum(0)
+
+
+def sum_softplus(x: Tensor) -> Tensor:
+    """sum_i log(1 + exp x_i) over the last dimension, finite for any finite x.
+
+    Compiled, it is sum_i max(x_i, 0) + log prod_i (1 + exp -|x_i|), one logarithm for every eight factors, each
+    between 1 and 2: half the time, and the same to rounding. As single operations it would be slower.
+    """
+    if torch.compiler.is_compiling():
+        return _SumSoftplus.apply(x)
+    return F.softplus(x).sum(-1)
+
+
+class _SumSoftplus(torch.autograd.Function):
+    """Its gradient is the logistic function; differentiating the product would need its factors."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        factors = 1 + F.pad(x.abs().neg().exp(), (0, -x.shape[-1] % 8), value=0.0)
+        return x.clamp(min=0).sum(-1) + factors.unflatten(-1, (8, -1)).prod(-2).log().sum(-1)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return grad.unsqueeze(-1) * torch.sigmoid(x)
 
 
 class WeightSums(NamedTuple):

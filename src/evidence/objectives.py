@@ -7,13 +7,13 @@ expectation that is the ELBO itself. All are in nats per image.
 
 import abc
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from evidence.distributions import SemiImplicit
-from evidence.models import LatentVariableModel
+from evidence.models import LatentVariableModel, in_pieces
 from evidence.numerics import effective_sample_size, frozen, log_mean_exp
 from evidence.reverse_conditional import ReverseSamples
 
@@ -26,7 +26,12 @@ class Estimate(NamedTuple):
 
 
 class Objective(nn.Module, abc.ABC):
-    """A training signal. A module, because some carry parameters (a critic) or adapted state (a step size)."""
+    """A training signal. A module, because some carry parameters (a critic) or adapted state (a step size).
+
+    `is_compilable` where torch.compile takes all of it as one graph, which it cannot with `frozen` inside.
+    """
+
+    is_compilable: ClassVar[bool] = False
 
     @abc.abstractmethod
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
@@ -40,6 +45,8 @@ class ELBO(Objective):
     diagonal normal posterior and a standard normal prior.
     """
 
+    is_compilable = True
+
     def __init__(self, k: int, kl: Literal["sampled", "analytic"] = "sampled") -> None:
         super().__init__()
         self.k, self.kl = k, kl
@@ -50,8 +57,10 @@ class ELBO(Objective):
             elbo = model.log_weights(x, self.k).mean(0)
         else:
             q = model.posterior(x)
-            z = q.rsample(q.noise(self.k))
-            elbo = model.likelihood(z).log_prob(x).mean(0) - q.kl_to_standard_normal()
+            log_likelihood = in_pieces(
+                lambda noise: model.likelihood(q.rsample(noise)).log_prob(x), q.noise(self.k)
+            )
+            elbo = log_likelihood.mean(0) - q.kl_to_standard_normal()
         return Estimate(elbo, {"elbo": elbo.detach().mean()})
 
 
@@ -65,6 +74,8 @@ class IWAE(Objective):
                w~_i, that carries the weight of all the rest.
     The last two first take k samples without a graph, and average to the first given these samples.
     """
+
+    is_compilable = True
 
     def __init__(self, k: int, backward: Literal["all", "sampled", "top"], m: int) -> None:
         super().__init__()
@@ -90,12 +101,10 @@ class IWAE(Objective):
         q = model.posterior(x)
         noise = q.noise(self.k)
         with torch.no_grad():
-            z, log_q = q.rsample_and_log_prob(noise)
-            log_w = model.log_joint(x, z) - log_q
+            log_w = model.log_weights_at(noise, q, x)
             index, weight = choose_few(log_w.softmax(0), self.num_exact)
         chosen = noise.gather(0, index.unsqueeze(-1).expand(-1, -1, noise.shape[-1]))
-        z, log_q = q.rsample_and_log_prob(chosen)
-        return log_w, (weight * (model.log_joint(x, z) - log_q)).sum(0)
+        return log_w, (weight * model.log_weights_at(chosen, q, x)).sum(0)
 
 
 def choose_few(weights: Tensor, num_exact: int) -> tuple[Tensor, Tensor]:
@@ -244,6 +253,8 @@ class SIVI(Objective):
 
     A lower bound on the ELBO of a semi-implicit posterior, rising to it with K = num_noises.
     """
+
+    is_compilable = True
 
     def __init__(self, k: int, num_noises: int) -> None:
         super().__init__()

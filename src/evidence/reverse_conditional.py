@@ -20,6 +20,26 @@ class ReverseSamples(NamedTuple):
     metrics: dict[str, Tensor]
 
 
+def target(q: SemiImplicit, z: Tensor) -> hmc.ValueAndGradient:
+    """log q(eps) + log q(z | eps, x) and its gradient -eps + (d mean / d eps)^T (z - mean(eps)) / sigma^2.
+
+    eps [..., B, E], z [..., B, D]. By hand where q brings the pullback of its mean, and up to a constant.
+    """
+    pullback = q.pullback
+    if pullback is None:
+        return hmc.differentiated(lambda eps: -0.5 * eps.square().sum(-1) + q.conditional(eps).log_prob(z))
+    precision = q.scale.square().reciprocal()
+
+    def value_and_gradient(eps: Tensor) -> tuple[Tensor, Tensor]:
+        mean, pull = pullback(eps)
+        residual = z - mean
+        weighted = residual * precision
+        value = -0.5 * (torch.linalg.vecdot(eps, eps) + torch.linalg.vecdot(residual, weighted))
+        return value, pull(weighted) - eps
+
+    return value_and_gradient
+
+
 class HMCSampler(nn.Module):
     """One chain for each image and z, started at the eps that made z, itself an exact draw from the target.
 
@@ -45,17 +65,14 @@ class HMCSampler(nn.Module):
         self.target_acceptance, self.adaptation_rate = target_acceptance, adaptation_rate
         self.register_buffer("step_size", torch.tensor(step_size))
 
+    @torch.no_grad()
     def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
         """eps' from `num_samples` successive states of the chains."""
-        z = z.detach()
-
-        def log_density(position: Tensor) -> Tensor:
-            return -0.5 * position.square().sum(-1) + q.conditional(position).log_prob(z)
-
-        state = hmc.init(eps, log_density)
+        value_and_gradient = target(q, z)
+        state = hmc.init(eps, value_and_gradient)
         kept, acceptances = [], []
         for iteration in range(self.burn_in + self.num_samples):
-            state, info = hmc.step(state, log_density, self.step_size, self.num_leapfrog)
+            state, info = hmc.step(state, value_and_gradient, self.step_size, self.num_leapfrog)
             acceptances.append(info.acceptance.mean())
             if iteration < self.burn_in:
                 error = (acceptances[-1] - self.target_acceptance) / self.target_acceptance

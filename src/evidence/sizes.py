@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from evidence.errors import UserError
 from evidence.sections import (
+    ELBO,
+    IWAE,
     SIVI,
     UIVI,
     Critic,
@@ -32,7 +34,7 @@ def check(settings: "Settings") -> None:
     layers = _layers(settings)
     units = f"{sum(layers):,} units in all layers"
     samples, keys = _samples(settings)
-    step = samples * settings.trainer.batch_size * sum(layers)
+    step = settings.trainer.batch_size * _numbers_of_an_image(settings, samples, sum(layers))
     _refuse_above(PARAMETERS, _num_weights(layers), "parameters", "model.latent and model.hidden")
     if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
         weights = _num_weights([settings.data.pixels, *objective.critic.hidden])
@@ -68,6 +70,20 @@ def _samples(settings: "Settings") -> tuple[int, str]:
             return settings.k * count, keys
         case _:
             return settings.k, f"k={settings.k}"
+
+
+def _numbers_of_an_image(settings: "Settings", samples: int, units: int) -> int:
+    """In a step: all samples' units, or where samples go in pieces one sample's, and the noise, drawn whole."""
+    if not isinstance(settings.objective, ELBO | IWAE):
+        return samples * units
+    match settings.model:
+        case Hierarchical(latent=latent):
+            noise = sum(latent)
+        case Explicit(latent=noise) | SemiImplicit(latent=noise):
+            pass
+        case _:
+            noise = 1
+    return units + samples * noise
 
 
 def _num_weights(layers: list[int]) -> int:

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from evidence import files
 from evidence.errors import UserError
+from evidence.importing import uncollected
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -152,6 +153,7 @@ def without_password(uri: str) -> str:
 
 
 @functools.cache
+@uncollected()
 def _connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody else about itself

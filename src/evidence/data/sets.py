@@ -136,8 +136,8 @@ def digits(pixels: int, binarization: Binarization) -> Dataset:
 
 def mean_pixels(dataset: Dataset) -> Tensor:
     """float32 [X]: the mean over the training images of the probability that a pixel is one."""
-    ones = dataset.train.sum(0, dtype=torch.int64) / (len(dataset.train) * dataset.levels)
-    return ones.to(torch.float32)
+    counts = torch.from_numpy(dataset.train.numpy().sum(0, dtype=np.int64))  # torch takes five times as long
+    return (counts / (len(dataset.train) * dataset.levels)).to(torch.float32)
 
 
 def _from_idx(collection: Collection, folder: str | Path, pixels: int, binarization: Binarization) -> Dataset:

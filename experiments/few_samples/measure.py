@@ -1,0 +1,208 @@
+"""Few samples in IWAE's backward pass: the variance they add, the time they save, and where training ends.
+
+The variance is that of the gradient given a batch; the same images, and the same samples, serve every m.
+"""
+
+import argparse
+import statistics
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import torch
+from matplotlib.figure import Figure
+from matplotlib.ticker import StrMethodFormatter
+from torch import Tensor
+
+from evidence import checkpoints, data, execution
+from evidence.building import Parts, build
+from evidence.figures import DARK, DPI, LIGHT, MIDDLE
+from evidence.models import LatentVariableModel
+from evidence.numerics import effective_sample_size
+from evidence.objectives import IWAE, Objective
+from evidence.record import Home, homes
+from experiments.few_samples.gradients import PARTS, added_variance, full_variance, products
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+K, BATCH = 50, 20
+CHOICE = {"objective": "iwae", "model": "one_layer", "data": "mnist", "trainer": "quick"}
+EXACT = [0, 1, 2, 3, 4, 6, 8, 12]  # m; 0 is backward=sampled
+WARM_UP, STEPS, ROUNDS = 20, 10, 21  # of the timing
+
+
+def variances(model: LatentVariableModel, batches: Iterator[Tensor], images: int) -> pd.DataFrame:
+    """The variance of each m and part over the full one: a row for each m, with its standard errors.
+
+    The same samples serve every m. The images are independent, so a ratio of two means over them has the standard error
+    of mean(added - ratio * full) / mean(full).
+    """
+    full: dict[str, list[Tensor]] = {part: [] for part in PARTS}
+    added: dict[tuple[int, str], list[Tensor]] = {(m, part): [] for m in EXACT for part in PARTS}
+    sizes = []
+    for _ in range(images // BATCH):
+        x = next(batches)
+        log_w, gradients = products(model, x, torch.randn(2 * K, len(x), sum(model.latent_sizes)))
+        halves = log_w[:K].softmax(0), log_w[K:].softmax(0)
+        sizes.append(effective_sample_size(log_w[:K]))
+        for part, product in gradients.items():
+            full[part].append(full_variance(*halves, product))
+            blocks = product[:, :K, :K], product[:, K:, K:]
+            for m in EXACT:
+                both = [added_variance(w, block, m) for w, block in zip(halves, blocks, strict=True)]
+                added[m, part].append((both[0] + both[1]) / 2)
+    rows = []
+    for m in EXACT:
+        row: dict[str, float] = {"m": m, "effective_sample_size": torch.cat(sizes).mean().item()}
+        for part in PARTS:
+            ratio, error = ratio_of_means(torch.cat(added[m, part]), torch.cat(full[part]))
+            row |= {part: 1 + ratio, f"{part}_se": error}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def ratio_of_means(above: Tensor, below: Tensor) -> tuple[float, float]:
+    """mean(above) / mean(below) of pairs that are independent of one another, and its standard error."""
+    ratio = above.mean() / below.mean()
+    error = (above - ratio * below).std() / below.mean() / len(above) ** 0.5
+    return ratio.item(), error.item()
+
+
+def step_times(
+    parts: Parts, objectives: Mapping[int | str, Objective], batches: Iterator[Tensor]
+) -> pd.DataFrame:
+    """Seconds of a step over that of "all", for each m: median and quartiles of ratios taken in turn."""
+    seconds: dict[object, list[float]] = {name: [] for name in objectives}
+    for repetition in range(1 + ROUNDS):
+        for name, objective in objectives.items():
+            x = [next(batches) for _ in range(STEPS if repetition else WARM_UP)]
+            began = time.perf_counter()
+            for batch in x:
+                _step(parts, objective, batch)
+            seconds[name].append((time.perf_counter() - began) / len(x))
+    rows = []
+    for m in EXACT:
+        ratios = [own / whole for own, whole in zip(seconds[m][1:], seconds["all"][1:], strict=True)]
+        low, median, high = statistics.quantiles(ratios, n=4)
+        milliseconds = 1e3 * statistics.median(seconds[m][1:])
+        rows.append(
+            {"m": m, "time": median, "time_low": low, "time_high": high, "milliseconds": milliseconds}
+        )
+    return pd.DataFrame(rows)
+
+
+def nll_table(runs: Sequence[Home]) -> pd.DataFrame:
+    """What each run ended with; nats per image."""
+    rows = []
+    for home in runs:
+        settings, result = home.settings, home.result
+        metrics = result["metrics"]
+        rows.append(
+            {
+                "seed": settings["seed"],
+                "backward": settings["objective"]["backward"],
+                "nll": metrics["test/nll"],
+                "nll_se": metrics["test/nll_se"],
+                "active_units": metrics["test/active_units"],
+                "train_seconds": metrics["speed/train_seconds"],
+                "eval_samples": result["eval_samples"],
+                "eval_images": result["eval_images"],
+                "run": result["run"],
+            }
+        )
+    return pd.DataFrame(rows).sort_values(["seed", "backward"])
+
+
+def paired_difference(table: pd.DataFrame) -> tuple[float, float]:
+    """NLL of backward=top less that of backward=all, the mean over seeds and its standard error."""
+    by_seed = table.pivot(index="seed", columns="backward", values="nll")
+    difference = by_seed["top"] - by_seed["all"]
+    return float(difference.mean()), float(difference.sem())
+
+
+def draw(variance: pd.DataFrame, path: Path) -> None:
+    """What a few samples add to the variance of the gradient, and the time of a step, against m."""
+    figure = Figure(figsize=(9.0, 3.8), dpi=DPI, layout="constrained")
+    left, right = figure.subplots(1, 2)
+    styles = zip((LIGHT, MIDDLE, DARK), "s^o", strict=True)
+    for (step, rows), (colour, marker) in zip(variance.groupby("step"), styles, strict=True):
+        label = f"step {step:,}: {rows['effective_sample_size'].iloc[0]:.1f} effective of {K}"
+        line = {"color": colour, "marker": marker, "markeredgecolor": DARK, "capsize": 3, "label": label}
+        left.errorbar(rows["m"], 100 * (rows["all"] - 1), 100 * rows["all_se"], **line)
+        bars = [rows["time"] - rows["time_low"], rows["time_high"] - rows["time"]]
+        right.errorbar(rows["m"], rows["time"], bars, **line)
+    left.axhline(3, color="0.4", linestyle=":", linewidth=1)
+    left.text(max(EXACT), 3, "3%", ha="right", va="bottom")
+    left.set_yscale("log")
+    left.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    left.set_ylabel("variance added (% of the full gradient's)")
+    left.legend(frameon=False)
+    right.axhline(1, color="0.4", linestyle=":", linewidth=1)
+    right.set_ylim(bottom=0)
+    right.set_ylabel("time of a step (1: all samples)")
+    for axes in left, right:
+        axes.set_xlabel("m, samples backpropagated exactly (0: sampled)")
+        axes.set_xticks(EXACT)
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Write variance.csv, nll.csv and variance.png beside this file."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="the folder of the runs")
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="for the variance at each checkpoint; 0 leaves it as it is"
+    )
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)
+    runs = [home for home in homes(arguments.outputs) if _is_of_this_study(home)]
+    table = nll_table(runs)
+    table.to_csv(HERE / "nll.csv", index=False, float_format="%.4f")
+    print(table.to_string(index=False))
+    difference, error = paired_difference(table)
+    print(f"NLL of top less that of all, paired by seed: {difference:.3f} ± {error:.3f} nats")
+    if arguments.images:
+        first = next(home for home in runs if home.folder.name == table["run"].iloc[0])
+        variance = at_checkpoints(first, arguments.images)
+        variance.to_csv(HERE / "variance.csv", index=False, float_format="%.5f")
+        draw(variance, HERE / "variance.png")
+        print(variance.round(4).to_string(index=False))
+
+
+def at_checkpoints(home: Home, images: int) -> pd.DataFrame:
+    """Variances and times at the start of a run, after its first stage and at its end."""
+    parts = build(home.settings, torch.device("cpu"), ROOT)
+    objectives: dict[int | str, Objective] = {"all": IWAE(K, "all", 0)}
+    objectives |= {m: IWAE(K, "top" if m else "sampled", m) for m in EXACT}
+    torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
+    compiled = {name: execution.compiled(objective) for name, objective in objectives.items()}
+    paths = home.checkpoints()
+    tables = []
+    for step in [*sorted(paths)[:2], max(paths)]:
+        checkpoints.restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
+        torch.manual_seed(0)  # the same images and noise at each
+        batches = data.batches(parts.dataset, BATCH, 0, 0, "cpu")
+        table = variances(parts.model, batches, images).merge(step_times(parts, compiled, batches))
+        table.insert(0, "step", step)
+        tables.append(table)
+    return pd.concat(tables)
+
+
+def _is_of_this_study(home: Home) -> bool:
+    settings = home.settings
+    chosen = {group: settings[group]["name"] for group in CHOICE}
+    is_ours = chosen == CHOICE and settings["k"] == K and settings["objective"]["backward"] in ("all", "top")
+    return is_ours and home.result["status"] == "FINISHED"
+
+
+def _step(parts: Parts, objective: Objective, x: Tensor) -> None:
+    surrogate = objective(parts.model, x).surrogate
+    parts.optimizer.zero_grad()
+    (-surrogate.sum()).backward()
+    parts.optimizer.step()
+
+
+if __name__ == "__main__":
+    main()

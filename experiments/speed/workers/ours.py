@@ -1,0 +1,27 @@
+"""evidence itself: the training loop on IWAE. Options: backward (all or top), and compiled or not."""
+
+import torch
+
+from evidence import execution
+from evidence.objectives import IWAE
+from experiments.speed.setting import BATCH, NUM_EXACT, task
+from experiments.speed.workers import building
+from experiments.speed.workers.protocol import Run, serve
+
+
+def prepare(case: str) -> Run:
+    """The case is k."""
+    k = int(case)
+    torch.manual_seed(0)
+    objective = IWAE(k, BACKWARD, NUM_EXACT)
+    objective = execution.compiled(objective) if COMPILED else objective
+    report_every = 500 if DEVICE.type == "cuda" else max(10, 100 // k)
+    return building.loop(building.one_layer(IMAGES), objective, IMAGES, BATCH, DEVICE, report_every)
+
+
+if __name__ == "__main__":
+    torch.set_flush_denormal(True)
+    IMAGES, device, (BACKWARD, *others) = task()
+    COMPILED = "compiled" in others
+    DEVICE = torch.device(device)
+    serve(prepare)

@@ -1,0 +1,34 @@
+"""evidence's evaluation of 100 images, one step being one (image, sample) pair. Option: compiled."""
+
+import torch
+
+from evidence.evaluation import score
+from experiments.speed.setting import task
+from experiments.speed.workers import building
+from experiments.speed.workers.devices import wait
+from experiments.speed.workers.protocol import Run, serve
+
+
+def prepare(case: str) -> Run:
+    """The case is how many pairs are computed at a time."""
+    pairs = int(case)
+    torch.manual_seed(0)
+    model = building.one_layer(IMAGES).to(DEVICE)
+    x = building.dataset(IMAGES).test.to(DEVICE, torch.float32)
+
+    @torch.no_grad()
+    def run(count: int) -> int:
+        samples = -(-count // pairs) * pairs // len(x)
+        score(model, x, samples, pairs, COMPILED)
+        wait(DEVICE)
+        return samples * len(x)
+
+    return run
+
+
+if __name__ == "__main__":
+    torch.set_flush_denormal(True)
+    IMAGES, device, options = task()
+    COMPILED = "compiled" in options
+    DEVICE = torch.device(device)
+    serve(prepare)

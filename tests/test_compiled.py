@@ -1,0 +1,121 @@
+"""A compiled step computes what the same lines compute as they stand, and a compiled run can be continued."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import torch
+from runs import at_step, interrupt, last_state, numbers, only_home, start
+from torch import Tensor
+
+from evidence import execution, models, training
+from evidence.distributions import Bernoulli
+from evidence.errors import UserError
+from evidence.numerics import sum_softplus
+from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Estimate, Objective
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+
+Make = Callable[[], tuple[models.LatentVariableModel, Objective]]
+PIXELS = 20
+
+
+def hierarchical(latent: list[int], objective: Objective) -> tuple[models.LatentVariableModel, Objective]:
+    hidden = [[12, 10], [8, 8]][: len(latent)]
+    return models.hierarchical(PIXELS, latent, hidden, "tanh", torch.full((PIXELS,), 0.3)), objective
+
+
+def semi_implicit(objective: Objective) -> tuple[models.LatentVariableModel, Objective]:
+    mean_pixels = torch.full((PIXELS,), 0.3)
+    return models.semi_implicit(PIXELS, 3, 3, [8, 8], "relu", 0.5, 1e-5, mean_pixels), objective
+
+
+CASES: dict[str, Make] = {
+    "vae": lambda: hierarchical([4], ELBO(3)),
+    "iwae, two layers": lambda: hierarchical([4, 3], IWAE(6, "top", 2)),
+    "sivi": lambda: semi_implicit(SIVI(1, 4)),
+}
+
+
+def after_steps(make: Make, drive: Callable[[Objective], Callable[..., Estimate]]) -> dict[str, Tensor]:
+    """The last gradients and the parameters after 40 steps from one seed."""
+    torch.manual_seed(0)
+    model, objective = make()
+    optimizer = torch.optim.Adam(training.parameter_groups(model, objective, 1.0), eps=1e-4)
+    batches = (torch.rand(8, PIXELS).round() for _ in range(40))
+    schedule = [training.Segment(40, 1e-3)]
+    list(training.train(model, drive(objective), optimizer, batches, schedule, "sum", 40))
+    named = dict(model.named_parameters())
+    return named | {f"gradient of {name}": value.grad for name, value in named.items()}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_compiled_steps_end_where_the_same_steps_end_as_they_stand(case: str) -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        plain = after_steps(CASES[case], lambda objective: objective)
+        fused = after_steps(CASES[case], execution.compiled)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for name, expected in plain.items():
+        torch.testing.assert_close(fused[name], expected, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_a_product_of_factors_gives_the_likelihood_and_its_gradient() -> None:
+    logits = torch.tensor([[-200.0, -30.0, -1.0, 0.5, 0.0, 2.0, 40.0, 90.0, 3.0]], requires_grad=True)
+    x = torch.tensor([[0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0, 1.0, 1.0]])
+
+    def log_prob(values: Tensor) -> Tensor:
+        return Bernoulli(values).log_prob(x.to(values))
+
+    fused = torch.compile(log_prob, fullgraph=True)(logits)
+    (gradient,) = torch.autograd.grad(fused.sum(), logits)
+    exact = log_prob(logits.double())
+    torch.testing.assert_close(fused.double(), exact, rtol=1e-6, atol=0.0)
+    torch.testing.assert_close(gradient, (x - torch.sigmoid(logits)).detach(), rtol=1e-6, atol=1e-7)
+    assert sum_softplus(torch.full((784,), -100.0)) == 0.0
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path) -> None:
+    assert start("compile=true") == 0
+    home = only_home(root)
+    expected, state = numbers(home), last_state(home)
+    assert home.result["execution"]["compiled"] is True
+    shutil.rmtree(home.folder)
+    with at_step(60, interrupt):
+        assert start("compile=true") == 130
+    assert start("compile=false") == 0  # it goes on as it began
+    assert numbers(only_home(root)) == expected
+    for name, value in state["model"].items():
+        assert torch.equal(last_state(only_home(root))["model"][name], value)
+
+
+def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(IWAE):
+        """A user's."""
+
+    model, iwae = hierarchical([4], IWAE(5, "all", 4))
+    cpu, enough = torch.device("cpu"), execution.PAYING_STEPS
+
+    def wants(
+        setting: bool | Literal["auto"], objective: Objective = iwae, steps: int = enough, device: str = "cpu"
+    ) -> bool:
+        return execution.wants_compiling(setting, model, objective, torch.device(device), steps)
+
+    assert wants("auto")
+    assert not wants("auto", steps=enough - 1)
+    assert not wants("auto", device="cuda")
+    assert not wants("auto", Own(5, "all", 4))
+    assert not wants(False)
+    assert wants(True, Own(5, "all", 4), 1, "cuda")
+    with pytest.raises(UserError, match="compile=true: UIVI cannot be compiled"):
+        wants(True, UIVI(1, lambda *_: None))  # type: ignore[arg-type, return-value]
+    monkeypatch.setenv("PATH", "")
+    assert not wants("auto")
+    with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):
+        wants(True)
+    kept = execution.settle(cpu, True, None)[0]
+    assert execution.settle(cpu, True, kept)[1] == "compiled True is now False"
