@@ -72,13 +72,22 @@ def start_up(device: str) -> list[Row]:
 
 
 def _seconds_to(words: str, arguments: list[str], environment: dict[str, str]) -> float:
-    """From a Python command's start to the last line it prints that has these words."""
+    """From a Python command's start to the last line it prints that has these words. Raises RuntimeError."""
     began = time.perf_counter()
-    seconds = float("nan")
-    command = [sys.executable, *arguments]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    seconds, lines = None, []
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
+            lines.append(line)
             if words in line:
                 seconds = time.perf_counter() - began
+    if seconds is None:
+        raise RuntimeError(f"{' '.join(arguments)} never said {words!r}: {''.join(lines)}")
     return seconds

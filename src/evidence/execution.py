@@ -72,6 +72,7 @@ def compiled(objective: Objective) -> Objective:
 
     It draws the random numbers that the objective itself would draw.
     """
+    torch.compiler.reset()  # of the jobs of a sweep that came before: a function is compiled for eight cases at most
     getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
     options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": True}
     return torch.compile(objective, fullgraph=True, dynamic=False, options=options)  # type: ignore[return-value]

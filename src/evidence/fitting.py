@@ -61,7 +61,8 @@ def fit(run: Run, start: Start) -> dict[str, float]:
     objective = parts.objective
     if start.execution["compiled"]:
         objective = execution.compiled(objective)
-        terminal.note(f"{home.folder.name} compiles its steps first: 10 to 20 s, of which they save more")
+        if start.step < run.last_step:
+            terminal.note(f"{home.folder.name} compiles its steps first: 10 to 20 s, of which they save more")
     reports = training.train(
         parts.model,
         objective,

@@ -11,8 +11,8 @@ from evidence import networks
 from evidence.distributions import Chain, DiagonalNormal
 
 # Rows, samples x images. Measured on two CPU cores with 784 pixels: a graph of up to 10,000 rows, some 100 MB, is
-# fastest kept whole; one of 20,000 is slower than its pieces computed twice, as malloc returns its blocks of over
-# 32 MB each time. A forward pass alone is fastest at 2,000 to 4,000, which stay in cache.
+# fastest kept whole; one of 20,000 takes longer than its pieces, though these are computed twice. A forward pass
+# alone is fastest at 2,000 to 4,000 rows, which stay in cache.
 ROWS_KEPT, ROWS_PER_PIECE = 10_000, 4_000
 
 
