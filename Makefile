@@ -25,11 +25,11 @@ torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 
 	@$(VENV_PYTHON) tests/torture.py $(ARGS)
 
 bench: $(READY) ## Measure the speed beside JAX and pythae, as far as these are installed, some minutes (experiments/speed)
-	@$(VENV_PYTHON) experiments/speed/bench.py $(ARGS)
+	@$(VENV_PYTHON) -m experiments.speed.bench $(ARGS)
 
 few-samples: $(READY) ## Train IWAE by all and by few samples, three seeds each, and measure the gradient's variance: hours
 	@$(VENV_PYTHON) run.py -m objective=iwae k=50 objective.backward=all,top seed=0,1,2
-	@$(VENV_PYTHON) experiments/few_samples/measure.py $(ARGS)
+	@$(VENV_PYTHON) -m experiments.few_samples.measure $(ARGS)
 
 check: $(READY) ## Lint, check the format and the types
 	@$(VENV_PYTHON) -m ruff check .

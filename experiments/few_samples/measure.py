@@ -105,7 +105,6 @@ def nll_table(runs: Sequence[Home]) -> pd.DataFrame:
                 "nll": metrics["test/nll"],
                 "nll_se": metrics["test/nll_se"],
                 "active_units": metrics["test/active_units"],
-                "train_seconds": metrics["speed/train_seconds"],
                 "eval_samples": result["eval_samples"],
                 "eval_images": result["eval_images"],
                 "run": result["run"],

@@ -11,6 +11,7 @@ from evidence.figures import DARK, LIGHT, MIDDLE
 from experiments.speed.growth import Measured
 from experiments.speed.records import Row
 from experiments.speed.setting import BATCH, NUM_EXACT
+from experiments.speed.steps import CONTESTANTS
 
 SWEEPS = {
     "k": "samples per image, k",
@@ -30,7 +31,8 @@ def draw_steps(rows: Sequence[Row], machine: str, path: Path) -> None:
     cases = list(dict.fromkeys(row.case for row in steps))
     figure = Figure(figsize=(14, 4.2), layout="constrained")
     panels = figure.subplots(1, len(cases), squeeze=False)
-    names = list(dict.fromkeys(row.contestant for row in steps))
+    present = {row.contestant for row in steps}
+    names = [contestant.name for contestant in CONTESTANTS if contestant.name in present]
     for case, axes in zip(cases, panels[0], strict=True):
         _bars(axes, [row for row in steps if row.case == case], names)
         axes.set_title(case)
@@ -38,7 +40,7 @@ def draw_steps(rows: Sequence[Row], machine: str, path: Path) -> None:
     panels[0][0].set_yticks(range(len(names)), names)
     for axes in panels[0][1:]:
         axes.set_yticks(range(len(names)), [])
-    panels[0][-1].legend(frameon=False, loc="upper right")
+    _legend(figure, panels[0][0])
     figure.suptitle(f"One training step of IWAE, batch {BATCH}: {machine}")
     figure.savefig(path, dpi=110)
 
@@ -71,9 +73,13 @@ def draw_growth(points: Sequence[Measured], machine: str, path: Path) -> None:
         below.set_xlabel(label)
     panels[0][0].set_ylabel("milliseconds a step")
     panels[1][0].set_ylabel("memory added at the peak, MiB")
-    panels[0][0].legend(frameon=False)
+    _legend(figure, panels[0][0])
     figure.suptitle(f"Growth of a training step of IWAE, k = 50, batch {BATCH} where not varied: {machine}")
     figure.savefig(path, dpi=110)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
 
 
 def _bars(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
