@@ -101,12 +101,19 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     cpu, enough = torch.device("cpu"), execution.PAYING_STEPS
 
     def wants(
-        setting: bool | Literal["auto"], objective: Objective = iwae, steps: int = enough, device: str = "cpu"
+        setting: bool | Literal["auto"],
+        objective: Objective = iwae,
+        steps: int = enough,
+        device: str = "cpu",
+        rows: int = 1000,
     ) -> bool:
-        return execution.wants_compiling(setting, model, objective, torch.device(device), steps)
+        return execution.wants_compiling(
+            setting, [model, objective], torch.device(device), execution.pays(steps, rows)
+        )
 
     assert wants("auto")
     assert not wants("auto", steps=enough - 1)
+    assert not wants("auto", rows=execution.ROWS_KEPT + 1)
     assert not wants("auto", device="cuda")
     assert not wants("auto", Own(5, "all", 4))
     assert not wants(False)

@@ -19,7 +19,6 @@ from evidence.numerics import WeightSums, log_mean_exp, summarize
 ACTIVE_THRESHOLD = 1e-2  # Burda et al. 2015, Section 5.1
 GAUSSIAN_WIDENING = 1.3  # of the covariance, so that the proposal's tails cover q(z | x)
 IMAGES_PER_BATCH = 100
-PAYING_PAIRS = 10**7  # images x samples: to compile takes some 10 s, and saves 1.5 us each on two CPU cores
 MIXTURE_BLOCK = 2**20  # exponents at a time: what stays in a processor's cache
 MEAN_SAMPLES = 100  # for each estimate of E_q[z | x] where the mean is not exact
 
@@ -177,7 +176,7 @@ def active_units(means_a: Tensor, means_b: Tensor, threshold: float = ACTIVE_THR
 class Plan(NamedTuple):
     """How to score: S, or S and T for a semi-implicit posterior; at most `rows` (image, sample) pairs at a time.
 
-    `compiled` fuses the scoring of full batches, which pays from PAYING_PAIRS on; not for a semi-implicit posterior.
+    `compiled` fuses the scoring of full batches; not for a semi-implicit posterior.
     """
 
     num_samples: int

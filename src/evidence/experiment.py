@@ -132,7 +132,7 @@ def _compute(
             mixed = [*start.mixed, *([f"from step {start.step}: {start.changes}"] if start.changes else [])]
             home.update_result(code=place.code, mixed=mixed, parent=start.parent, execution=start.execution)
             _tell(home, start, before, work.last_step)
-            metrics = fitting.fit(work, start) | fitting.measure(work, start, family)
+            metrics = fitting.fit(work, start) | fitting.measure(work, family)
             home.update_result(metrics=metrics)
             home.drop_checkpoints(work.stage_ends, 0)
 

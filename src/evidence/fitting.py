@@ -16,7 +16,7 @@ from evidence import checkpoints, data, execution, gallery, terminal, training
 from evidence.building import Parts
 from evidence.delivery import Courier
 from evidence.errors import UserError
-from evidence.evaluation import PAYING_PAIRS, Plan, evaluate
+from evidence.evaluation import Plan, evaluate
 from evidence.lineage import Start
 from evidence.numerics import forked_rng
 from evidence.record import Home, Row
@@ -110,13 +110,16 @@ def validate(run: Run, step: int) -> list[Row]:
     return [(name, value, step) for name, value in metrics.items()]
 
 
-def measure(run: Run, start: Start, family: list[Home]) -> dict[str, float]:
+def measure(run: Run, family: list[Home]) -> dict[str, float]:
     """The test metrics, and the figures."""
     _check_finite(run, run.last_step)
     began = time.monotonic()
     section = run.config["eval"]
-    pays = len(run.images) * run.plan.num_samples >= PAYING_PAIRS
-    plan = run.plan._replace(compiled=start.execution["compiled"] and pays)
+    pays = len(run.images) * run.plan.num_samples >= execution.PAYING_PAIRS
+    can = run.config["compile"] is not False
+    plan = run.plan._replace(
+        compiled=can and execution.wants_compiling("auto", [run.parts.model], run.device, pays)
+    )
     with (
         forked_rng(run.device, section["seed"], run.last_step),
         terminal.counter("evaluating", len(run.images)) as advance,

@@ -94,7 +94,9 @@ def take_up(
 ) -> Start:
     """Put the parts where training goes on, and metrics.csv with them."""
     home, last_step = place.home, parts.schedule[-1].last_step
-    compiled = execution.wants_compiling(config["compile"], parts.model, parts.objective, device, last_step)
+    rows = config["k"] * config["trainer"]["batch_size"]
+    modules, pays = (parts.model, parts.objective), execution.pays(last_step, rows)
+    compiled = execution.wants_compiling(config["compile"], modules, device, pays)
     found = latest_checkpoint(homes, last_step)
     if found is None or found[1]["step"] == 0:
         source = _source(config, home.folder.parent)
