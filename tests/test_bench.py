@@ -1,22 +1,16 @@
 """`make bench` compares like with like: the same work for everybody, floors that count it, ratios within rounds."""
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT))
-
-from evidence.distributions import DiagonalNormal  # noqa: E402
-from evidence.models import LatentVariableModel  # noqa: E402
-from evidence.objectives import IWAE  # noqa: E402
-from experiments.speed import bench, floor, growth, records, steps, turns  # noqa: E402
-from experiments.speed.setting import (  # noqa: E402
+from evidence.distributions import DiagonalNormal
+from evidence.models import LatentVariableModel
+from evidence.objectives import IWAE
+from experiments.speed import bench, floor, growth, records, steps, turns
+from experiments.speed.setting import (
     ADAM_EPS,
     BATCH,
     LATENT,
@@ -24,7 +18,7 @@ from experiments.speed.setting import (  # noqa: E402
     NUM_EXACT,
     PIXELS,
 )
-from experiments.speed.workers import building, plain  # noqa: E402
+from experiments.speed.workers import building, plain
 
 K = 6
 PARTS = ("weight", "bias")

@@ -27,10 +27,11 @@ from runs import (
     stored_rows,
 )
 
-from evidence import experiment, tracking
+from evidence import experiment
 from evidence.checkpoints import load
 from evidence.data import sets
 from evidence.record import Home, Row
+from evidence.tracking import runs
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -141,7 +142,7 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = tracking._asking
+    real = runs.asking
 
     @contextmanager
     def asking_on_a_full_disk(uri: str) -> Iterator[None]:
@@ -150,7 +151,7 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
 
     with (
         monkeypatch.context() as patch,
-        at_step(40, lambda _: patch.setattr(tracking, "_asking", asking_on_a_full_disk)),
+        at_step(40, lambda _: patch.setattr(runs, "asking", asking_on_a_full_disk)),
     ):
         assert start() == 0
     (line,) = said(capsys)

@@ -143,7 +143,7 @@ def test_two_processes_may_create_the_store_together(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    environment = {"PYTHONPATH": str(Path(tracking.__file__).parents[1])}
+    environment = {"PYTHONPATH": str(Path(tracking.__file__).parents[2])}
     processes = [subprocess.Popen(command, env=environment, **pipes) for _ in range(2)]
     assert [process.communicate()[0] for process in processes] == ["", ""]  # nor any chatter
     assert [process.returncode for process in processes] == [0, 0]

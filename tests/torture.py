@@ -37,7 +37,6 @@ SLOW_TO_IMPORT = [
     "mlflow.store.tracking.sqlalchemy_store",
     "alembic",
     "hydra",
-    "sklearn.datasets",
     "evidence.composing",
     "evidence.experiment",
 ]

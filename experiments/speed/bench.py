@@ -57,7 +57,7 @@ def write(
     rows: list[Row], points: list[growth.Measured], device: str, notes: list[str], folder: Path
 ) -> None:
     """All files of one machine."""
-    slug, name = machine.slug(device), f"{machine.name(device)}, {machine.threads()} threads"
+    slug, name = machine.slug(device), machine.name(device)
     heading = "\n".join([f"# {name}", "", f"{machine.description(device)}.", *notes])
     report = f"{heading}\n\n{table(rows)}"
     write_csv(folder / f"results-{slug}.csv", rows)

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from evidence import hardware
 from evidence.data import Dataset
 
 PACKAGE = Path(__file__).parent
@@ -29,11 +30,13 @@ ONLOOKERS = {
     "files",
     "fingerprint",
     "gallery",
+    "hardware",
     "help",
     "identity",
     "importing",
     "launching",
     "record",
+    "report",
     "sections",
     "sweeping",
     "terminal",
@@ -72,12 +75,13 @@ def data(dataset: Dataset) -> str:
 
 
 def provenance() -> dict[str, str]:
-    """Which code ran where: git commit and dirty flag ("unknown" outside a checkout), host, versions."""
+    """Which code ran where: git commit and dirty flag ("unknown" outside a checkout), host, processor, versions."""
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {
         "git_commit": commit or "unknown",
         "git_dirty": "unknown" if changes is None else str(bool(changes)).lower(),
         "host": socket.gethostname(),
+        "processor": hardware.processor(),
         "version_python": platform.python_version(),
         **{f"version_{name}": _version(name) for name in ("evidence", "torch", "mlflow")},
         "version_hydra": _version("hydra-core"),

@@ -1,0 +1,110 @@
+"""UIVI fitted to a toy, resumably, and the KL divergence it has come to."""
+
+import itertools
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence import checkpoints
+from evidence.evaluation import MIXTURE_BLOCK, log_mixture
+from evidence.models import LatentVariableModel
+from evidence.numerics import forked_rng
+from evidence.objectives import UIVI
+from evidence.reverse_conditional import HMCSampler
+from evidence.training import Report, decayed_schedule, parameter_groups, train
+from experiments.provenance import here
+from experiments.uivi_toys.targets import targets, toy
+
+PUBLISHED_STEPS = 50_000
+NUM_Z = 1  # an iteration
+TARGET_ACCEPTANCE = 0.9
+LEARNING_RATE, SCALE_RATE, DECAY, DECAY_EVERY = 0.01, 0.2, 0.9, 3_000
+REPORT_EVERY = 500  # steps; the state is kept at each report
+REPEATS, NUM_SAMPLES, NUM_NOISES = 10, 1_000, 10_000  # R, S and T of the KL
+CPU = torch.device("cpu")
+
+
+class Divergence(NamedTuple):
+    """KL(q || p) in nats, with its standard error."""
+
+    kl: float
+    kl_se: float
+
+
+class Fit(NamedTuple):
+    """A toy's model as it stands, and a row for each report up to there."""
+
+    model: LatentVariableModel
+    rows: list[dict[str, Any]]
+
+
+@torch.no_grad()
+def divergence(
+    model: LatentVariableModel, x: Tensor, repeats: int, num_samples: int, num_noises: int
+) -> Divergence:
+    """E_q[log q(z) - log p(z)], for one x [1, X] and a target p: R times over S samples z.
+
+    log q(z) is the mixture over T fresh noises and the one that made z. Its expectation is at least E_q log q(z), so
+    that the KL is overestimated, the less the larger T. The S samples share the T noises; the repetitions share
+    nothing, and give the standard error.
+    """
+    q = model.posterior(x)
+    means = []
+    for _ in range(repeats):
+        conditional = q.conditional(q.noise(num_samples))
+        z, generating = conditional.rsample_and_log_prob(
+            torch.randn_like(conditional.mean)
+        )  # [S, 1, D], [S, 1]
+        fresh = log_mixture(z, q.mean(q.noise(num_noises)), q.scale, MIXTURE_BLOCK)  # log sum over T
+        log_q = torch.logaddexp(fresh, generating).double() - math.log(num_noises + 1)
+        means.append((log_q - model.log_joint(x, z).double()).mean())
+    found = torch.stack(means)
+    return Divergence(found.mean().item(), found.std().item() / math.sqrt(repeats))
+
+
+def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
+    """The target `name` fitted for `steps` steps of the published schedule, going on from the state under the path.
+
+    Stopped at any moment and called again it ends with the bits of one that was not.
+    """
+    torch.manual_seed(seed)
+    model = toy(targets()[name])
+    objective = UIVI(1, HMCSampler(5, 5, 5, 0.2, TARGET_ACCEPTANCE, 0.01))
+    groups = parameter_groups(model, objective, SCALE_RATE)
+    optimizer = torch.optim.RMSprop(groups, lr=LEARNING_RATE, alpha=0.9, eps=1.0)
+    parts: dict[str, checkpoints.Stateful] = {
+        "model": model,
+        "objective": objective,
+        "optimizer": optimizer,
+    }
+    begun = checkpoints.load(state_path) if state_path.exists() else {"step": 0, "rows": []}
+    if begun["step"]:
+        checkpoints.restore(begun, parts, CPU)
+    rows, x = begun["rows"], torch.empty(NUM_Z, 0)
+    schedule = decayed_schedule(steps, LEARNING_RATE, DECAY, DECAY_EVERY)
+    loop = train(
+        model, objective, optimizer, itertools.repeat(x), schedule, "sum", REPORT_EVERY, begun["step"]
+    )
+    for report in loop:
+        rows.append({"target": name, "seed": seed} | _row(model, report, seed))
+        checkpoints.save(state_path, checkpoints.capture(report.step, 0.0, parts, CPU) | {"rows": rows})
+    return Fit(model, rows)
+
+
+def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any]:
+    with forked_rng(CPU, seed, report.step):
+        found = divergence(model, torch.empty(1, 0), REPEATS, NUM_SAMPLES, NUM_NOISES)
+    first, second = model.posterior(torch.empty(1, 0)).scale.tolist()
+    return {
+        "step": report.step,
+        **found._asdict(),
+        "acceptance": report.metrics["hmc/acceptance"],
+        "step_size": report.metrics["hmc/step_size"],
+        "sigma_1": first,
+        "sigma_2": second,
+        "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",
+        **here(),
+    }

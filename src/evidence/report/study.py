@@ -1,0 +1,61 @@
+"""What a study is, and what it has found: the claims of a paper, beside the figures that speak for or against them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from pandas import DataFrame
+
+Budget = Literal["quick", "day", "paper"]
+BUDGETS: tuple[Budget, ...] = ("quick", "day", "paper")
+
+
+class Claim(NamedTuple):
+    """A published sentence, whether our figures bear it out (None where they do not reach), and these figures."""
+
+    statement: str
+    holds: bool | None
+    evidence: str
+
+
+class Picture(NamedTuple):
+    """A PNG in the study's folder, and what one sees in it."""
+
+    file: str
+    caption: str
+
+
+class Findings(NamedTuple):
+    """results: every figure with its machine, date, commit and budget, as results.csv keeps it.
+
+    table: the same to be read, as strings under the headings of the page; in the column `runs` are the names of the
+    runs' folders. notes: deviations from the protocol, and what a reader must know.
+    """
+
+    results: DataFrame
+    table: DataFrame
+    claims: list[Claim]
+    pictures: list[Picture]
+    notes: list[str]
+
+
+class Study(NamedTuple):
+    """One published table or figure.
+
+    name: of its folder in experiments/, its grid in conf/experiment/ and its MLflow experiment.
+    sweeps: what a budget trains, each an argument list for run.py; taken one after another, so that a later one can
+        name what an earlier one has trained.
+    measure: what is measured beside the runs, written as CSV into the study's folder of the report. What stands there
+        already, of the same runs and as long, is not measured again.
+    find: the findings, from the finished runs of the study's experiment and from that folder, where it draws pictures.
+    """
+
+    name: str
+    target: str  # of make
+    title: str
+    claim: str  # in a sentence
+    source: str  # where it was published
+    costs: Mapping[Budget, str]  # how long it takes, and on what; budgets never run are missing
+    sweeps: Callable[[Budget], Iterator[list[str]]]
+    find: Callable[[DataFrame, Path], Findings]
+    measure: Callable[[Path, Budget], None] | None = None

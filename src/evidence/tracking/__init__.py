@@ -1,0 +1,29 @@
+"""Recording runs in MLflow. The only room that imports it, not before a run is opened: that takes seconds."""
+
+from evidence.tracking.asking import without_password
+from evidence.tracking.runs import (
+    HEARTBEAT,
+    MLflowRun,
+    Status,
+    create_run,
+    find_run,
+    page,
+    prepare,
+    recorded,
+    running,
+)
+from evidence.tracking.stores import Store
+
+__all__ = [
+    "HEARTBEAT",
+    "MLflowRun",
+    "Status",
+    "Store",
+    "create_run",
+    "find_run",
+    "page",
+    "prepare",
+    "recorded",
+    "running",
+    "without_password",
+]

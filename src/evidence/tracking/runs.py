@@ -1,0 +1,147 @@
+"""Runs in an MLflow store: made, found, described, closed, and listed. One client, one run id, no global state."""
+
+import math
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from evidence.tracking.asking import asking, without_password
+from evidence.tracking.stores import Store, connect
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+BATCH = 1000  # metrics that MLflow takes in one call
+HEARTBEAT = (
+    "heartbeat"  # the tag with the time, in seconds since 1970, at which a run's process was last seen alive
+)
+
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+
+
+class MLflowRun:
+    """One run in an MLflow store; every method raises UserError when the store fails."""
+
+    def __init__(self, client: "MlflowClient", run: "Run", uri: str) -> None:
+        self.run_id: str = run.info.run_id
+        self.status: str = run.info.status
+        self.tags: dict[str, str] = run.data.tags
+        self._client, self._uri = client, uri
+        self._started, self._has_params = run.info.start_time, bool(run.data.params)
+
+    def last_steps(self) -> dict[str, int]:
+        """The last step of each metric that the store has."""
+        with asking(self._uri):
+            names = self._client.get_run(self.run_id).data.metrics
+            return {
+                name: max(metric.step for metric in self._client.get_metric_history(self.run_id, name))
+                for name in names
+            }
+
+    def log(self, rows: Sequence[tuple[str, float, int]]) -> None:
+        """Metrics as (name, value, step). MLflow stores an infinity as 1.8e308, so it is logged as NaN."""
+        from mlflow.entities import Metric
+
+        now = _now()
+        metrics = [
+            Metric(name, value if math.isfinite(value) else math.nan, now, step) for name, value, step in rows
+        ]
+        with asking(self._uri):
+            for start in range(0, len(metrics), BATCH):
+                self._client.log_batch(self.run_id, metrics=metrics[start : start + BATCH])
+
+    def artifact(self, path: Path, folder: str | None = None) -> None:
+        """Copy the file to the run's artifacts, below `folder`."""
+        with asking(self._uri):
+            self._client.log_artifact(self.run_id, str(path), folder)
+
+    def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
+        """Log the params, once and for all, and set tags, over older values."""
+        from mlflow.entities import Param, RunTag
+
+        new = [] if self._has_params else [Param(key, str(value)) for key, value in params.items()]
+        with asking(self._uri):
+            self._client.log_batch(
+                self.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()]
+            )
+            self._has_params = True
+
+    def resume(self) -> None:
+        """Set the status to RUNNING."""
+        with asking(self._uri):
+            self._client.update_run(self.run_id, status="RUNNING")
+
+    def beat(self) -> None:
+        """Note that the run's process is alive."""
+        with asking(self._uri):
+            self._client.set_tag(self.run_id, HEARTBEAT, str(time.time()))
+
+    def close(self, status: Status) -> None:
+        """Set the run's final status and its end time, which no clock that was set back puts before its start."""
+        with asking(self._uri):
+            self._client.set_terminated(self.run_id, status, end_time=max(_now(), self._started))
+            self.status = status
+
+
+def prepare(store: Store) -> None:
+    """Make the store and the experiment, once and under a lock, where they are not there.
+
+    Raises: UserError when the store cannot be reached or used.
+    """
+    connect(store)
+
+
+def find_run(store: Store, record: str) -> MLflowRun | None:
+    """The experiment's run of a record, which its tag `record` tells; raises UserError as `prepare` does."""
+    client, experiment_id, uri = connect(store)
+    with asking(uri):
+        found = client.search_runs([experiment_id], f"tags.record = '{record}'")
+        return MLflowRun(client, found[0], uri) if found else None
+
+
+def create_run(store: Store, name: str, tags: dict[str, str]) -> MLflowRun:
+    """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
+    client, experiment_id, uri = connect(store)
+    with asking(uri):
+        return MLflowRun(client, client.create_run(experiment_id, run_name=name, tags=tags), uri)
+
+
+def running(store: Store) -> list[MLflowRun]:
+    """The runs of records, in any experiment of the store, that say they are running."""
+    client, _, uri = connect(store)
+    with asking(uri):
+        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
+        found = client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
+        return [MLflowRun(client, run, uri) for run in found]
+
+
+def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[str, "Run"]]:
+    """Every run of an experiment, or of all, with the experiment's name; none where there is no such experiment."""
+    client, _, uri = connect(Store(uri or os.environ.get("MLFLOW_TRACKING_URI"), "Default", root))
+    found: list[Run] = []
+    with asking(uri):
+        names = {each.experiment_id: each.name for each in client.search_experiments()}
+        wanted, token = [number for number, name in names.items() if experiment in (None, name)], None
+        while wanted:
+            runs = client.search_runs(wanted, page_token=token)
+            found, token = [*found, *runs], runs.token
+            wanted = wanted if token else []
+    return [(names[run.info.experiment_id], run) for run in found]
+
+
+def page(uri: str | None, run: "Run") -> str | None:
+    """The address of a run's page, where the store is a server."""
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
+    info = run.info
+    return (
+        f"{without_password(uri)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        if uri.startswith("http")
+        else None
+    )
+
+
+def _now() -> int:
+    return int(time.time() * 1000)

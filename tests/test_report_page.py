@@ -1,0 +1,357 @@
+"""The report as files: what it says, in HTML, Markdown and CSV."""
+
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from evidence import figures, files
+from evidence.report import page
+from evidence.report.page import Links, Piece, Section
+from evidence.report.study import Claim, Findings, Picture, Study
+
+ROOT = Path(__file__).resolve().parents[1]
+SERVER = "http://127.0.0.1:5000/#/experiments/1/runs/"  # MLflow's, which nobody asks
+NOTHING = pd.DataFrame()
+HOSTILE = """<script>alert("1 & 2")</script> | 'x' </table> ](evil) <img src=x onerror=y>"""
+
+
+def table1(folder: Path) -> Section:
+    """Burda et al., Table 1, one layer on MNIST, with made-up figures of ours and a picture of them."""
+    published = pd.read_csv(ROOT / "experiments" / "iwae_table1" / "published.csv")
+    published = published[published["data"] == "mnist"].astype({"active_units_2": "Int64"})
+    rows, results = [], []
+    for number, cell in enumerate(published.itertuples()):
+        ours = cell.nll + 9.6 - 0.15 * number
+        model = {1: "one_layer", 2: "two_layers"}[cell.stochastic_layers]
+        runs = [f"{cell.objective}-k{cell.k}-{model}-mnist-s{seed}-5a3c{number:x}{seed}" for seed in range(3)]
+        units = (
+            [cell.active_units_1]
+            if pd.isna(cell.active_units_2)
+            else [cell.active_units_1, cell.active_units_2]
+        )
+        rows.append(
+            {
+                "data": "MNIST",
+                "layers": cell.stochastic_layers,
+                "objective": cell.objective.upper(),
+                "k": cell.k,
+                "NLL, nats": f"{ours:.2f} ± 0.06",
+                "published": f"{cell.nll:.2f}",
+                "difference": f"{ours - cell.nll:+.2f}",
+                "active units": " + ".join(f"{unit + 9} ± 1" for unit in units),
+                "published ": " + ".join(map(str, units)),
+                "seeds": 3,
+                "budget": "13 of 3280 passes",
+                "S, images": "500, 10,000",
+                "verdict": "short budget",
+                "runs": "; ".join(runs),
+            }
+        )
+        results += [{"run": run, "nll": ours, "steps": 38740, "machine": "a CPU, 2 threads"} for run in runs]
+    frame = pd.DataFrame(rows)
+    draw(frame, folder / "iwae_table1" / "nll.png")
+    study = Study(
+        name="iwae_table1",
+        target="table1",
+        title="VAE and IWAE on MNIST",
+        claim="With more samples the IWAE's test NLL falls and its number of active units rises; "
+        "the VAE's hardly move.",
+        source="Burda, Grosse and Salakhutdinov 2015, Table 1, https://arxiv.org/abs/1509.00519",
+        costs={"quick": "20 minutes on two CPU cores", "day": "9 hours on two CPU cores"},
+        sweeps=lambda budget: iter(()),
+        find=lambda runs, folder: findings,
+    )
+    findings = Findings(
+        pd.DataFrame(results),
+        frame,
+        [
+            Claim(
+                "The IWAE's NLL falls with k.", True, "96.36, 94.69, 93.63 nats for k = 1, 5, 50; s.e. 0.06"
+            ),
+            Claim(
+                "The IWAE with k = 50 activates more units than the VAE.", True, "34 against 28, one layer"
+            ),
+            Claim("The VAE's NLL moves by less than half a nat.", False, "0.71 nats from k = 1 to k = 50"),
+            Claim(
+                "At 3280 passes the NLL lies within 0.5 nats of the published one.", None, "13 passes trained"
+            ),
+        ],
+        [
+            Picture(
+                "nll.png",
+                "Test NLL against k after 13 passes, mean and standard deviation over three seeds, beside the "
+                "published figures (open markers, 3280 passes). Lower is better.",
+            )
+        ],
+        [
+            "13 of 3280 passes, the first three of eight stages (`trainer=quick`): a cell is judged by its direction.",
+            "The test set is binarized once, as by the authors; L_5000 is taken of every tenth image.",
+        ],
+    )
+    return Section(study, findings)
+
+
+def draw(frame: pd.DataFrame, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(6.4, 3.8), dpi=figures.DPI, layout="constrained")
+    axes = figure.add_subplot()
+    looks = {"VAE": (figures.MIDDLE, "s"), "IWAE": (figures.DARK, "o")}
+    for objective, cells in frame[frame["layers"] == 1].groupby("objective"):
+        colour, marker = looks[str(objective)]
+        ours = cells["NLL, nats"].str.split().str[0].astype(float)
+        axes.errorbar(
+            cells["k"].astype(str),
+            ours,
+            0.2,
+            color=colour,
+            marker=marker,
+            capsize=3,
+            label=f"{objective}, ours",
+        )
+        theirs = cells["published"].astype(float)
+        axes.plot(
+            cells["k"].astype(str),
+            theirs,
+            f"{marker}--",
+            color=colour,
+            mfc="w",
+            label=f"{objective}, published",
+        )
+    axes.set_xlabel("k, samples an image")
+    axes.set_ylabel("test NLL, nats an image")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, ncols=2)
+    figure.savefig(path)
+
+
+def unmeasured() -> Section:
+    study = Study(
+        name="uivi_vae",
+        target="uivi",
+        title="Explicit and implicit posteriors",
+        claim="UIVI's test log-likelihood is higher than SIVI's and the explicit VAE's.",
+        source="https://arxiv.org/abs/1808.02078",
+        costs={},
+        sweeps=lambda budget: iter(()),
+        find=lambda runs, folder: findings,
+    )
+    claims = [Claim("UIVI beats the explicit VAE on fixed MNIST.", None, "")]
+    findings = Findings(pd.DataFrame(), pd.DataFrame(), claims, [], [])
+    return Section(study, findings)
+
+
+def example(outputs: Path) -> Path:
+    """A report beside the folders of its runs; those of the IWAE are on a server too, and one run is gone."""
+    report = outputs / "report"
+    sections = [table1(report), unmeasured()]
+    names = [name for cell in sections[0].findings.table["runs"] for name in cell.split("; ")]
+    for name in names[1:]:
+        (outputs / name).mkdir(parents=True)
+    links = {name: Links(f"../{name}", SERVER + name if "iwae" in name else None) for name in names[1:]}
+    return page.write(sections, links, report)
+
+
+class Element:
+    """A tag with its attributes and the text in it."""
+
+    def __init__(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.tag, self.attributes, self.text = tag, dict(attributes), ""
+        self.classes = (self.attributes.get("class") or "").split()
+
+
+class Reader(HTMLParser):
+    VOID = ("meta", "link", "img")
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.elements: list[Element] = []
+        self.open: list[Element] = []
+        self.feed(content)
+        assert not self.open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append(Element(tag, attrs))
+        if tag not in self.VOID:
+            self.open.append(self.elements[-1])
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop().tag == tag
+
+    def handle_data(self, data: str) -> None:
+        for element in self.open:
+            element.text += data
+
+    def find(self, tag: str, kind: str | None = None) -> list[Element]:
+        return [each for each in self.elements if each.tag == tag and (kind is None or kind in each.classes)]
+
+    def texts(self, tag: str, kind: str | None = None) -> list[str]:
+        return [" ".join(each.text.split()) for each in self.find(tag, kind)]
+
+
+class Written(NamedTuple):
+    html: Reader
+    markdown: str
+
+
+def written(folder: Path, links: dict[str, Links] | None = None, **found: Any) -> Written:
+    """A report of one study that found this."""
+    findings = Findings(NOTHING, NOTHING, [], [], [])._replace(**found)
+    path = page.write([Section(unmeasured().study, findings)], links or {}, folder)
+    assert path == folder / "index.html"
+    return Written(Reader(path.read_text()), (folder / "report.md").read_text())
+
+
+def test_a_claim_stands_beside_its_verdict_and_its_evidence(tmp_path: Path):
+    claims = [Claim("first", True, "1 nat"), Claim("second", False, "2 nats"), Claim("third", None, "")]
+    html, markdown = written(tmp_path, claims=claims)
+    assert html.texts("p", "verdict") == ["✓holds", "✗does not hold", "○not measured"]
+    assert html.texts("p", "evidence") == ["1 nat", "2 nats"]
+    assert "- ✗ **does not hold**: second\n  - 2 nats\n- ○ **not measured**: third\n" in markdown
+
+
+def test_the_overview_counts_verdicts(tmp_path: Path):
+    holds = [True, np.True_, False, None, np.bool_(False), True]  # pandas compares to booleans of numpy
+    html, markdown = written(tmp_path, claims=[Claim("", each, "") for each in holds])
+    assert html.texts("td", "number") == ["3", "2", "1"]
+    assert "[Explicit and implicit posteriors](#explicit-and-implicit-posteriors) | 3 | 2 | 1 |" in markdown
+
+
+def test_text_is_text_whatever_it_says(tmp_path: Path):
+    html, markdown = written(
+        tmp_path,
+        results=pd.DataFrame({"a": [1]}),
+        table=pd.DataFrame({HOSTILE: [HOSTILE], "runs": [HOSTILE]}),
+        claims=[Claim(HOSTILE, True, HOSTILE)],
+        pictures=[Picture(HOSTILE, HOSTILE)],
+        notes=[HOSTILE],
+    )
+    assert not html.find("script") + html.find("img")
+    for tag, kind in (("p", "evidence"), ("th", "text"), ("span", None), ("code", None)):
+        assert HOSTILE in html.texts(tag, kind)
+    lines = [line for line in markdown.splitlines() if "alert" in line]
+    assert len(lines) == 6
+    for line in lines:
+        assert not re.search(r"(?<!\\)[<>]|(?<!\\)\]\(", line)
+        assert not line.startswith("| ") or len(re.findall(r"(?<!\\)\|", line)) == 3
+
+
+def test_the_page_needs_nothing_but_itself(tmp_path: Path):
+    content = example(tmp_path).read_text()
+    html = Reader(content)
+    assert not {"script", "iframe", "object"} & {element.tag for element in html.elements}
+    (source,) = [element.attributes["src"] for element in html.elements if "src" in element.attributes]
+    encoded = str(source).removeprefix("data:image/png;base64,")
+    assert base64.b64decode(encoded) == (tmp_path / "report" / "iwae_table1" / "nll.png").read_bytes()
+    assert [element.attributes["href"] for element in html.find("link")] == ["data:,"]
+    assert "url(" not in content
+    assert "@import" not in content
+
+
+def test_a_picture_is_as_large_as_it_was_drawn(tmp_path: Path):
+    (image,) = Reader(example(tmp_path).read_text()).find("img")
+    assert (image.attributes["width"], image.attributes["height"]) == ("614", "365")  # 6.4 x 3.8 inches
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half a picture"])
+def test_a_missing_or_broken_picture_is_named(tmp_path: Path, content: bytes | None):
+    if content is not None:
+        (tmp_path / "uivi_vae").mkdir()
+        (tmp_path / "uivi_vae" / "nll.png").write_bytes(content)
+    html, markdown = written(tmp_path, pictures=[Picture("nll.png", "NLL by k")])
+    assert "The picture nll.png is not there: NLL by k" in html.texts("p", "nothing")
+    assert not html.find("img")
+    assert "\nThe picture nll.png is not there: NLL by k" in markdown
+
+
+@pytest.mark.parametrize("runs", ["one-s0-5a3c50; other;gone", ["one-s0-5a3c50", "other", "gone"]])
+def test_runs_lead_to_their_folders_and_pages(tmp_path: Path, runs: str | list[str]):
+    links = {"one-s0-5a3c50": Links("../one", f"{SERVER}1"), "other": Links("../other", None)}
+    html, markdown = written(tmp_path, links, table=pd.DataFrame({"k": ["5"], "runs": [runs]}))
+    hrefs = {str(each.attributes["href"]): each.text for each in html.find("a")}
+    assert hrefs.items() >= {("../one", "seed 0"), (f"{SERVER}1", "MLflow"), ("../other", "other")}
+    assert html.texts("li")[-3:] == ["seed 0 MLflow", "other", "gone"]
+    assert f"| 5 | [seed 0](../one) ([MLflow]({SERVER}1)), [other](../other), gone |" in markdown
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind"),
+    [
+        (["94.56 ± 0.25", ""], "number"),
+        (["25 ± 1 + 14 ± 1", "16 + 5"], "number"),
+        (["+9.60", "\N{MINUS SIGN}0.16"], "number"),
+        ([5, None], "number"),
+        (["13 of 3280", "\N{EM DASH}"], "number"),
+        (["13 of 3280 passes", "1"], "text"),
+        (["", None], "text"),
+        (["VAE", "IWAE"], "text"),
+    ],
+)
+def test_numbers_stand_under_each_other(tmp_path: Path, cells: list[object], kind: str):
+    table = pd.DataFrame({"name": ["a", "b"], "cell": cells}, dtype=object)
+    html, markdown = written(tmp_path, table=table)
+    head = next(each for each in html.find("th") if each.text == "cell")
+    assert (head.attributes["scope"], head.classes) == ("col", [kind])
+    assert [each.classes for each in html.find("td")[-2:]] == [[kind], [kind]]
+    assert f"| name | cell |\n|---|{'--:' if kind == 'number' else '---'}|" in markdown
+    assert "None" not in markdown
+    assert "nan" not in markdown
+
+
+def test_results_keep_six_digits_and_whole_numbers(tmp_path: Path):
+    results = pd.DataFrame({"nll": [94.123456789, np.nan], "steps": [2_580_000.0, np.nan], "k": [1, 50]})
+    html, _ = written(tmp_path, results=results)
+    assert (tmp_path / "uivi_vae" / "results.csv").read_text() == "nll,steps,k\n94.1235,2580000,1\n,,50\n"
+    assert "uivi_vae/results.csv" in [each.attributes["href"] for each in html.find("a")]
+
+
+def test_a_study_without_results_names_its_command(tmp_path: Path):
+    html, markdown = written(tmp_path)
+    words = "No results yet: {} trains and measures what is missing."
+    assert html.texts("p", "nothing") == [words.format("make uivi")]
+    assert words.format("`make uivi`") in markdown
+    assert {path.name for path in tmp_path.rglob("*")} == {"report.md", "index.html"}
+
+
+def test_a_report_of_nothing_is_written(tmp_path: Path):
+    assert Reader(page.write([], {}, tmp_path / "new" / "report").read_text()).texts("h1") == [page.TITLE]
+
+
+def test_the_markdown_links_to_what_is_there(tmp_path: Path):
+    folder = example(tmp_path).parent
+    links = re.findall(r"\]\(([^)#:]+)\)", (folder / "report.md").read_text())
+    assert {"index.html", "iwae_table1/nll.png", "iwae_table1/results.csv"} < set(links)
+    assert [link for link in links if not (folder / link).exists()] == []
+
+
+def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    before = example(tmp_path).read_text()
+    order = []
+
+    def full(path: Path, *chunks: bytes) -> None:
+        order.append(path.name)
+        if path.name == "index.html":
+            raise OSError("no space left")
+
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(OSError, match="no space left"):
+        page.write([unmeasured()], {}, tmp_path / "report")
+    assert order == ["report.md", "index.html"]
+    assert (tmp_path / "report" / "index.html").read_text() == before
+
+
+def test_code_and_urls_are_told_from_text():
+    assert page.pieces("see `k=5` (https://arxiv.org/abs/1509.00519), Table 1.") == [
+        Piece("text", "see "),
+        Piece("code", "k=5"),
+        Piece("text", " ("),
+        Piece("link", "https://arxiv.org/abs/1509.00519"),
+        Piece("text", "), Table 1."),
+    ]
+    assert page.pieces("") == []
