@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from evidence.errors import UserError
 from evidence.report.frame import ROOT
 from evidence.report.study import BUDGETS, Budget, Study
@@ -25,6 +27,7 @@ def main() -> int:
         "--keep", action="store_true", help="copy results.csv and the figures into experiments/<study>/ too"
     )
     arguments = parser.parse_args()
+    torch.set_flush_denormal(True)  # before any tensor operation
     chosen = [study for study in STUDIES if arguments.target in (study.target, "reproduce")]
     failed = []
     try:

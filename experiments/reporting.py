@@ -22,8 +22,7 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
         found = study.find(runs, folder)
         sections.append(page.Section(study, found))
         if len(runs):
-            urls = runs["url"] if "url" in runs else [None] * len(runs)
-            for name, where, url in zip(runs["run"], runs["folder"], urls, strict=True):
+            for name, where, url in zip(runs["run"], runs["folder"], runs["url"], strict=True):
                 links[name] = page.Links(os.path.relpath(Path(ROOT, where), FOLDER), url)
         verdicts = [claim.holds for claim in found.claims]
         counts = (verdicts.count(True), verdicts.count(False), verdicts.count(None))

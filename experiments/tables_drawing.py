@@ -25,7 +25,7 @@ def draw(results: pd.DataFrame, path: Path) -> None:
         _curves(above, group, "nll", group["published_nll"])
         _curves(below, group, "active_units", published)
         below.set_xlabel("samples per image, k")
-    panels[0][0].set_ylabel("test NLL (nats per image, lower is better)")
+    panels[0][0].set_ylabel("test NLL (nats per image)")
     panels[1][0].set_ylabel("active units")
     figure.legend(
         *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False

@@ -21,7 +21,7 @@ def jobs(*overrides: str) -> list[Settings]:
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_job_of_an_experiment_builds_and_takes_a_step(experiment: str, tmp_path: Path) -> None:
     planned = jobs(f"experiment={experiment}", "data=digits")
-    assert len(planned) > 1
+    assert planned
     for settings in planned:
         config = settings.model_dump(by_alias=True)
         parts = building.build(config, torch.device("cpu"), tmp_path)
@@ -58,7 +58,8 @@ def test_uivi_has_the_authors_protocol() -> None:
         assert (trainer.steps, trainer.batch_size, trainer.scale_rate) == (400_000, 100, 0.2)
         assert (trainer.decay, trainer.decay_every) == (0.9, 15_000)
         assert (job.eval.semi_implicit.samples, job.eval.semi_implicit.noises) == (1000, 10_000)
-        assert (job.data.name, job.model.name) == ("mnist_fixed", "semi_implicit")
+        assert job.model.name == "semi_implicit"
+        assert job.data.name in ("mnist_fixed", "fashion_mnist")
 
 
 def test_what_is_typed_wins_over_the_experiment() -> None:

@@ -144,7 +144,7 @@ def seen(browse: Callable[..., Seen]) -> Seen:
 def spoiled(outputs: Path, browse: Callable[..., Seen]) -> Seen:
     """A page with every fault that the tests look for: without them on record, that a check finds none says nothing."""
     faults = """<main><img src="gone.png"><script>console.error("a script")</script><a href="gone.csv">gone</a>
-        <a href="#gone">gone</a><h6 style="color: #999">pale</h6><p style="width: 2000px">wide</p>"""
+        <a href="#gone">gone</a><h6 style="color: #999">pale</h6><div style="width: 2000px">wide</div>"""
     policy = r'<meta http-equiv="Content-Security-Policy"[^>]*>'
     content = (outputs / "report" / "index.html").read_text()
     found = re.sub(policy, "", re.sub(r"<main[^>]*>", lambda _: faults, content))

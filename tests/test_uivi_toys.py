@@ -22,7 +22,7 @@ NO_DATA = torch.empty(1, 0)
 
 def grid() -> tuple[Tensor, float]:
     """Points over all of the mass, and the area of each."""
-    first = torch.linspace(-9, 9, 901, dtype=torch.float64)
+    first = torch.linspace(-13, 13, 651, dtype=torch.float64)
     second = torch.linspace(-45, 12, 2401, dtype=torch.float64)
     area = (first[1] - first[0]) * (second[1] - second[0])
     return torch.cartesian_prod(first, second), area.item()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evidence.evaluation import ACTIVE_THRESHOLD
@@ -17,9 +18,7 @@ BINS_PER_DECADE = 4
 KS = [1, 5, 50]
 
 
-def histograms(
-    results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.DataFrame], path: Path
-) -> None:
+def histograms(results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.DataFrame], path: Path) -> None:
     """A panel for each cell: a row of them for the VAE and one for the IWAE, k from left to right."""
     objectives = [name for name in ("vae", "iwae") if name in set(results["objective"])]
     figure = Figure(figsize=(9.6, 0.6 + 2.1 * len(objectives)), dpi=DPI, layout="constrained")
@@ -29,7 +28,8 @@ def histograms(
     edges = np.logspace(decades[0], decades[-1], BINS_PER_DECADE * (len(decades) - 1) + 1)
     for row, objective in zip(panels, objectives, strict=True):
         for axes, k in zip(row, KS, strict=True):
-            axes.axvline(ACTIVE_THRESHOLD, color=MIDDLE, linestyle="--", linewidth=1.4)
+            label = f"threshold {ACTIVE_THRESHOLD:g}"
+            axes.axvline(ACTIVE_THRESHOLD, color=MIDDLE, linestyle="--", linewidth=1.4, label=label)
             axes.set_xscale("log")
             axes.spines[["top", "right"]].set_visible(False)
             if (objective, k) not in activities:
@@ -40,8 +40,11 @@ def histograms(
             axes.hist(
                 [units[is_active], units[~is_active]], edges, stacked=True, color=[DARK, LIGHT], edgecolor="w"
             )
-            axes.set_title(f"{cells.label(objective, k)}: {is_active.sum()} of {len(units)} active", fontsize=9)
+            axes.set_title(
+                f"{cells.label(objective, k)}: {is_active.sum()} of {len(units)} active", fontsize=9
+            )
         row[0].set_ylabel("latent units")
+    panels[0, 0].legend(frameon=False, fontsize=8, loc="upper left")
     for axes in panels[-1]:
         names = [f"$10^{{{power}}}$" if power % 2 == 0 else "" for power in decades]
         axes.set_xticks([10.0**power for power in decades], [f"≤ {names[0]}", *names[1:]])
@@ -56,8 +59,11 @@ def units(results: pd.DataFrame, path: Path) -> None:
     for objective, colour, marker in ("vae", MIDDLE, "s"), ("iwae", DARK, "o"):
         rows = results[results["objective"] == objective]
         style = {"color": colour, "marker": marker, "linewidth": 1.3}
+        if rows.empty:
+            continue
+        label = f"{objective.upper()}, {rows['training'].iloc[0]}"
         axes.errorbar(
-            rows["k"], rows["active_mean"], rows["active_sd"].fillna(0), capsize=3, label=objective.upper(), **style
+            rows["k"], rows["active_mean"], rows["active_sd"].fillna(0), capsize=3, label=label, **style
         )
         published = rows["published_active_units"]
         label = f"{objective.upper()}, published"
@@ -80,18 +86,24 @@ def changes(results: pd.DataFrame, path: Path) -> None:
     axes.axhspan(-NATS, NATS, color=LIGHT, alpha=0.45, linewidth=0, label=f"within {NATS} nats")
     axes.axhline(0, color="0.4", linewidth=0.8)
     names = [cells.label(row["objective"], row["k"]) for _, row in results.iterrows()]
+    removed = [f"{row['units'] - row['active_units']} removed" for _, row in results.iterrows()]
     for objective, colour, marker in ("vae", MIDDLE, "s"), ("iwae", DARK, "o"):
         rows = results[results["objective"] == objective]
+        if rows.empty:
+            continue
         places = [names.index(cells.label(objective, k)) for k in rows["k"]]
         style = {"color": colour, "marker": marker, "linestyle": "", "capsize": 3}
         axes.errorbar(places, rows["change"], 2 * rows["change_se"], label=objective.upper(), **style)
-    axes.set_xticks(range(len(names)), [name.replace(" k", "\nk") for name in names])
+    labels = [
+        f"{name.replace(' k', chr(10) + 'k')}\n{count}" for name, count in zip(names, removed, strict=True)
+    ]
+    axes.set_xticks(range(len(names)), labels, fontsize=8)
     axes.set_ylabel("change of the NLL\n(nats per image)")
     _finish(axes)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path)
 
 
-def _finish(axes) -> None:
+def _finish(axes: Axes) -> None:
     axes.grid(axis="y", color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,4 +1,4 @@
-"""Whether log A_u has two modes, one on either side of the threshold: few units lie near it, many in some band off it."""
+"""Whether log A_u has two modes, one on each side of the threshold: few units lie near it, and many off it."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ TINY = 1e-12
 
 
 class Modes(NamedTuple):
-    """How many units lie in the band from threshold / 3 to 3 thresholds, and in the fullest as wide below and above it."""
+    """How many units lie from threshold / 3 to 3 thresholds, and in the fullest band as wide below and above it."""
 
     near: int
     below: int
@@ -26,7 +26,9 @@ class Modes(NamedTuple):
 
 def modes(activities: ArrayLike) -> Modes:
     """Of activities A_u [D]."""
-    distance = np.log(np.maximum(np.asarray(activities, dtype=float), TINY) / ACTIVE_THRESHOLD) / np.log(FACTOR)
+    distance = np.log(np.maximum(np.asarray(activities, dtype=float), TINY) / ACTIVE_THRESHOLD) / np.log(
+        FACTOR
+    )
     is_near = np.abs(distance) <= 1
     return Modes(int(is_near.sum()), _fullest(distance[distance < -1]), _fullest(distance[distance > 1]))
 

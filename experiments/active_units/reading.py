@@ -11,7 +11,7 @@ from experiments import cells
 from experiments.active_units.modes import FACTOR, modes
 
 PUBLISHED = Path(__file__).parents[1] / "iwae_table1" / "published.csv"
-NATS = 0.06  # Burda et al. 2015, Section 5.2
+NATS = 0.06  # Burda et al. 2015, Section 5
 
 
 def activities(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
@@ -33,8 +33,10 @@ def results(folder: Path) -> pd.DataFrame:
     ]
     if not rows:
         return pd.DataFrame()
-    counts = pd.read_csv(folder / "counts.csv")[[*cells.CELL, "active_units", "active_units_sd", "seeds", "length"]]
-    counts = counts.rename(columns={"active_units": "active_mean", "active_units_sd": "active_sd", "length": "counted_length"})
+    counts = pd.read_csv(folder / "counts.csv")[
+        [*cells.CELL, "active_units", "active_units_sd", "seeds", "length"]
+    ]
+    counts.columns = [*cells.CELL, "active_mean", "active_sd", "seeds", "counted_length"]
     published = pd.read_csv(PUBLISHED).query("data == 'mnist' and stochastic_layers == 1")
     published = published.rename(columns={"active_units_1": "published_active_units"})
     return (
@@ -69,7 +71,7 @@ def claims(results: pd.DataFrame) -> list[Claim]:
     rows = [row for _, row in results.iterrows()]
     two = [row for row in rows if row["are_two"]]
     near = ", ".join(f"{cells.label(row['objective'], row['k'])} {row['near']}" for row in rows)
-    judged = "two modes: some band on each side has more than twice the units of the band within a factor of 3 of the threshold"
+    judged = f"some band on each side has over twice the units of the band within a factor {FACTOR:g} of the threshold"
     return [
         Claim(
             "log A_u is bimodal, the threshold between its modes.",
@@ -89,9 +91,15 @@ def _rise(rows: list["pd.Series[float]"]) -> Claim:
         return Claim(statement, None, "not all six models are there, trained equally long" if rows else "")
     vae, iwae = ([active[objective, k] for k in (1, 5, 50)] for objective in ("vae", "iwae"))
     holds = iwae[0] < iwae[1] < iwae[2] and abs(vae[2] - vae[0]) < (iwae[2] - iwae[0]) / 2
-    words = (f"{name} {', '.join(f'{n:.1f}' for n in units)}" for name, units in (("IWAE", iwae), ("VAE", vae)))
+    words = (
+        f"{name} {', '.join(f'{n:.1f}' for n in units)}" for name, units in (("IWAE", iwae), ("VAE", vae))
+    )
     seeds = min(row["seeds"] for row in rows)
-    return Claim(statement, holds, f"{'; '.join(words)} at k = 1, 5, 50 ({rows[0]['training']}, at least {seeds} seed(s))")
+    return Claim(
+        statement,
+        holds,
+        f"{'; '.join(words)} at k = 1, 5, 50 ({rows[0]['training']}, at least {seeds} seed(s))",
+    )
 
 
 def _removable(rows: list["pd.Series[float]"]) -> Claim:

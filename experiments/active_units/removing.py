@@ -1,6 +1,6 @@
-"""log w with latent units removed: their q(z_u | x) becomes the prior, and the decoder sees the prior's mean in their place.
+"""log w with latent units removed: their q(z_u | x) becomes the prior, and the decoder sees the prior's mean instead.
 
-With z_u ~ p(z_u) on both sides a removed unit's log p(z_u) - log q(z_u | x) is zero, and only the kept ones' remain. For one
+With q(z_u | x) = p(z_u) a removed unit's log p(z_u) - log q(z_u | x) is zero, and only the kept ones' remain. For one
 stochastic layer: in a deeper model p(h_1 | h_2) gives a unit of h_1 no prior of its own.
 """
 

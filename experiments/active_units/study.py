@@ -39,7 +39,9 @@ def measure(folder: Path, budget: Budget) -> None:
     ]
     files.write(folder / "counts.csv", pd.DataFrame(counts).to_csv(index=False).encode())
     for _, run in cells.first_seeds(runs).iterrows():
-        about = {name: run[name] for name in ("run", "objective", "k", "length")} | {"training": run["budget"]}
+        about = {name: run[name] for name in ("run", "objective", "k", "length")} | {
+            "training": run["budget"]
+        }
         measure_run(folder, run["folder"], about, SAMPLES[budget], IMAGES[budget])
 
 
@@ -50,12 +52,12 @@ def measure_run(
     device = execution.choose_device("auto", 0)
     parts = trained(home, device.type).parts
     images, origin = parts.dataset.test, by_image.origin(device)
-    activities = _activities(parts.model, images, device)
-    table = pd.DataFrame({"unit": range(len(activities)), "activity": activities.cpu()})
-    files.write(
-        folder / f"activity-{about['run']}.csv", table.assign(**about, **origin).to_csv(index=False).encode()
-    )
-    is_kept = activities > ACTIVE_THRESHOLD
+    path = folder / f"activity-{about['run']}.csv"
+    if not path.exists():
+        found = _activities(parts.model, images, device).cpu()
+        table = pd.DataFrame({"unit": range(len(found)), "activity": found}).assign(**about, **origin)
+        files.write(path, table.to_csv(index=False).encode())
+    is_kept = torch.tensor(pd.read_csv(path)["activity"].gt(ACTIVE_THRESHOLD).to_numpy(), device=device)
 
     def rows(image: int) -> list[dict[str, object]]:
         x = images[image : image + 1].to(device, torch.get_default_dtype())
@@ -85,21 +87,30 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     drawing.units(results, folder / "units.png")
     drawing.changes(results, folder / "changes.png")
     pictures = [
-        Picture("histograms.png", "The activities of the 50 units of each cell's run with seed 0; dashed: the threshold."),
-        Picture("units.png", "Active units against k; bars are one standard deviation over seeds, where there are several."),
+        Picture(
+            "histograms.png",
+            "The activities of the latent units of each cell's run with seed 0.",
+        ),
+        Picture(
+            "units.png",
+            "Active units against k; bars are one standard deviation, where there are several seeds.",
+        ),
         Picture(
             "changes.png",
-            "Change of the NLL where the inactive units are removed; bars are two standard errors of the paired difference,"
-            " the shaded band is the paper's 0.06 nats.",
+            "Change of the NLL where the inactive units are removed; bars are two standard errors of the paired"
+            " difference, the shaded band is the paper's 0.06 nats.",
         ),
     ]
     notes = [
-        "A removed unit's q is replaced by the prior, so that it adds nothing to log w, and the decoder sees the prior's mean 0"
-        " in its place; the paper does not say how it removes units. Both NLLs are of the same images and noise.",
+        "A removed unit's q is replaced by the prior, so that it adds nothing to log w, and the decoder sees the"
+        " prior's mean 0 in its place; the paper does not say how it removes units. Both NLLs are of the same images"
+        " and noise.",
         "One stochastic layer only: below another layer a unit has no prior of its own by which it could be replaced.",
     ]
     if (results["length"] < judging.PASSES).any():
-        notes.append("After a short training many units have not settled on either side of the threshold yet.")
+        notes.append(
+            "After a short training many units have not settled on either side of the threshold yet."
+        )
     return Findings(results, reading.table(results), reading.claims(results), pictures, notes)
 
 
@@ -107,9 +118,9 @@ STUDY = Study(
     name="active_units",
     target="active-units",
     title="Active units",
-    claim="A unit is used or it is not: log A_u has two modes, the IWAE uses more units with larger k, and those that are not"
-    " active can be removed.",
-    source="Burda, Grosse and Salakhutdinov 2015, Section 5.2 and Table 1, https://arxiv.org/abs/1509.00519",
+    claim="A unit is used or it is not: log A_u has two modes, the IWAE uses more units with larger k, and those that"
+    " are not active can be removed.",
+    source="Burda, Grosse and Salakhutdinov 2015, Section 5 and Table 1, https://arxiv.org/abs/1509.00519",
     costs={},
     sweeps=sweeps,
     find=find,

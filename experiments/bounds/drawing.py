@@ -45,11 +45,15 @@ def gaps(found: Mapping[str, pd.DataFrame], path: Path) -> None:
     panels[0].set_title("variance of log w-bar", fontsize=10)
     panels[0].set_ylabel(r"Var log $\bar w_k$ (nats², mean over images)")
     for axes, table in zip(panels[1:], exact, strict=True):
-        k, bars = table["k"], {"capsize": 3, "linewidth": 1.2, "markersize": 5}
-        axes.errorbar(k, table["gap"], 2 * table["gap_se"], color=DARK, marker="o", label="log p(x) − $L_k$", **bars)
-        half, error = table["variance"] / 2, table["variance_se"]
-        axes.errorbar(k, half, error, color=MIDDLE, marker="s", label=r"Var log $\bar w_k$ / 2", **bars)
-        axes.plot(k, table["asymptote"], color="0.2", linestyle="--", linewidth=1.2, label="Var[w / p(x)] / 2k")
+        k, bars = table["k"], {"capsize": 3, "linewidth": 1.2}
+        half, two_errors = table["variance"] / 2, table["variance_se"]
+        variance = {"color": MIDDLE, "marker": "s", "markersize": 8, "markerfacecolor": "w"}
+        axes.errorbar(k, half, two_errors, label=r"Var log $\bar w_k$ / 2", **variance, **bars)
+        gap = {"color": DARK, "marker": "o", "markersize": 4}
+        axes.errorbar(k, table["gap"], 2 * table["gap_se"], label="log p(x) $-$ $L_k$", **gap, **bars)
+        axes.plot(
+            k, table["asymptote"], color="0.2", linestyle="--", linewidth=1.2, label="Var[w / p(x)] / 2k"
+        )
         axes.set_title("linear-Gaussian model", fontsize=10)
         axes.set_ylabel("nats")
     for axes in panels:
@@ -74,7 +78,7 @@ def _line(
 
 def _finish(axes: Axes) -> None:
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
     axes.set_xlabel("k, samples averaged in $\\bar w_k$")
     axes.grid(color="0.9", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,7 @@
-"""A model whose log p(x) is known: z ~ N(0, I), x | z ~ N(W z + b, s^2 I), and a Gaussian q(z | x) that is not its posterior.
+"""A model whose log p(x) is known: z ~ N(0, I), x | z ~ N(W z + b, s^2 I), and a q(z | x) that is not its posterior.
 
-The posterior is N(m, C) with C = (I + W'W / s^2)^-1 and m = C W'(x - b) / s^2. q has SHRINKAGE m for its mean, so that x far
-from b have larger gaps, WIDENING^2 diag C for its covariance, and no correlations. Then w / p(x) = p(z | x) / q(z | x) is a ratio of Gaussians.
+The posterior is N(m, C) with C = (I + W'W / s^2)^-1 and m = C W'(x - b) / s^2. q is Gaussian with mean SHRINKAGE m, so
+that x far from b have larger gaps, and covariance WIDENING^2 diag C. w / p(x) = p(z | x) / q(z | x).
 """
 
 import torch

@@ -47,7 +47,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
             "error over images": f"{row['nll_se']:.2f}",
             "fitted Gaussian": mean_and_deviation(row["nll_gaussian"], row["nll_gaussian_sd"]),
             "fresh (the paper's)": mean_and_deviation(row["nll_fresh"], row["nll_fresh_sd"]),
-            "published": f"{row['published_nll']:.2f}",
+            "published NLL": f"{row['published_nll']:.2f}",
             "seeds": row["seeds"],
             "budget": f"{row['budget']} of {PAPER_STEPS:,}",
             "S, images": f"{row['eval_samples']}, {row['eval_images']:,}",

@@ -31,6 +31,8 @@ MARKED = re.compile(r"`([^`]+)`|(https?://[^\s<>]*[^\s<>.,;:)\]])")
 
 
 class Section(NamedTuple):
+    """A study and what it found."""
+
     study: Study
     findings: Findings
 
@@ -66,6 +68,8 @@ class Run(NamedTuple):
 
 
 class Column(NamedTuple):
+    """Of a table: its heading, and what stands under it."""
+
     name: str
     kind: Literal["number", "text", "runs"]
 
@@ -80,6 +84,8 @@ class Image(NamedTuple):
 
 
 class Piece(NamedTuple):
+    """Some text of one kind."""
+
     kind: Literal["text", "code", "link"]
     text: str
 
