@@ -161,10 +161,13 @@ def _close_if_vanished(home: Home) -> None:
 
 
 def _rows(home: Home, result: dict[str, Any]) -> list[Row]:
-    """The rows that count: those that a checkpoint covers, and a finished run's last numbers."""
+    """The rows that count: those that a checkpoint covers, and a finished run's last numbers.
+
+    These have no step: MLflow's page draws such a metric as bars, a run beside the other.
+    """
     if result["status"] == "FINISHED":
         final = [
-            (name, value, result["steps"])
+            (name, value, 0)
             for name, value in result["metrics"].items()
             if name.startswith(("test/", "speed/"))
         ]

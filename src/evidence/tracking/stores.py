@@ -25,8 +25,6 @@ from evidence.tracking.asking import asking
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # opens its page with the runs, not with traces of agents
-
 
 class Store(NamedTuple):
     """Where runs are recorded: without `uri`, `mlflow.db` in `root`, where a plain `mlflow ui` finds it.
@@ -100,7 +98,7 @@ def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> s
 
     folder = None if location is None else (Path(location) / quote(name, safe="")).as_uri()
     try:
-        return client.create_experiment(name, artifact_location=folder, tags=KIND)
+        return client.create_experiment(name, artifact_location=folder)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
