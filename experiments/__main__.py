@@ -7,6 +7,7 @@ import argparse
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 
@@ -17,10 +18,18 @@ from experiments import reporting
 from experiments.studies import STUDIES
 
 
+class OneLine(argparse.ArgumentParser):
+    """What is wrong with the arguments, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"evidence: {message.replace('argument ', '').replace('invalid choice: ', '')}\n")
+
+
 def main() -> int:
     """The exit status: 0, 1 where a study failed, 130 after Ctrl-C."""
     targets = [study.target for study in STUDIES]
-    parser = argparse.ArgumentParser(prog="python -m experiments", description=__doc__.partition("\n")[0])
+    parser = OneLine(prog="python -m experiments", description=__doc__.partition("\n")[0])
     parser.add_argument("target", choices=[*targets, "reproduce", "report"])
     parser.add_argument("--budget", choices=BUDGETS, default="quick", help="default: %(default)s")
     parser.add_argument(

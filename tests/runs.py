@@ -119,9 +119,7 @@ def recorded_rows(home: Home) -> list[tuple[str, float, int]]:
     """What `stored_rows` should be once a finished run is delivered, by what its folder says."""
     result = home.result
     final = [
-        (name, value, 0)
-        for name, value in result["metrics"].items()
-        if name.startswith(("test/", "speed/"))
+        (name, value, 0) for name, value in result["metrics"].items() if name.startswith(("test/", "speed/"))
     ]
     return sorted(home.read_metrics() + final, key=lambda row: (row[0], row[2]))
 
