@@ -28,6 +28,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 K, BATCH = 50, 20
 CHOICE = {"objective": "iwae", "model": "one_layer", "data": "mnist", "trainer": "quick"}
+STAGES = 3
 EXACT = [0, 1, 2, 3, 4, 6, 8, 12]  # m; 0 is backward=sampled
 WARM_UP, STEPS, ROUNDS = 20, 10, 21  # of the timing
 
@@ -193,7 +194,7 @@ def _is_of_this_study(home: Home) -> bool:
     settings = home.settings
     chosen = {group: settings[group]["name"] for group in CHOICE}
     is_ours = chosen == CHOICE and settings["k"] == K and settings["objective"]["backward"] in ("all", "top")
-    return is_ours and home.result["status"] == "FINISHED"
+    return is_ours and settings["trainer"]["stages"] == STAGES and home.result["status"] == "FINISHED"
 
 
 def _step(parts: Parts, objective: Objective, x: Tensor) -> None:
