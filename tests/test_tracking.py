@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -134,6 +135,15 @@ def test_a_clock_set_back_ends_no_run_before_its_start(root: Path, monkeypatch: 
     run.close("FINISHED")
     info = seen(root, run.run_id).info
     assert info.end_time == info.start_time
+
+
+def test_a_run_that_is_brought_later_began_when_it_began(root: Path) -> None:
+    began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    run = tracking.create_run(Store(None, "study", root), "late", {}, began)
+    run.close("FINISHED")
+    info = seen(root, run.run_id).info
+    assert datetime.fromtimestamp(info.start_time / 1000, UTC) == began
+    assert info.end_time > info.start_time
 
 
 def test_two_processes_may_create_the_store_together(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,10 @@ def open_run(home: Home, store: Store) -> MLflowRun:
     run = tracking.find_run(store, result["record"])
     tags = _tags(home, result) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:
-        run = tracking.create_run(store, home.folder.name, tags)
+        began = datetime.fromisoformat(
+            result["process"]["since"]
+        )  # a record may come to the store much later
+        run = tracking.create_run(store, home.folder.name, tags, began)
     run.describe(_params(home, result), tags)
     return run
 

@@ -4,6 +4,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -102,11 +103,12 @@ def find_run(store: Store, record: str) -> MLflowRun | None:
         return MLflowRun(client, found[0], uri) if found else None
 
 
-def create_run(store: Store, name: str, tags: dict[str, str]) -> MLflowRun:
+def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | None = None) -> MLflowRun:
     """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
     client, experiment_id, uri = connect(store)
+    start = _now() if began is None else int(1000 * began.timestamp())
     with asking(uri):
-        return MLflowRun(client, client.create_run(experiment_id, run_name=name, tags=tags), uri)
+        return MLflowRun(client, client.create_run(experiment_id, start, tags, name), uri)
 
 
 def running(store: Store) -> list[MLflowRun]:
