@@ -139,7 +139,7 @@ def test_a_clock_set_back_ends_no_run_before_its_start(root: Path, monkeypatch: 
 
 def test_a_run_that_is_brought_later_began_when_it_began(root: Path) -> None:
     began = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    run = tracking.create_run(Store(None, "study", root), "late", {}, began)
+    run = tracking.create_run(tracking.Store(None, "study", root), "late", {}, began)
     run.close("FINISHED")
     info = seen(root, run.run_id).info
     assert datetime.fromtimestamp(info.start_time / 1000, UTC) == began
