@@ -117,7 +117,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         f"A claim about all steps is borne out where each is above zero by {SURE} standard errors of the paired"
         f" difference, and refuted where one is below zero by {-REFUTED}.",
         "The linear-Gaussian model has 5 latent and 10 observed dimensions, x drawn from itself, and q with 0.8 of the"
-        " posterior's mean, 1.2 times its scale and no correlations, so that Var[w/p(x)] is finite.",
+        " posterior's mean, 1.6 times its scale and no correlations, so that w has a fourth moment.",
     ]
     return Findings(results, _readable(results), _claims(found), pictures, notes)
 
