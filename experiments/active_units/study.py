@@ -109,7 +109,9 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     ]
     if (results["length"] < judging.PASSES).any():
         notes.append(
-            "After a short training many units have not settled on either side of the threshold yet."
+            "The lower mode comes down from above as training goes on, and at first lies across the threshold, so that"
+            " the count of active units depends on where it stands; the upper mode alone, A_u above ten times the"
+            " threshold, is settled much earlier."
         )
     return Findings(results, reading.table(results), reading.claims(results), pictures, notes)
 
