@@ -10,8 +10,10 @@ import runs
 import torch
 
 from evidence import report
+from evidence.record import Home
 from evidence.report import frame, judging
 from experiments import reporting, tables, trained
+from experiments.iwae_table1 import gains
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table2 import study as table2
 from experiments.studies import STUDIES
@@ -173,6 +175,28 @@ def test_the_claims_follow_the_numbers() -> None:
     assert [claim.holds for claim in tables.claims(without_its_twin.drop_duplicates())] == [True, True, True]
     incomplete = grid([86.8, 85.5], [86.8, 86.5, 86.4], [19, 22, 25])
     assert [claim.holds for claim in tables.claims(incomplete)] == [None, None, None]
+
+
+def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
+    def trained(objective: str, k: int, seed: int, *nll: float) -> dict[str, Any]:
+        home = Home(tmp_path / f"{objective}-{k}-{seed}")
+        home.folder.mkdir()
+        steps = [2980, 11_920, 38_740]
+        home.append_metrics([("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)])
+        return made_up(objective=objective, k=k, seed=seed, folder=str(home.folder))
+
+    made = [
+        trained("vae", 1, 0, 114.0, 102.0),
+        trained("vae", 1, 1, 115.0, 103.0),
+        trained("vae", 50, 0, 108.0, 99.0, 94.0),
+        trained("vae", 50, 1, 110.0),
+        trained("iwae", 50, 0, 113.0),  # its k = 1 is the VAE's
+        trained("iwae", 50, 2, 113.0),  # has no pair
+    ]
+    gained = gains.gains(pd.DataFrame(made)).set_index(["objective", "k", "passes"])
+    assert gained["gain"].to_dict() == {("iwae", 50, 1): 1.0, ("vae", 50, 1): 5.5, ("vae", 50, 4): 3.0}
+    assert list(gained["seeds"]) == [1, 2, 1]
+    assert gained.loc[("vae", 50, 1), "gain_sd"] == pytest.approx(math.sqrt(0.5))
 
 
 def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Path) -> None:

@@ -35,13 +35,14 @@ def gains(runs: pd.DataFrame) -> pd.DataFrame:
         nll = {step // STEPS_A_PASS: value for name, value, step in rows if name == "valid/nll"}
         key = run["objective"], int(run["k"]), run["seed"]
         curves[key] = nll if len(nll) > len(curves.get(key, {})) else curves[key]
-    differences = [
-        {"objective": objective, "k": k, "passes": passes, "gain": curves[objective, 1, seed][passes] - value}
-        for (objective, k, seed), curve in curves.items()
-        if k > 1 and (objective, 1, seed) in curves
-        for passes, value in curve.items()
-        if passes in curves[objective, 1, seed]
-    ]
+    differences = []
+    for (objective, k, seed), curve in curves.items():
+        single = curves.get((objective, 1, seed)) or curves.get(("vae", 1, seed), {})  # the same bound
+        differences += [
+            {"objective": objective, "k": k, "passes": passes, "gain": single[passes] - value}
+            for passes, value in curve.items()
+            if k > 1 and passes in single
+        ]
     if not differences:
         return pd.DataFrame()
     return (
