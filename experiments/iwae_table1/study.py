@@ -32,8 +32,8 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     gains.draw(gained, pd.read_csv(HERE / "published.csv"), folder / "gains.png")
     caption = (
         "What k = 5 and 50 gain over k = 1 in validation NLL, at the end of each stage. A VAE with k samples averages k"
-        " gradients and so climbs faster at first; its gain shrinks with training, towards the published one (hollow). The"
-        " IWAE's stays where it was published."
+        " gradients and so climbs faster at first; its gain shrinks with training, towards the published one (hollow)."
+        " The IWAE's stays where it was published."
     )
     return found._replace(pictures=[*found.pictures, Picture("gains.png", caption)])
 
