@@ -226,7 +226,7 @@ STUDY = Study(
     claim="L_k rises towards log p(x) with k, and the variance of log w-bar falls with it.",
     source="Burda et al. 2015, Theorem 1, https://arxiv.org/abs/1509.00519; Maddison et al. 2017, Proposition 1,"
     " https://arxiv.org/abs/1705.09279",
-    costs={},
+    costs={"quick": "two runs of Table 1, then 5 minutes on one core of an AMD EPYC beside other work"},
     sweeps=sweeps,
     find=find,
     measure=measure,
