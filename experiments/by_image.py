@@ -4,10 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-import torch
 
 from evidence import files
-from experiments.provenance import here
 
 IMAGES_PER_WRITE = 25
 
@@ -31,8 +29,3 @@ def complete(
         fresh = [dict(row) for image in lacking[start : start + IMAGES_PER_WRITE] for row in rows(image)]
         table = pd.concat([table, pd.DataFrame(fresh)]) if len(table) else pd.DataFrame(fresh)
         files.write(path, table.to_csv(index=False).encode())
-
-
-def origin(device: torch.device) -> dict[str, str]:
-    """provenance.here() with the name of the GPU where one measures."""
-    return here() | ({"machine": torch.cuda.get_device_name(device)} if device.type == "cuda" else {})

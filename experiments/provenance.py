@@ -2,12 +2,15 @@
 
 from datetime import UTC, datetime
 
+import torch
+
 from evidence import fingerprint
 
 
-def here() -> dict[str, str]:
-    """machine, date and commit of what is measured now."""
+def here(device: torch.device) -> dict[str, str]:
+    """machine, date and commit of what is measured now, on this device."""
     facts = fingerprint.provenance()
     commit = facts["git_commit"][:7] + ("+" if facts["git_dirty"] == "true" else "")
     today = datetime.now(UTC).date().isoformat()
-    return {"machine": facts["processor"], "date": today, "commit": commit}
+    machine = torch.cuda.get_device_name(device) if device.type == "cuda" else facts["processor"]
+    return {"machine": machine, "date": today, "commit": commit}

@@ -15,6 +15,7 @@ from evidence.report.study import Budget, Findings, Picture, Study
 from experiments import by_image, cells
 from experiments.active_units import drawing, reading
 from experiments.active_units.removing import bounds
+from experiments.provenance import here
 from experiments.trained import trained
 
 SAMPLES: dict[Budget, int] = {"quick": 500, "day": 5000, "paper": 5000}  # S
@@ -51,7 +52,7 @@ def measure_run(
     """A_u over the whole test set, and -L_S of so many images with and without the inactive units."""
     device = execution.choose_device("auto", 0)
     parts = trained(home, device.type).parts
-    images, origin = parts.dataset.test, by_image.origin(device)
+    images, origin = parts.dataset.test, here(device)
     path = folder / f"activity-{about['run']}.csv"
     if not path.exists():
         found = _activities(parts.model, images, device).cpu()

@@ -16,6 +16,7 @@ from experiments import by_image, cells
 from experiments.bounds import drawing
 from experiments.bounds.estimates import GRID, POOL, POOLS, Draws, ladder, moments, summary
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
+from experiments.provenance import here
 from experiments.trained import trained
 
 IMAGES: dict[Budget, int] = {"quick": 100, "day": 500, "paper": 2000}  # evenly spaced test images
@@ -53,7 +54,7 @@ def measure_linear_gaussian(folder: Path, points: int) -> None:
     with forked_rng(torch.device("cpu"), NOISE_SEED):
         x = model.likelihood.evidence().sample((POINTS,))
     log_evidence, variance = model.likelihood.evidence().log_prob(x), weight_variance(model, x)
-    origin = by_image.origin(torch.device("cpu"))
+    origin = here(torch.device("cpu"))
 
     def rows(number: int) -> list[dict[str, object]]:
         exact = log_evidence[number]
@@ -78,7 +79,7 @@ def measure_trained(folder: Path, home: str, about: Mapping[str, object], images
     device = execution.choose_device("auto", 0)
     parts = trained(home, device.type).parts
     test = parts.dataset.test
-    origin = by_image.origin(device)
+    origin = here(device)
 
     def rows(image: int) -> list[dict[str, object]]:
         x = test[image : image + 1].to(device, torch.get_default_dtype())

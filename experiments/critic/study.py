@@ -60,7 +60,7 @@ def measure_gradients(path: Path, home: str, about: dict[str, Any], images: int)
     """For so many test images; each is written when it is done."""
     device = execution.choose_device("auto", 0)
     parts = trained(home, device.type).parts
-    model, test = parts.model, parts.dataset.test
+    model, test, origin = parts.model, parts.dataset.test, here(device)
 
     def rows(image: int) -> list[dict[str, object]]:
         x = test[image : image + 1].to(device, torch.get_default_dtype())
@@ -73,7 +73,7 @@ def measure_gradients(path: Path, home: str, about: dict[str, Any], images: int)
                 objective = make(k, baselines).to(device)
                 with forked_rng(device, NOISE_SEED, image, number, k):
                     moments = encoder_moments(objective, model, x, DRAWS)
-                found.append({"image": image, "form": form, "k": k, **moments._asdict(), **about, **here()})
+                found.append({"image": image, "form": form, "k": k, **moments._asdict(), **about, **origin})
         return found
 
     for image in by_image.evenly_spaced(images, len(test)):

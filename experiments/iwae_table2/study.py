@@ -12,6 +12,7 @@ import pandas as pd
 from evidence.report.frame import finished
 from evidence.report.judging import NATS, PASSES, UNITS, longest, mean_and_deviation, summary, verdict
 from evidence.report.study import Budget, Claim, Findings, Study
+from experiments import tables
 
 HERE = Path(__file__).parent
 NAME = "iwae_table2"
@@ -26,9 +27,10 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     """Both firsts, which are runs of Table 1 too; then, from their ends, both seconds."""
     seeds = "seed=0" if budget == "quick" else "seed=0,1,2"
     evaluation = "eval=paper" if budget == "paper" else "eval=quick"
+    several = tables.SIDE_BY_SIDE if "," in seeds else []
     first = [f"trainer.stages={STAGES[budget]}", evaluation]
     for objective, k in FIRST.values():
-        yield [*_several(seeds), f"experiment={NAME}", f"objective={objective}", f"k={k}", seeds, *first]
+        yield [*several, f"experiment={NAME}", f"objective={objective}", f"k={k}", seeds, *first]
     last = STAGES[budget] - 1
     length = ["trainer.stages=null", f"trainer.steps={3**last * STEPS_A_PASS}"]
     second = [*length, f"trainer.learning_rate={1e-3 * 10 ** (-last / 7):.6g}", evaluation]
@@ -122,10 +124,6 @@ def _claims(results: pd.DataFrame) -> list[Claim]:
         evidence = f"NLL {change:+.2f} nats, active units {units:+.0f}; {pair[0]['budget']}, then {pair[1]['budget']}"
         claims.append(Claim(sentence, sign * change > 0 and sign * units < 0, evidence))
     return claims
-
-
-def _several(seeds: str) -> list[str]:
-    return ["-m", "hydra/launcher=joblib"] if "," in seeds else []
 
 
 STUDY = Study(

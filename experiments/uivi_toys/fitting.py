@@ -106,5 +106,5 @@ def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any
         "sigma_1": first,
         "sigma_2": second,
         "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",
-        **here(),
+        **here(CPU),
     }
