@@ -26,7 +26,7 @@ SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]
 CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
 LAYERS = {"one_layer": 1, "two_layer": 2}
-NAMES = {"mnist": "MNIST", "mnist_fixed": "fixed MNIST", "omniglot": "OMNIGLOT", "vae": "VAE", "iwae": "IWAE"}
+NAMES = {**tables_drawing.DATA, "vae": "VAE", "iwae": "IWAE"}
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

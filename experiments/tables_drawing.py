@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 
 from evidence.figures import DARK, DPI, MIDDLE
 
+DATA = {"mnist": "MNIST", "mnist_fixed": "fixed MNIST", "omniglot": "OMNIGLOT"}
 LOOKS = {"vae": ("VAE", MIDDLE, "s", "--"), "iwae": ("IWAE", DARK, "o", "-")}
 
 
@@ -19,7 +20,8 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     for column, ((data, layers), group) in enumerate(kinds):
         above, below = panels[0][column], panels[1][column]
         above.set_title(
-            f"{data}, {layers} stochastic layer{'s' * (layers > 1)}\n{group['budget'].iloc[0]}", size=10
+            f"{DATA.get(str(data), data)}, {layers} stochastic layer{'s' * (layers > 1)}\n{group['budget'].iloc[0]}",
+            size=10,
         )
         published = group.filter(like="published_active_units_").sum(axis=1, min_count=1)
         _curves(above, group, "nll", group["published_nll"])

@@ -109,6 +109,15 @@ def test_a_cell_is_the_runs_that_went_furthest_and_were_scored_best_the_latest_o
     assert (result["machine"], result["commit"]) == ("Fast, 2 threads", "0123456")
 
 
+def test_a_cell_names_every_machine_and_commit_that_it_is_from() -> None:
+    result = cells(
+        {"seed": 2, "git_commit": "abcdef0123", "git_dirty": "true"},
+        {"seed": 1},
+        {"seed": 0, "processor": None},  # it was not recorded
+    ).iloc[0]
+    assert (result["machine"], result["commit"]) == ("cpu; Fast, 2 threads", "0123456; abcdef0+")
+
+
 def test_lengths_are_those_of_the_schedule() -> None:
     assert judging.length("3") == (13, "13 of 3280 passes")
     assert judging.length("8") == (3280, "3280 of 3280 passes")

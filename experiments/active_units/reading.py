@@ -28,7 +28,7 @@ def activities(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
 def results(folder: Path) -> pd.DataFrame:
     """A row for each cell: what results.csv keeps."""
     rows = [
-        {"objective": objective, "k": k, **_measured(folder, table), **_removal(folder, table["run"][0])}
+        {"objective": objective, "k": k, **_measured(table), **_removal(folder, table["run"][0])}
         for (objective, k), table in activities(folder).items()
     ]
     if not rows:
@@ -121,7 +121,7 @@ def _removable(rows: list["pd.Series[float]"]) -> Claim:
     return Claim(statement, holds, evidence)
 
 
-def _measured(folder: Path, table: pd.DataFrame) -> dict[str, object]:
+def _measured(table: pd.DataFrame) -> dict[str, object]:
     found = modes(table["activity"])
     first = table.iloc[0]
     return {

@@ -46,19 +46,27 @@ def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
         name = metric.removeprefix("test/")
         values = runs[metric] if metric in runs else pd.Series(dtype=float)
         row |= {name: values.mean(), f"{name}_sd": values.std()}
-    first = runs.iloc[0]
-    processor = first.get("processor")  # of runs since it is recorded
-    commit = str(first["git_commit"])[:7] + "+" * (first["git_dirty"] == "true")
+    first, seeds = runs.iloc[0], runs.sort_values("seed")
     return row | {
         "budget": first["budget"],
         "length": first["length"],
         "eval_samples": first["eval_samples"],
         "eval_images": first["eval_images"],
-        "machine": processor if first["device"] == "cpu" and isinstance(processor, str) else first["device"],
+        "machine": "; ".join(dict.fromkeys(_machine(run) for _, run in seeds.iterrows())),
         "date": runs["date"].max(),
-        "commit": commit,
-        "runs": "; ".join(runs.sort_values("seed")["run"]),
+        "commit": "; ".join(dict.fromkeys(_commit(run) for _, run in seeds.iterrows())),
+        "runs": "; ".join(seeds["run"]),
     }
+
+
+def _machine(run: "pd.Series[str]") -> str:
+    processor = run.get("processor")  # of runs since it is recorded
+    return processor if run["device"] == "cpu" and isinstance(processor, str) else run["device"]
+
+
+def _commit(run: "pd.Series[str]") -> str:
+    """Such as "1edc420", with a plus where the checkout had changes."""
+    return run["git_commit"][:7] + "+" * (run["git_dirty"] == "true")
 
 
 def verdict(ours: float, published: float, tolerance: float, is_full: bool, unit: str = "nats") -> str:
