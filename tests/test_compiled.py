@@ -14,7 +14,7 @@ from evidence import execution, models, training
 from evidence.distributions import Bernoulli
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus
-from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Estimate, Objective
+from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
@@ -39,14 +39,14 @@ CASES: dict[str, Make] = {
 }
 
 
-def after_steps(make: Make, drive: Callable[[Objective], Callable[..., Estimate]]) -> dict[str, Tensor]:
+def after_steps(make: Make, differentiate: training.Differentiate) -> dict[str, Tensor]:
     """The last gradients and the parameters after 40 steps from one seed."""
     torch.manual_seed(0)
     model, objective = make()
     optimizer = torch.optim.Adam(training.parameter_groups(model, objective, 1.0), eps=1e-4)
     batches = (torch.rand(8, PIXELS).round() for _ in range(40))
     schedule = [training.Segment(40, 1e-3)]
-    list(training.train(model, drive(objective), optimizer, batches, schedule, "sum", 40))
+    list(training.train(model, objective, optimizer, batches, schedule, "sum", 40, 0, differentiate))
     named = dict(model.named_parameters())
     return named | {f"gradient of {name}": value.grad for name, value in named.items()}  # type: ignore[dict-item]
 
@@ -55,8 +55,8 @@ def after_steps(make: Make, drive: Callable[[Objective], Callable[..., Estimate]
 def test_compiled_steps_end_where_the_same_steps_end_as_they_stand(case: str) -> None:
     torch.set_default_dtype(torch.float64)
     try:
-        plain = after_steps(CASES[case], lambda objective: objective)
-        fused = after_steps(CASES[case], execution.compiled)
+        plain = after_steps(CASES[case], training.gradients)
+        fused = after_steps(CASES[case], execution.compiled(training.gradients))
     finally:
         torch.set_default_dtype(torch.float32)
     for name, expected in plain.items():

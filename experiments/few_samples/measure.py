@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import checkpoints, data, execution
+from evidence import checkpoints, data, execution, training
 from evidence.building import Parts, build
 from evidence.figures import DARK, DPI, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
@@ -71,16 +71,19 @@ def ratio_of_means(above: Tensor, below: Tensor) -> tuple[float, float]:
 
 
 def step_times(
-    parts: Parts, objectives: Mapping[int | str, Objective], batches: Iterator[Tensor]
+    parts: Parts,
+    objectives: Mapping[int | str, Objective],
+    differentiate: training.Differentiate,
+    batches: Iterator[Tensor],
 ) -> pd.DataFrame:
-    """Seconds of a step over that of "all", for each m: median and quartiles of ratios taken in turn."""
+    """Seconds of a compiled step over that of "all", for each m: median and quartiles of ratios taken in turn."""
     seconds: dict[object, list[float]] = {name: [] for name in objectives}
     for repetition in range(1 + ROUNDS):
         for name, objective in objectives.items():
             x = [next(batches) for _ in range(STEPS if repetition else WARM_UP)]
             began = time.perf_counter()
             for batch in x:
-                _step(parts, objective, batch)
+                _step(parts, objective, differentiate, batch)
             seconds[name].append((time.perf_counter() - began) / len(x))
     rows = []
     for m in EXACT:
@@ -177,14 +180,16 @@ def at_checkpoints(home: Home, images: int) -> pd.DataFrame:
     objectives: dict[int | str, Objective] = {"all": IWAE(K, "all", 0)}
     objectives |= {m: IWAE(K, "top" if m else "sampled", m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
-    compiled = {name: execution.compiled(objective) for name, objective in objectives.items()}
+    differentiate = execution.compiled(training.gradients)
     paths = home.checkpoints()
     tables = []
     for step in [*sorted(paths)[:2], max(paths)]:
         checkpoints.restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
         torch.manual_seed(0)  # the same images and noise at each
         batches = data.batches(parts.dataset, BATCH, 0, 0, "cpu")
-        table = variances(parts.model, batches, images).merge(step_times(parts, compiled, batches))
+        table = variances(parts.model, batches, images).merge(
+            step_times(parts, objectives, differentiate, batches)
+        )
         table.insert(0, "step", step)
         tables.append(table)
     return pd.concat(tables)
@@ -197,10 +202,11 @@ def _is_of_this_study(home: Home) -> bool:
     return is_ours and settings["trainer"]["stages"] == STAGES and home.result["status"] == "FINISHED"
 
 
-def _step(parts: Parts, objective: Objective, x: Tensor) -> None:
-    surrogate = objective(parts.model, x).surrogate
-    parts.optimizer.zero_grad()
-    (-surrogate.sum()).backward()
+def _step(parts: Parts, objective: Objective, differentiate: training.Differentiate, x: Tensor) -> None:
+    parameters = list(parts.model.parameters())
+    found, _ = differentiate(parts.model, objective, parameters, x, "sum")
+    for parameter, gradient in zip(parameters, found, strict=True):
+        parameter.grad = gradient
     parts.optimizer.step()
 
 

@@ -7,9 +7,9 @@ is marked.
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from logging import ERROR, getLogger
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -18,6 +18,7 @@ from evidence.errors import UserError
 from evidence.models import ROWS_KEPT
 from evidence.objectives import Objective
 
+Result = TypeVar("Result")
 THREADS = torch.get_num_threads()  # of a run that begins here
 # Compiling takes 10 to 20 s, and on two CPU cores saves 2 to 4 ms a step and 4 us an (image, sample) pair scored.
 PAYING_STEPS, PAYING_PAIRS = 10_000, 10**7
@@ -72,15 +73,16 @@ def settle(device: torch.device, compiled: bool, kept: dict[str, Any] | None) ->
     return here, ", ".join(changes)
 
 
-def compiled(objective: Objective) -> Objective:
-    """The same function, whose forward and backward passes are one fused graph each, made when it is first called.
+def compiled(gradients: Callable[..., Result]) -> Callable[..., Result]:
+    """The same function, whose forward and backward passes are one fused graph, made when it is first called.
 
-    It draws the random numbers that the objective itself would draw.
+    It draws the random numbers that the lines themselves would draw.
     """
     torch.compiler.reset()  # of the jobs of a sweep that came before: a function is compiled for eight cases at most
     getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
+    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
     options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": True}
-    return torch.compile(objective, fullgraph=True, dynamic=False, options=options)  # type: ignore[return-value]
+    return torch.compile(gradients, fullgraph=True, dynamic=False, options=options)
 
 
 def _has_compiler() -> bool:

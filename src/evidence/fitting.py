@@ -58,20 +58,21 @@ def fit(run: Run, start: Start) -> dict[str, float]:
     run.courier.send(home.read_metrics())
     per_pass = data.steps_per_pass(parts.dataset, trainer["batch_size"])
     stream = data.batches(parts.dataset, trainer["batch_size"], run.config["seed"], start.step, run.device)
-    objective = parts.objective
+    differentiate: training.Differentiate = training.gradients
     if start.execution["compiled"]:
-        objective = execution.compiled(objective)
+        differentiate = execution.compiled(training.gradients)
         if start.step < run.last_step:
             terminal.note(f"{home.folder.name} compiles its steps first: 10 to 20 s, of which they save more")
     reports = training.train(
         parts.model,
-        objective,
+        parts.objective,
         parts.optimizer,
         stream,
         parts.schedule,
         trainer["reduction"],
         trainer["log_every"],
         start.step,
+        differentiate,
     )
     committed, pending = time.monotonic(), []
     with terminal.progress(run.last_step, per_pass, start.step) as bar:

@@ -1,7 +1,7 @@
 """Ascending an objective: the learning-rate schedule, the optimiser's parameter groups, and the loop itself."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +10,8 @@ from torch import Tensor
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import Objective
+
+Differentiate = Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Tensor]]]  # as `gradients` does
 
 
 class Segment(NamedTuple):
@@ -82,6 +84,24 @@ def diverged(what: str) -> str:
     return f"{what}: training has diverged; the last good checkpoint is kept (try a smaller trainer.learning_rate)"
 
 
+def gradients(
+    model: LatentVariableModel,
+    objective: Objective,
+    parameters: Sequence[Tensor],
+    x: Tensor,
+    reduction: Literal["sum", "mean"],
+) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
+    """The gradient to descend on one batch x [B, X], that of minus the surrogate, and the objective's metrics.
+
+    One for each of the parameters, None where it plays no part. The surrogate [B] is reduced over the batch by sum
+    (both papers' code) or mean: with an optimiser that adds eps to the root of the second moment, sum with eps is
+    mean with eps / B.
+    """
+    surrogate, metrics = objective(model, x)
+    loss = -surrogate.sum() if reduction == "sum" else -surrogate.mean()
+    return torch.autograd.grad(loss, parameters, allow_unused=True), metrics
+
+
 def train(
     model: LatentVariableModel,
     objective: Objective,
@@ -91,25 +111,23 @@ def train(
     reduction: Literal["sum", "mean"],
     log_every: int,
     first_step: int = 0,
+    differentiate: Differentiate = gradients,
 ) -> Iterator[Report]:
     """Take the schedule's steps after `first_step`, one for each x [B, X] of `batches`, reporting as they go.
-
-    The surrogate [B] is reduced over the batch by sum (both papers' code) or mean: with an optimiser that adds eps
-    to the root of the second moment, sum with eps is mean with eps / B.
 
     Raises: UserError where a metric stops being finite, naming the step and the metric.
     """
     sums: dict[str, Tensor] = {}
     step = last_report = first_step
+    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
     model.train()
     for segment in schedule:
         for group in optimizer.param_groups:
             group["lr"] = segment.learning_rate * group["rate"]
         while step < segment.last_step:
-            x = next(batches)
-            surrogate, metrics = objective(model, x)
-            optimizer.zero_grad()
-            (-surrogate.sum() if reduction == "sum" else -surrogate.mean()).backward()
+            found, metrics = differentiate(model, objective, parameters, next(batches), reduction)
+            for parameter, gradient in zip(parameters, found, strict=True):
+                parameter.grad = gradient
             optimizer.step()
             step += 1
 

@@ -47,6 +47,7 @@ def loop(
     batch: int,
     device: torch.device,
     report_every: int,
+    differentiate: training.Differentiate = training.gradients,
 ) -> Run:
     """The training loop that a user runs, from one report to the next."""
     model.to(device)
@@ -61,6 +62,7 @@ def loop(
         [training.Segment(ENDLESS, LEARNING_RATE)],
         "sum",
         report_every,
+        differentiate=differentiate,
     )
 
     def run(count: int) -> int:
