@@ -128,6 +128,17 @@ def test_sigma_alone_has_its_own_rate() -> None:
     assert len(parameter_groups(problems.linear_gaussian(), critic, 1.0)[0]["params"]) == 5 + 4
 
 
+def test_a_parameter_that_is_frozen_or_plays_no_part_stays_as_it_is() -> None:
+    model, objective = problems.linear_gaussian(), ELBO(1)
+    objective.spare = torch.nn.Parameter(torch.ones(2))
+    model.likelihood.bias.requires_grad_(False)
+    before = {name: value.clone() for name, value in model.named_parameters()}
+    list(train(model, objective, adam(model, objective), stream(), [Segment(3, 1e-2)], "sum", 3))
+    moved = {name for name, value in model.named_parameters() if not torch.equal(value, before[name])}
+    assert moved == before.keys() - {"likelihood.bias"}
+    assert torch.equal(objective.spare.detach(), torch.ones(2))
+
+
 def test_a_metric_that_stops_being_finite_ends_training_by_name_and_step() -> None:
     model, objective = problems.linear_gaussian(), ELBO(1)
     reports = train(model, objective, adam(model, objective), stream(), [Segment(9, 1e-3)], "sum", 3)
