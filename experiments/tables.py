@@ -18,7 +18,7 @@ from evidence.report.study import Budget, Claim, Findings, Picture
 from experiments import tables_drawing
 
 BUDGETS: dict[Budget, list[str]] = {
-    "quick": ["trainer=quick", "trainer.stages=2", "eval=quick", "seed=0"],
+    "quick": ["trainer=quick", "eval=quick", "seed=0"],
     "day": ["trainer=quick", "trainer.stages=4", "eval=quick", "seed=0,1,2"],
     "paper": ["trainer=paper", "eval=paper", "seed=0,1,2"],
 }
@@ -27,6 +27,12 @@ CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
 LAYERS = {"one_layer": 1, "two_layer": 2}
 NAMES = {**tables_drawing.DATA, "vae": "VAE", "iwae": "IWAE"}
+
+
+def arguments(experiment: str, budget: Budget) -> list[str]:
+    """A table's sweep; `quick` is one layer and 13 passes: a few passes leave every unit active."""
+    layers = ["model=one_layer"] if budget == "quick" else []
+    return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *BUDGETS[budget]]
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:

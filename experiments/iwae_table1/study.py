@@ -17,7 +17,7 @@ OMNIGLOT = "omniglot/chardata.mat"
 
 def sweeps(budget: Budget) -> Iterator[list[str]]:
     """The grid of conf/experiment/iwae_table1.yaml; beyond `quick` also on OMNIGLOT where its file is at hand."""
-    grid = [*tables.SIDE_BY_SIDE, "experiment=iwae_table1", *tables.BUDGETS[budget]]
+    grid = tables.arguments("iwae_table1", budget)
     yield grid
     if budget != "quick" and Path(ROOT, os.environ.get("EVIDENCE_DATA", "data"), OMNIGLOT).exists():
         yield [*grid, "data=omniglot"]

@@ -12,9 +12,8 @@ HERE = Path(__file__).parent
 
 
 def sweeps(budget: Budget) -> Iterator[list[str]]:
-    """The grid of conf/experiment/iwae_table3.yaml; the quick budget has time for one layer."""
-    layers = ["model=one_layer"] if budget == "quick" else []
-    yield [*tables.SIDE_BY_SIDE, "experiment=iwae_table3", *layers, *tables.BUDGETS[budget]]
+    """The grid of conf/experiment/iwae_table3.yaml."""
+    yield tables.arguments("iwae_table3", budget)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
