@@ -187,12 +187,12 @@ def test_the_claims_follow_the_numbers() -> None:
 
 
 def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
-    def trained(objective: str, k: int, seed: int, *nll: float) -> dict[str, Any]:
-        home = Home(tmp_path / f"{objective}-{k}-{seed}")
+    def trained(objective: str, k: int, seed: int, *nll: float, model: str = "one_layer") -> dict[str, Any]:
+        home = Home(tmp_path / f"{objective}-{k}-{seed}-{model}")
         home.folder.mkdir()
         steps = [2980, 11_920, 38_740]
         home.append_metrics([("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)])
-        return made_up(objective=objective, k=k, seed=seed, folder=str(home.folder))
+        return made_up(objective=objective, k=k, seed=seed, model=model, folder=str(home.folder))
 
     made = [
         trained("vae", 1, 0, 114.0, 102.0),
@@ -201,11 +201,20 @@ def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
         trained("vae", 50, 1, 110.0),
         trained("iwae", 50, 0, 113.0),  # its k = 1 is the VAE's
         trained("iwae", 50, 2, 113.0),  # has no pair
+        trained("vae", 1, 0, 116.0, model="two_layer"),
+        trained("vae", 5, 0, 112.0, model="two_layer"),
     ]
-    gained = gains.gains(pd.DataFrame(made)).set_index(["objective", "k", "passes"])
-    assert gained["gain"].to_dict() == {("iwae", 50, 1): 1.0, ("vae", 50, 1): 5.5, ("vae", 50, 4): 3.0}
-    assert list(gained["seeds"]) == [1, 2, 1]
-    assert gained.loc[("vae", 50, 1), "gain_sd"] == pytest.approx(math.sqrt(0.5))
+    gained = gains.gains(pd.DataFrame(made)).set_index(["stochastic_layers", "objective", "k", "passes"])
+    expected = {
+        (1, "iwae", 50, 1): 1.0,
+        (1, "vae", 50, 1): 5.5,
+        (1, "vae", 50, 4): 3.0,
+        (2, "vae", 5, 1): 4.0,
+    }
+    assert gained["gain"].to_dict() == expected
+    assert list(gained["seeds"]) == [1, 2, 1, 1]
+    assert gained.loc[(1, "vae", 50, 1), "gain_sd"] == pytest.approx(math.sqrt(0.5))
+    gains.draw(gained.reset_index(), PUBLISHED, tmp_path / "gains.png")
 
 
 def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Path) -> None:
