@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 NAME = "uivi_vae"
 PAPER_STEPS = 400_000
 BUDGETS: dict[Budget, list[str]] = {
-    "quick": ["trainer.steps=10000", "eval=quick", "seed=0"],
+    "quick": ["trainer.steps=10000", "eval=quick", "eval.images=5000", "seed=0"],
     "day": ["trainer.steps=100000", "eval=quick", "seed=0,1,2"],
     "paper": ["eval=paper", "seed=0,1,2"],
 }
