@@ -259,6 +259,10 @@ def test_implicit_posteriors_are_compared_by_the_estimate_that_was_published(tmp
     }
     assert [claim.holds for claim in found.claims] == [True, True, True, None, None, None]
     assert (tmp_path / "nll.png").stat().st_size > 1000
+    looser_mixture = [{**made[1], "test/nll": 98.2}, made[2]]  # its Gaussian is the tighter bound
+    found = uivi.find(pd.DataFrame([made_up(**run) for run in looser_mixture]), tmp_path)
+    assert [claim.holds for claim in found.claims][:3] == [None, True, None]
+    assert found.claims[1].evidence.startswith("-1.20 nats by the tighter of each one's two bounds, +0.20 by")
 
 
 @pytest.mark.usefixtures("no_figures")
