@@ -173,7 +173,7 @@ STUDY = Study(
     title="Explicit and implicit posteriors",
     claim="UIVI's test log-likelihood is above SIVI's, and both are above that of an explicit Gaussian posterior.",
     source="Titsias and Ruiz 2019, Table 3, https://arxiv.org/abs/1808.02078",
-    costs={},
+    costs={"quick": "half an hour on two cores of an AMD EPYC, by the sum of its runs' own times"},
     sweeps=sweeps,
     find=find,
 )
