@@ -170,4 +170,8 @@ def _verdict(row: "pd.Series[float]") -> str:
 
 def _series(rows: list["pd.Series[float]"], name: str, digits: int, unit: str) -> str:
     values = (f"{mean_and_deviation(row[name], row[f'{name}_sd'], digits)} at k = {row['k']}" for row in rows)
-    return f"{', '.join(values)} {unit}; {rows[0]['budget']}, {rows[0]['seeds']} seed(s)" if rows else ""
+    if not rows:
+        return ""
+    counts = [row["seeds"] for row in rows]
+    seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
+    return f"{', '.join(values)} {unit}; {rows[0]['budget']}, {seeds} seed(s)"
