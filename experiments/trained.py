@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from evidence import checkpoints
+from evidence import checkpoints, lineage
 from evidence.building import Parts, build
 from evidence.record import Home
 from evidence.report.frame import ROOT
@@ -20,11 +20,12 @@ class Trained(NamedTuple):
 
 
 def trained(folder: str, device: str = "cpu") -> Trained:
-    """From a run's folder, absolute or below the checkout, as the column `folder` of report.runs says."""
+    """From a run's folder, absolute or below the checkout, as the column `folder` of report.runs says.
+
+    Raises: UserError where its last checkpoint is missing or damaged.
+    """
     home = Home(Path(ROOT, folder))
-    steps = home.result["steps"]
     parts = build(home.settings, torch.device(device), ROOT)
-    state = checkpoints.load(home.checkpoints()[steps])
-    checkpoints.restore(state, parts.stateful, torch.device(device))
+    checkpoints.restore(lineage.end(home), parts.stateful, torch.device(device))
     parts.model.eval()
-    return Trained(home.settings, parts, steps)
+    return Trained(home.settings, parts, home.result["steps"])

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import checkpoints, data, execution, training
+from evidence import checkpoints, data, execution, lineage, training
 from evidence.building import Parts, build
 from evidence.figures import DARK, DPI, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
@@ -181,9 +181,10 @@ def at_checkpoints(home: Home, images: int) -> pd.DataFrame:
     objectives |= {m: IWAE(K, "top" if m else "sampled", m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
     differentiate = execution.compiled(training.gradients)
-    paths = home.checkpoints()
+    paths = {step: path for other in lineage.kin(home) for step, path in other.checkpoints().items()}
+    steps = sorted(step for step in paths if step <= home.result["steps"])
     tables = []
-    for step in [*sorted(paths)[:2], max(paths)]:
+    for step in [*steps[:2], steps[-1]]:
         checkpoints.restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
         torch.manual_seed(0)  # the same images and noise at each
         batches = data.batches(parts.dataset, BATCH, 0, 0, "cpu")

@@ -101,7 +101,7 @@ def take_up(
     if found is None or found[1]["step"] == 0:
         source = _source(config, home.folder.parent)
         if source is not None:
-            training.carry_over(parts.model, parts.optimizer, _end(source))
+            training.carry_over(parts.model, parts.optimizer, end(source))
         home.take_metrics(home, 0)
         return Start(0, 0.0, execution.settle(device, compiled, None)[0])
     origin, state = found
@@ -114,6 +114,24 @@ def take_up(
     result = home.result
     changes = ", ".join(filter(None, (place.changes(), changes)))
     return start._replace(parent=result.get("parent"), changes=changes, mixed=result["mixed"])
+
+
+def end(home: Home) -> dict[str, Any]:
+    """The checkpoint that a finished run ended with; one that was only evaluated has it from its kin.
+
+    Raises: UserError where there is none, or a damaged one.
+    """
+    steps = home.result["steps"]
+    found = latest_checkpoint(kin(home), steps)
+    if found is None or found[1]["step"] != steps:
+        raise UserError(f"{home.folder.name}: its last checkpoint is missing or damaged")
+    return found[1]
+
+
+def kin(home: Home) -> list[Home]:
+    """The home of a finished run, and those that the same code took along the same path, however far."""
+    result = home.result
+    return _kin(home, {key: result[key] for key in ("train_identity", "code", "data_digest", "mixed")})
 
 
 def _records(outputs: Path, name: str) -> list[Home]:
@@ -142,16 +160,6 @@ def _source(config: dict[str, Any], outputs: Path) -> Home | None:
     if config["trainer"]["optimizer"]["_target_"] != optimizer:
         raise UserError(f"init_from={name}: choose its optimizer, trainer.optimizer._target_={optimizer}")
     return source
-
-
-def _end(source: Home) -> dict[str, Any]:
-    """The checkpoint that a run ended with; one that was only evaluated has it from its kin."""
-    result = source.result
-    facts = {key: result[key] for key in ("train_identity", "code", "data_digest", "mixed")}
-    found = latest_checkpoint(_kin(source, facts), result["steps"])
-    if found is None or found[1]["step"] != result["steps"]:
-        raise UserError(f"init_from={source.folder.name}: its last checkpoint is missing or damaged")
-    return found[1]
 
 
 def _kin(home: Home, facts: dict[str, Any]) -> list[Home]:
