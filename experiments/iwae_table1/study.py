@@ -44,7 +44,7 @@ STUDY = Study(
     title="VAE and IWAE on MNIST",
     claim="With more samples the IWAE's test NLL falls and its number of active units rises; the VAE's hardly move.",
     source="Burda, Grosse and Salakhutdinov 2015, Table 1, https://arxiv.org/abs/1509.00519",
-    costs={"quick": "25 minutes on two cores of an AMD EPYC, by the sum of its runs' own times"},
+    costs={"quick": "19 minutes on two cores of an AMD EPYC"},
     sweeps=sweeps,
     find=find,
 )

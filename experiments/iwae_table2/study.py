@@ -138,7 +138,7 @@ STUDY = Study(
     claim="Inactive units are the objective's doing and not the optimiser's: a VAE that goes on as an IWAE improves,"
     " and an IWAE that goes on as a VAE gets worse.",
     source="Burda, Grosse and Salakhutdinov 2015, Table 2, https://arxiv.org/abs/1509.00519",
-    costs={"quick": "11 minutes on one core of an AMD EPYC beside other work, after `make table1`"},
+    costs={"quick": "7 minutes on two cores of an AMD EPYC, for some of it beside other work, after `make table1`"},
     sweeps=sweeps,
     find=find,
 )

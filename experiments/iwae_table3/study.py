@@ -27,7 +27,7 @@ STUDY = Study(
     title="VAE and IWAE on fixed MNIST",
     claim="Where the pixels are binarized once and for all, all models overfit more, and the IWAE is still ahead.",
     source="Burda, Grosse and Salakhutdinov 2015, Table 3, https://arxiv.org/abs/1509.00519",
-    costs={"quick": "21 minutes on two cores of an AMD EPYC, for some of it beside other work"},
+    costs={"quick": "19 minutes on two cores of an AMD EPYC"},
     sweeps=sweeps,
     find=find,
 )

@@ -173,7 +173,7 @@ STUDY = Study(
     title="Explicit and implicit posteriors",
     claim="UIVI's test log-likelihood is above SIVI's, and both are above that of an explicit Gaussian posterior.",
     source="Titsias and Ruiz 2019, Table 3, https://arxiv.org/abs/1808.02078",
-    costs={"quick": "half an hour on two cores of an AMD EPYC, by the sum of its runs' own times"},
+    costs={"quick": "26 minutes on two cores of an AMD EPYC, for some of it beside other work"},
     sweeps=sweeps,
     find=find,
 )
