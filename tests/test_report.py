@@ -223,6 +223,13 @@ def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Pat
     assert list(rows["verdict"]) == ["within 0.5 nats; units within 2"] * 3 + ["worse by 0.98 nats"]
     assert [claim.holds for claim in found.claims] == [True, False]  # units have risen in the second
 
+    made[3] |= {"test/nll": 84.804, "test/active_units": 23.0}  # as good as before the switch
+    found = table2.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
+    assert [claim.holds for claim in found.claims] == [True, False]
+    made[3] |= {"test/nll": 84.81}
+    found = table2.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
+    assert [claim.holds for claim in found.claims] == [True, True]
+
 
 def test_a_second_phase_repeats_the_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
     ended = pd.DataFrame(

@@ -124,7 +124,7 @@ def _claims(results: pd.DataFrame) -> list[Claim]:
         if len(pair) < 2:
             claims.append(Claim(sentence, None, ""))
             continue
-        change = pair[1]["nll"] - pair[0]["nll"]
+        change = round(pair[1]["nll"] - pair[0]["nll"], 2)  # as it is printed: less is no change
         units = pair[1]["active_units"] - pair[0]["active_units"]
         evidence = f"NLL {change:+.2f} nats, active units {units:+.0f}; {pair[0]['budget']}, then {pair[1]['budget']}"
         claims.append(Claim(sentence, sign * change > 0 and sign * units < 0, evidence))
@@ -138,7 +138,9 @@ STUDY = Study(
     claim="Inactive units are the objective's doing and not the optimiser's: a VAE that goes on as an IWAE improves,"
     " and an IWAE that goes on as a VAE gets worse.",
     source="Burda, Grosse and Salakhutdinov 2015, Table 2, https://arxiv.org/abs/1509.00519",
-    costs={"quick": "7 minutes on two cores of an AMD EPYC, for some of it beside other work, after `make table1`"},
+    costs={
+        "quick": "7 minutes on two cores of an AMD EPYC, for some of it beside other work, after `make table1`"
+    },
     sweeps=sweeps,
     find=find,
 )
