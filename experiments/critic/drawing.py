@@ -45,7 +45,8 @@ def draw_nll(results: pd.DataFrame, path: Path) -> None:
     left.set_xticks(range(len(results)), results["form"], rotation=30, ha="right", rotation_mode="anchor")
     left.set_ylabel("test NLL (nats per image)")
     right.set_xlabel("weights clipped at the end of training (%)")
-    right.legend(frameon=False, fontsize=8)
+    handles = right.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=7, frameon=False, fontsize=8)
     _open(left, right)
     figure.savefig(path)
 
