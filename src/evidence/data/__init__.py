@@ -1,15 +1,17 @@
 """Images as bytes, checked before use, and the stream of batches they become.
 
-mirrors.py fetches files, sources.py trusts none of them unchecked, sets.py splits and binarizes,
-batches.py streams.
+mirrors.py fetches files, sources.py trusts none of them unchecked, sets.py splits and binarizes, checks.py refuses
+a data set whose numbers would mean nothing, batches.py streams.
 """
 
 from evidence.data.batches import batches, steps_per_pass
+from evidence.data.checks import check
 from evidence.data.sets import Dataset, digits, fashion_mnist, mean_pixels, mnist, mnist_fixed, omniglot
 
 __all__ = [
     "Dataset",
     "batches",
+    "check",
     "digits",
     "fashion_mnist",
     "mean_pixels",

@@ -8,6 +8,7 @@ seeds on the CPU, so that every run, whatever its seed and device, scores the sa
 import hashlib
 import io
 import struct
+import zlib
 from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
@@ -63,6 +64,10 @@ OMNIGLOT = Collection(
 )
 FIXED_ADDRESS = (
     "https://raw.githubusercontent.com/mingzhang-yin/ARM-gradient/9b5f74da4e4009c5556e8d7a87c88c8e291c253d"
+)
+DIGITS_FILE = "sklearn/datasets/data/digits.csv.gz"
+DIGITS_SHA256 = (
+    "97cb1bf04caa2eed375429f6f1dbba359d585532e4e623a0bda922541722e757"  # of the permuted images' bytes
 )
 MNIST_FIXED = Collection(
     "mnist_fixed",
@@ -121,15 +126,23 @@ def mnist_fixed(folder: str | Path, pixels: int) -> Dataset:
 
 
 def digits(pixels: int, binarization: Binarization) -> Dataset:
-    """scikit-learn's 8x8 digits with 16 levels of grey, 1,397 / 100 / 300; they need no network."""
+    """scikit-learn's 8x8 digits with 16 levels of grey, 1,397 / 100 / 300; they need no network.
+
+    Raises: UserError where the installed scikit-learn has other images than the pinned ones, or a damaged file.
+    """
     # Its file, since importing scikit-learn takes a second.
-    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
-    images = np.loadtxt(str(file), np.uint8, delimiter=",", usecols=range(64))
+    file = distribution("scikit-learn").locate_file(DIGITS_FILE)
+    source = f"scikit-learn {version('scikit-learn')}"
+    mend = "reinstall it: pip install --force-reinstall scikit-learn==1.9.1"
+    try:
+        images = np.loadtxt(str(file), np.uint8, delimiter=",", usecols=range(64))
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError(f"data=digits: {file} of {source} cannot be read ({error}): {mend}") from error
     images = images[np.random.RandomState(PERMUTATION_SEED).permutation(len(images))]
-    provenance = {
-        "sha256": hashlib.sha256(images.tobytes()).hexdigest(),
-        "source": f"scikit-learn {version('scikit-learn')}",
-    }
+    digest = hashlib.sha256(images.tobytes()).hexdigest()
+    if digest != DIGITS_SHA256:
+        raise UserError(f"data=digits: the images of {source} have not the pinned checksum ({file}): {mend}")
+    provenance = {"sha256": digest, "source": source}
     parts = images[:1397], images[1397:1497], images[1497:]
     return _dataset("digits", parts, 16, (8, 8), binarization, pixels, {"digits": provenance})
 
