@@ -6,11 +6,12 @@ a sample can be built again, with or without a graph, from the noise that made i
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from evidence.errors import UserError
 from evidence.numerics import sum_softplus
 
 LOG_2PI = math.log(2 * math.pi)
@@ -23,9 +24,17 @@ class DiagonalNormal(NamedTuple):
     mean: Tensor
     scale: Tensor
 
+    @property
+    def shape(self) -> torch.Size:
+        """[..., D]: that of mean and scale together."""
+        mean, scale = self.mean.shape, self.scale.shape
+        return (
+            mean if mean == scale else torch.broadcast_shapes(mean, scale)
+        )  # which takes as long as a layer
+
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D]."""
-        return torch.randn(num_samples, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
+        return torch.randn(num_samples, *self.shape, dtype=self.mean.dtype, device=self.mean.device)
 
     def rsample(self, noise: Tensor) -> Tensor:
         """z = mean + scale * noise."""
@@ -42,14 +51,29 @@ class DiagonalNormal(NamedTuple):
 
     def expectation(self, num_samples: int) -> Tensor:
         """E[z], exact whatever `num_samples`: [..., D]."""
-        return self.mean
-
-    def kl_to_standard_normal(self) -> Tensor:
-        """KL(q || N(0, I)) = 1/2 sum (mean^2 + scale^2 - 1) - sum log scale: [...] (Kingma, Welling 2014, App. B)."""
-        return (0.5 * (self.mean.square() + self.scale.square() - 1) - self.scale.log()).sum(-1)
+        return self.mean.expand(self.shape)
 
     def _log_normaliser(self, dim: int) -> Tensor:
-        return self.scale.log().sum(-1) + 0.5 * dim * LOG_2PI
+        """sum log scale + D/2 log 2 pi, of one scale for each of the D dimensions or one for all of them."""
+        each = self.scale.log()
+        if each.shape[-1:] != (dim,):
+            each = each.expand(*each.shape[:-1], dim)
+        return each.sum(-1) + 0.5 * dim * LOG_2PI
+
+
+def kl_divergence(q: object, p: object) -> Tensor:
+    """KL(q || p) = 1/2 sum (((m_q - m_p)^2 + s_q^2) / s_p^2 - 1) - sum log(s_q / s_p), two DiagonalNormal: [...].
+
+    With p = N(0, I) it is that of Kingma and Welling 2014, Appendix B.
+    Raises: UserError where either is anything else, a subclass included, whose density may be another.
+    """
+    if type(q) is not DiagonalNormal or type(p) is not DiagonalNormal:
+        raise UserError(
+            f"objective.kl=analytic is the KL divergence of two DiagonalNormal, and here q(z | x) is a {_kind(q)} and"
+            f" p(z) a {_kind(p)}: choose objective.kl=sampled"
+        )
+    ratio = q.scale / p.scale
+    return (0.5 * (((q.mean - p.mean) / p.scale).square() + ratio.square() - 1) - ratio.log()).sum(-1)
 
 
 class Bernoulli(NamedTuple):
@@ -82,7 +106,7 @@ class Chain(NamedTuple):
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D] with D the sum of the sizes."""
         mean = self.first.mean
-        shape = (num_samples, *mean.shape[:-1], sum(self.sizes))
+        shape = (num_samples, *self.first.shape[:-1], sum(self.sizes))
         return torch.randn(shape, dtype=mean.dtype, device=mean.device)
 
     def rsample(self, noise: Tensor) -> Tensor:
@@ -111,8 +135,11 @@ class Chain(NamedTuple):
     def expectation(self, num_samples: int) -> Tensor:
         """An unbiased estimate of E[z], [..., D]: the first layer's exact, the others' means averaged over draws."""
         layers = self._in_order(self.rsample(self.noise(num_samples)))
-        means = [self.first.mean]
-        means += [t(below).mean.mean(0) for t, below in zip(self.transitions, layers[:-1], strict=True)]
+        means = [self.first.expectation(num_samples)]
+        means += [
+            t(below).expectation(num_samples).mean(0)
+            for t, below in zip(self.transitions, layers[:-1], strict=True)
+        ]
         return torch.cat(means[::-1] if self.downwards else means, -1)
 
     def _in_order(self, z: Tensor) -> Sequence[Tensor]:
@@ -123,7 +150,7 @@ class Chain(NamedTuple):
 class SemiImplicit(NamedTuple):
     """q(z | x) = E_{eps ~ N(0, I)} N(z; mean(eps), diag(scale^2)) for a batch of images: easy to draw, no density.
 
-    `mean` maps eps [..., B, E] to [..., B, D]; scale is [D], shared by all images (Yin and Zhou 2018). `pullback`
+    `mean` maps eps [..., B, E] to [..., B, D]; scale is [D], or [B, D], and no function of eps. `pullback`
     is for whoever knows the derivative of `mean` by hand, which a chain over eps uses some fifty times a step: it
     maps eps to mean(eps) and the function c [..., B, D] -> (d mean / d eps)^T c [..., B, E].
     """
@@ -151,3 +178,29 @@ class SemiImplicit(NamedTuple):
     def expectation(self, num_samples: int) -> Tensor:
         """An unbiased estimate of E[z], [B, D]: the mean of mean(eps) over draws of eps."""
         return self.mean(self.noise(num_samples)).mean(0)
+
+
+def with_density(q: Any, *methods: str) -> Any:
+    """q(z | x) as it is. Raises: UserError where it cannot give z and log q(z | x) of noise, or lacks `methods`."""
+    missing = [name for name in ("noise", "rsample_and_log_prob", *methods) if not hasattr(q, name)]
+    if missing:
+        raise UserError(
+            f"q(z | x) is a {_kind(q)}, which has no {' and no '.join(missing)}: a posterior with a density is needed,"
+            " such as evidence.distributions.DiagonalNormal or Chain"
+        )
+    return q
+
+
+def semi_implicit(q: object) -> SemiImplicit:
+    """q(z | x) as it is. Raises: UserError where it is no SemiImplicit; a subclass may not be Gaussian given eps."""
+    if type(q) is not SemiImplicit:
+        raise UserError(
+            f"q(z | x) is a {_kind(q)}: objective=uivi, objective=sivi and scores without a density need"
+            " evidence.distributions.SemiImplicit itself"
+        )
+    return q
+
+
+def _kind(distribution: object) -> str:
+    kind = type(distribution)
+    return kind.__qualname__ if kind.__module__ == __name__ else f"{kind.__module__}.{kind.__qualname__}"

@@ -6,21 +6,46 @@ is itself an average, and three estimates stand beside each other (`SemiImplicit
 
 import math
 from collections.abc import Callable, Iterator
-from functools import cache
-from typing import NamedTuple
+from functools import cache, wraps
+from typing import Concatenate, NamedTuple, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
 
-from evidence.distributions import LOG_2PI, Chain, DiagonalNormal, SemiImplicit
+from evidence.distributions import (
+    LOG_2PI,
+    Chain,
+    DiagonalNormal,
+    SemiImplicit,
+    semi_implicit,
+    with_density,
+)
+from evidence.errors import UserError
 from evidence.models import LatentVariableModel
-from evidence.numerics import WeightSums, log_mean_exp, summarize
+from evidence.numerics import WeightSums, fused, log_mean_exp, scoring, summarize
 
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 ACTIVE_THRESHOLD = 1e-2  # Burda et al. 2015, Section 5.1
 GAUSSIAN_WIDENING = 1.3  # of the covariance, so that the proposal's tails cover q(z | x)
 IMAGES_PER_BATCH = 100
 MIXTURE_BLOCK = 2**20  # exponents at a time: what stays in a processor's cache
 MEAN_SAMPLES = 100  # for each estimate of E_q[z | x] where the mean is not exact
+
+Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
+
+
+def _in_eval(
+    function: Callable[Concatenate[LatentVariableModel, Given], Found],
+) -> Callable[Concatenate[LatentVariableModel, Given], Found]:
+    """`function` without graphs, its model in eval mode and afterwards as it was: whoever scores, dropout is off."""
+
+    @wraps(function)
+    def scored(model: LatentVariableModel, /, *args: Given.args, **kwargs: Given.kwargs) -> Found:
+        with torch.no_grad(), scoring(model):
+            return function(model, *args, **kwargs)
+
+    return scored
 
 
 class Scores(NamedTuple):
@@ -61,26 +86,38 @@ def log_ratios(
 @cache
 def _fused_log_ratios() -> Callable[..., tuple[Tensor, Tensor]]:
     """The same compiled when it is first called, and once for all models of an architecture."""
-    return torch.compile(log_ratios, fullgraph=True, dynamic=False)
+    return fused(log_ratios)
 
 
+@_in_eval
 def score(
-    model: LatentVariableModel, x: Tensor, num_samples: int, rows: int, compiled: bool = False
+    model: LatentVariableModel,
+    x: Tensor,
+    num_samples: int,
+    rows: int,
+    compiled: bool = False,
+    keep: Keep | None = None,
 ) -> Scores:
     """The importance weights of S samples for each image x [B, X], at most `rows` (image, sample) pairs at a time.
 
     Compiled or not the noise is the same, and so are the sums, to rounding. A last, smaller chunk is not compiled.
+    `keep` hears log_weights.
     """
-    q = model.posterior(x)
+    q = with_density(model.posterior(x))
     weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
+    kept: list[Tensor] = []
     largest = max(1, rows // x.shape[0])
     for size in chunks(num_samples, largest):
         terms = _fused_log_ratios() if compiled and size == largest else log_ratios
         log_w, log_ratio = terms(model, q, x, q.noise(size))
+        if keep is not None:
+            kept.append(log_w)
         part = summarize(log_w.double())
         weights = part if weights is None else weights.merge(part)
         kl += log_ratio.double().sum(0)
     assert weights is not None
+    if keep is not None:
+        keep({"log_weights": torch.cat(kept)})
     return Scores(weights, kl / num_samples)
 
 
@@ -89,15 +126,22 @@ def log_evidence(model: LatentVariableModel, x: Tensor, num_samples: int, rows: 
     return score(model, x, num_samples, rows).weights.log_evidence
 
 
+@_in_eval
 def score_semi_implicit(
-    model: LatentVariableModel, x: Tensor, num_samples: int, num_noises: int, rows: int
+    model: LatentVariableModel,
+    x: Tensor,
+    num_samples: int,
+    num_noises: int,
+    rows: int,
+    keep: Keep | None = None,
 ) -> SemiImplicitScores:
     """The three estimates with S samples z and T noises; the T noises are shared by the S samples of an image.
 
     Sharing keeps the mixture's estimate of p(x) unbiased: given all T + 1 noises the generating one is any of them
-    with equal probability, so w averages to p(x). Networks see at most `rows` (image, sample) pairs at a time.
+    with equal probability, so w averages to p(x). Networks see at most `rows` (image, sample) pairs at a time. `keep`
+    hears mixture, fresh and gaussian: log-weights whose log-mean-exp over the samples is the estimate of that name.
     """
-    q: SemiImplicit = model.posterior(x)
+    q = semi_implicit(model.posterior(x))
     size = max(1, rows // x.shape[0])
 
     def draw(count: int) -> tuple[Tensor, Tensor]:
@@ -116,16 +160,18 @@ def score_semi_implicit(
     mixture = torch.logaddexp(fresh, generating) - math.log(num_noises + 1)
     gaussian = widened_gaussian(means, q.scale)
     wide = gaussian.sample((num_samples,))
-    log_p = log_joint(z)
+    log_p, log_w = log_joint(z), log_joint(wide) - gaussian.log_prob(wide)
+    if keep is not None:
+        keep({"mixture": log_p - mixture, "fresh": log_p - fresh + math.log(num_noises), "gaussian": log_w})
     return SemiImplicitScores(
         mixture=log_mean_exp((log_p - mixture).double()),
         fresh=log_mean_exp((log_p - fresh).double()) + math.log(num_noises),
-        gaussian=log_mean_exp((log_joint(wide) - gaussian.log_prob(wide)).double()),
+        gaussian=log_mean_exp(log_w.double()),
     )
 
 
 def log_mixture(z: Tensor, means: Tensor, scale: Tensor, max_elements: int) -> Tensor:
-    """log sum_t N(z; means_t, diag(scale^2)): z [S, B, D], means [T, B, D], scale [D] -> [S, B].
+    """log sum_t N(z; means_t, diag(scale^2)): z [S, B, D], means [T, B, D], scale [D] or [B, D] -> [S, B].
 
     -|z - m|^2 / 2 = z.m - |z|^2 / 2 - |m|^2 / 2 in units of scale makes it a matrix product per image; both are first
     centred on the image's mean of m, without which the squares would cancel badly. At most `max_elements` at a time.
@@ -141,17 +187,20 @@ def log_mixture(z: Tensor, means: Tensor, scale: Tensor, max_elements: int) -> T
             exponent = torch.addmm(term, points, part.T)  # [S, T']
             total.copy_(torch.logaddexp(total, torch.logsumexp(exponent, 1)))
     totals -= 0.5 * z.square().sum(2)
-    return totals.T - scale.log().sum() - 0.5 * scale.shape[0] * LOG_2PI
+    return totals.T - scale.log().expand(centre.shape).sum(-1) - 0.5 * centre.shape[-1] * LOG_2PI
 
 
 def widened_gaussian(means: Tensor, scale: Tensor) -> torch.distributions.MultivariateNormal:
-    """The Gaussian with the mean of q(z | x) and 1.3 times its full covariance, from means [T, B, D] and scale [D]."""
+    """The Gaussian with q(z | x)'s mean and 1.3 times its full covariance: means [T, B, D], scale [D] or [B, D]."""
+    if len(means) < 2:
+        raise UserError("eval.semi_implicit.noises=1: a Gaussian is fitted to them, which needs at least 2")
     centred = means - means.mean(0)
     covariance = torch.einsum("tbd,tbe->bde", centred, centred) / (means.shape[0] - 1)
-    covariance = GAUSSIAN_WIDENING * (covariance + torch.diag(scale.square()))
+    covariance = GAUSSIAN_WIDENING * (covariance + torch.diag_embed(scale.square().expand(means.shape[1:])))
     return torch.distributions.MultivariateNormal(means.mean(0), covariance, validate_args=False)
 
 
+@_in_eval
 def posterior_means(model: LatentVariableModel, x: Tensor, num_samples: int) -> tuple[Tensor, Tensor]:
     """Two independent unbiased estimates of E_q[z | x], each [B, D], exact and equal where the mean is known."""
     q = model.posterior(x)
@@ -192,20 +241,25 @@ class Evaluation(NamedTuple):
     activities: list[Tensor]
 
 
-@torch.no_grad()
+@_in_eval
 def evaluate(
-    model: LatentVariableModel, images: Tensor, plan: Plan, on_batch: Callable[[int], None]
+    model: LatentVariableModel,
+    images: Tensor,
+    plan: Plan,
+    on_batch: Callable[[int], None],
+    keep: Keep | None = None,
 ) -> Evaluation:
     """Score images [N, X] of 0 and 1, stored as bytes: nll is -L_S with its standard error, lower is better.
 
     For a semi-implicit posterior nll is nll_mixture, and no elbo or kl is given. `on_batch` hears how many images
-    are done. Draws from the global generator: call it inside numerics.forked_rng.
+    are done, `keep` the log-weights of each batch, in the order of the images. Draws from the global generator: call
+    it inside numerics.forked_rng.
     """
     batches: list[dict[str, Tensor]] = []
     means_a, means_b = [], []
     for batch in images.split(IMAGES_PER_BATCH):
         x = batch.to(torch.get_default_dtype())
-        batches.append(_score_batch(model, x, plan))
+        batches.append(_score_batch(model, x, plan, keep))
         pair = posterior_means(model, x, MEAN_SAMPLES)
         means_a.append(pair[0])
         means_b.append(pair[1])
@@ -220,12 +274,12 @@ def evaluate(
     return Evaluation(metrics, list(activities))
 
 
-def _score_batch(model: LatentVariableModel, x: Tensor, plan: Plan) -> dict[str, Tensor]:
+def _score_batch(model: LatentVariableModel, x: Tensor, plan: Plan, keep: Keep | None) -> dict[str, Tensor]:
     if isinstance(model.posterior(x), SemiImplicit):
-        log_p = score_semi_implicit(model, x, plan.num_samples, plan.num_noises, plan.rows)
+        log_p = score_semi_implicit(model, x, plan.num_samples, plan.num_noises, plan.rows, keep)
         return {"nll": -log_p.mixture} | {f"nll_{name}": -value for name, value in log_p._asdict().items()}
     is_whole = len(x) == IMAGES_PER_BATCH  # a smaller batch, the last, would be compiled again
-    scores = score(model, x, plan.num_samples, plan.rows, plan.compiled and is_whole)
+    scores = score(model, x, plan.num_samples, plan.rows, plan.compiled and is_whole, keep)
     return {
         "nll": -scores.weights.log_evidence,
         "elbo": scores.weights.elbo,

@@ -16,6 +16,7 @@ from torch import nn
 
 from evidence.errors import UserError
 from evidence.models import ROWS_KEPT
+from evidence.numerics import fused
 from evidence.objectives import Objective
 
 Result = TypeVar("Result")
@@ -78,11 +79,9 @@ def compiled(gradients: Callable[..., Result]) -> Callable[..., Result]:
 
     It draws the random numbers that the lines themselves would draw.
     """
-    torch.compiler.reset()  # of the jobs of a sweep that came before: a function is compiled for eight cases at most
     getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
     torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
-    options: dict[str, Any] = {"fallback_random": True, "cpp_wrapper": True}
-    return torch.compile(gradients, fullgraph=True, dynamic=False, options=options)
+    return fused(gradients, {"fallback_random": True, "cpp_wrapper": True})
 
 
 def _has_compiler() -> bool:

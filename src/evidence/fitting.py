@@ -3,6 +3,7 @@
 A checkpoint commits what came before it: metrics.csv is durable by then, and only afterwards does MLflow hear of it.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -12,11 +13,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evidence import checkpoints, data, execution, gallery, terminal, training
-from evidence.building import Parts
+from evidence import checkpoints, data, execution, gallery, log_weights, terminal, training, trial
+from evidence.building import Parts, evenly_spaced_rows
 from evidence.delivery import Courier
 from evidence.errors import UserError
-from evidence.evaluation import Plan, evaluate
+from evidence.evaluation import Keep, Plan, evaluate
 from evidence.lineage import Start
 from evidence.numerics import forked_rng
 from evidence.record import Home, Row
@@ -50,9 +51,13 @@ class Run(NamedTuple):
 
 
 def fit(run: Run, start: Start) -> dict[str, float]:
-    """Train from `start` to the end of the schedule; the last validation's metrics, and the speed."""
+    """Train from `start` to the end of the schedule; the metrics at its last step, and the speed.
+
+    Raises: UserError where a trial finds that model and objective cannot be trained or scored.
+    """
     trainer, parts, home = run.config["trainer"], run.parts, run.home
     seconds, recording = start.seconds, 0.0
+    _try(run, start)
     if start.origin is None:
         _commit(run, start, 0, 0.0)
     run.courier.send(home.read_metrics())
@@ -93,9 +98,41 @@ def fit(run: Run, start: Start) -> dict[str, float]:
                 pending, committed = [], time.monotonic()
                 recording += committed - began
     log.info("keeping records took %.2f s beside %.2f s of training", recording, seconds - start.seconds)
-    latest = {name: value for name, value, _ in home.read_metrics()}
-    kept = {name: value for name, value in latest.items() if name.split("/")[0] in ("valid", "hmc", "critic")}
+    if "valid/nll" not in _metrics_at(home, run.last_step):
+        # A longer run's checkpoint, taken between two of its validations.
+        _check_finite(run, run.last_step)
+        rows = validate(run, run.last_step)
+        home.append_metrics(rows)
+        _commit(run, start, run.last_step, seconds)
+        run.courier.send(rows)
+    metrics = _metrics_at(home, run.last_step)
+    kept = {name: value for name, value in metrics.items() if not name.startswith("train/")}
     return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": run.last_step / seconds}
+
+
+def _try(run: Run, start: Start) -> None:
+    """Try model and objective on a few images, and say what of them no checkpoint keeps; it leaves a mark."""
+    parts, home, batch_size = run.parts, run.home, run.config["trainer"]["batch_size"]
+    with forked_rng(run.device, 0):
+        stream = data.batches(parts.dataset, batch_size, run.config["seed"], start.step, run.device)
+        x = torch.cat([next(stream) for _ in range(math.ceil(trial.IMAGES / batch_size))])[: trial.IMAGES]
+    images = run.images[: trial.SCORED].to(run.device)
+    unsaved = trial.check(parts.model, parts.objective, x, images, run.plan, batch_size)
+    if not unsaved:
+        return
+    names = ", ".join(unsaved)
+    if start.execution["compiled"]:
+        raise UserError(f"compile=true: {names} changes in a step, and each value would be compiled anew")
+    note = f"no checkpoint keeps {names}, so a run that is broken off begins it anew"
+    log.info("%s", note)
+    terminal.note(f"{home.folder.name}: {note}")
+    mark, mixed = f"from step {start.step}: {names} began anew", home.result["mixed"]
+    if start.step and mark not in mixed:
+        home.update_result(mixed=[*mixed, mark])
+
+
+def _metrics_at(home: Home, step: int) -> dict[str, float]:
+    return {name: value for name, value, at in home.read_metrics() if at == step}
 
 
 def validate(run: Run, step: int) -> list[Row]:
@@ -105,7 +142,6 @@ def validate(run: Run, step: int) -> list[Row]:
         scores = evaluate(
             model, run.parts.dataset.valid.to(run.device), VALIDATION, lambda _: run.courier.beat()
         )
-    model.train()
     metrics = _finite({f"valid/{name}": scores.metrics[name] for name in ("nll", "active_units")}, step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
@@ -121,17 +157,22 @@ def measure(run: Run, family: list[Home]) -> dict[str, float]:
     plan = run.plan._replace(
         compiled=can and execution.wants_compiling("auto", [run.parts.model], run.device, pays)
     )
+    keeping: contextlib.AbstractContextManager[Keep | None] = contextlib.nullcontext()
+    if section["keep_log_weights"]:
+        rows = evenly_spaced_rows(len(run.parts.dataset.test), section["images"])
+        keeping = log_weights.writing(run.home.folder / log_weights.FILE, rows)
     with (
         forked_rng(run.device, section["seed"], run.last_step),
         terminal.counter("evaluating", len(run.images)) as advance,
+        keeping as keep,
     ):
 
         def on_batch(count: int) -> None:
             advance(count)
             run.courier.beat()
 
-        scores = evaluate(run.parts.model, run.images.to(run.device), plan, on_batch)
-    metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, run.last_step)
+        scores = evaluate(run.parts.model, run.images.to(run.device), plan, on_batch, keep)
+        metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, run.last_step)
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
     with forked_rng(run.device, section["seed"]):

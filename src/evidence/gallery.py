@@ -8,6 +8,7 @@ from torch import Tensor
 
 from evidence.building import Parts, evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
+from evidence.numerics import scoring
 from evidence.record import Home, latest_checkpoint
 from evidence.training import Segment
 
@@ -28,27 +29,25 @@ def draw(home: Home, family: list[Home], parts: Parts, images: Tensor, scores: E
     from evidence import figures
 
     model, shape, folder = parts.model, parts.dataset.image_shape, home.figures
-    prior = model.prior()
-    noise = prior.noise(SAMPLES)
-    figures.image_grid(_decoded(model, noise), shape, folder / "samples.png", "Samples from the prior")
-
-    x = evenly_spaced(images, RECONSTRUCTIONS).to(noise)
-    q = model.posterior(x)
-    reconstructions = model.likelihood(q.rsample(q.noise(1))[0]).mean
-    figures.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
-
     metrics = pd.DataFrame(home.read_metrics(), columns=["name", "value", "step"])
     figures.training_curve(metrics, folder / "training.png")
     layers = [layer.cpu() for layer in scores.activities]
     figures.activity_histogram(layers, ACTIVE_THRESHOLD, folder / "active_units.png")
 
-    end = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    rows = []
-    for step, state in _stage_ends(family, parts.schedule):
-        model.load_state_dict(state["model"])
-        rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
-    model.load_state_dict(end)
-    figures.samples_over_training(rows, shape, folder / "samples_over_training.png")
+    with scoring(model):
+        noise = model.prior().noise(SAMPLES)
+        figures.image_grid(_decoded(model, noise), shape, folder / "samples.png", "Samples from the prior")
+
+        x = evenly_spaced(images, RECONSTRUCTIONS).to(noise)
+        q = model.posterior(x)
+        reconstructions = model.likelihood(q.rsample(q.noise(1))[0]).mean
+        figures.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
+
+        rows = []
+        for step, state in _stage_ends(family, parts.schedule):
+            model.load_state_dict(state["model"])
+            rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
+        figures.samples_over_training(rows, shape, folder / "samples_over_training.png")
 
 
 def _decoded(model: Any, noise: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from evidence import networks
-from evidence.distributions import Chain, DiagonalNormal
+from evidence.distributions import Chain, DiagonalNormal, with_density
 
 # Rows, samples x images. Measured on two CPU cores with 784 pixels: a graph of up to 10,000 rows, some 100 MB, is
 # fastest kept whole; one of 20,000 takes longer than its pieces, though these are computed twice. A forward pass
@@ -39,9 +39,9 @@ class LatentVariableModel(nn.Module):
     def log_weights(self, x: Tensor, num_samples: int) -> Tensor:
         """log w = log p(x, z) - log q(z | x) of fresh, reparameterised z: x [B, X] -> [K, B].
 
-        The posterior must have a density: for a semi-implicit one see objectives.UIVI and evaluation.
+        For a posterior without a density see objectives.UIVI and evaluation. Raises: UserError where it has none.
         """
-        q = self.posterior(x)
+        q = with_density(self.posterior(x))
         return self.log_weights_at(q.noise(num_samples), q, x)
 
     def log_weights_at(self, noise: Tensor, q: DiagonalNormal | Chain, x: Tensor) -> Tensor:
@@ -52,6 +52,10 @@ class LatentVariableModel(nn.Module):
             return self.log_joint(x, z) - log_q
 
         return in_pieces(log_weights, noise)
+
+    def log_likelihood_at(self, noise: Tensor, q: DiagonalNormal | Chain, x: Tensor) -> Tensor:
+        """log p(x | z) of the z that the noise [K, B, D] makes under q = posterior(x): [K, B]."""
+        return in_pieces(lambda noise: self.likelihood(q.rsample(noise)).log_prob(x), noise)
 
 
 def in_pieces(function: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:

@@ -5,12 +5,17 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 
 import contextlib
 import math
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+Result = TypeVar("Result")
+SCORED = "is_scored"  # the attribute of a module inside `scoring`
+MAX_GRAPHS = 10_000  # of one function: a sweep may have any number of architectures, and torch allows eight
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
@@ -102,6 +107,58 @@ def frozen(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in live:
             parameter.requires_grad_(True)
+
+
+@contextlib.contextmanager
+def unchanged(module: nn.Module) -> Iterator[None]:
+    """Afterwards `module` and its submodules hold what they held before, whatever the block has done with them.
+
+    Their attributes, the flag `training` and Python numbers among them, are the objects they were, and their tensors,
+    parameters and buffers among them, have the numbers they had. What changes inside any other object, such as a list
+    or a generator, stays changed.
+    """
+    held = [
+        (group, dict(group.items()))
+        for part in module.modules()
+        for group in (vars(part), part._parameters, part._buffers)
+    ]
+    modes = [(part, part.training) for part in module.modules()]  # which torch.jit keeps elsewhere
+    tensors = [value for _, group in held for value in group.values() if isinstance(value, Tensor)]
+    numbers = [(tensor, tensor.detach().clone()) for tensor in tensors if not is_lazy(tensor)]
+    try:
+        yield
+    finally:
+        for now, before in held:
+            for name in set(now.keys()) - set(before):
+                del now[name]
+            for name, value in before.items():
+                if name not in now or now[name] is not value:
+                    now[name] = value
+        for part, mode in modes:
+            part.training = mode
+        with torch.no_grad():
+            for tensor, copy in numbers:
+                if not torch.equal(tensor, copy):
+                    tensor.copy_(copy)
+
+
+@contextlib.contextmanager
+def scoring(module: nn.Module) -> Iterator[None]:
+    """Inside, `module` is in eval mode; afterwards it is as it was, the mode of each submodule included."""
+    if SCORED in vars(module):  # inside another such block
+        yield
+        return
+    with unchanged(module):
+        vars(module)[SCORED] = True
+        module.eval()
+        yield
+
+
+def fused(function: Callable[..., Result], options: dict[str, Any] | None = None) -> Callable[..., Result]:
+    """`function` as one compiled graph, made when it is called, anew for each architecture and each shape."""
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = MAX_GRAPHS
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
 
 @contextlib.contextmanager

@@ -12,8 +12,8 @@ from typing import ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from evidence.distributions import SemiImplicit
-from evidence.models import LatentVariableModel, in_pieces
+from evidence.distributions import SemiImplicit, kl_divergence, semi_implicit, with_density
+from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size, frozen, log_mean_exp
 from evidence.reverse_conditional import ReverseSamples
 
@@ -28,10 +28,18 @@ class Estimate(NamedTuple):
 class Objective(nn.Module, abc.ABC):
     """A training signal. A module, because some carry parameters (a critic) or adapted state (a step size).
 
-    `is_compilable` where torch.compile takes all of it as one graph, which it cannot with `frozen` inside.
+    `is_compilable` where torch.compile takes all of it as one graph, which it cannot with `frozen` inside. Where
+    `passes_twice`, the model computes again what it has computed, so it must be a function of the noise it is given;
+    `single_pass` is the setting that is without this, if there is one.
     """
 
     is_compilable: ClassVar[bool] = False
+    single_pass: ClassVar[str] = ""
+
+    @property
+    def passes_twice(self) -> bool:
+        """Whether a step needs the same value of the model from two forward passes."""
+        return False
 
     @abc.abstractmethod
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
@@ -41,8 +49,8 @@ class Objective(nn.Module, abc.ABC):
 class ELBO(Objective):
     """E_q[log w], the mean of log w over k samples (Kingma and Welling 2014, Eq. 3; k samples: Burda et al., Eq. 7).
 
-    kl="sampled" takes log q(z | x) - log p(z) at the samples, as the IWAE paper does; kl="analytic" is exact, for a
-    diagonal normal posterior and a standard normal prior.
+    kl="sampled" takes log q(z | x) - log p(z) at the samples, as the IWAE paper does; kl="analytic" is exact, and
+    raises UserError where posterior and prior are not two DiagonalNormal.
     """
 
     is_compilable = True
@@ -57,10 +65,8 @@ class ELBO(Objective):
             elbo = model.log_weights(x, self.k).mean(0)
         else:
             q = model.posterior(x)
-            log_likelihood = in_pieces(
-                lambda noise: model.likelihood(q.rsample(noise)).log_prob(x), q.noise(self.k)
-            )
-            elbo = log_likelihood.mean(0) - q.kl_to_standard_normal()
+            kl = kl_divergence(q, model.prior())
+            elbo = model.log_likelihood_at(q.noise(self.k), q, x).mean(0) - kl
         return Estimate(elbo, {"elbo": elbo.detach().mean()})
 
 
@@ -76,19 +82,25 @@ class IWAE(Objective):
     """
 
     is_compilable = True
+    single_pass = "objective.backward=all"
 
     def __init__(self, k: int, backward: Literal["all", "sampled", "top"], m: int) -> None:
         super().__init__()
         self.k, self.backward = k, backward
         self.num_exact = {"all": k, "sampled": 0, "top": m}[backward]
 
+    @property
+    def passes_twice(self) -> bool:
+        """Where samples are left out of the backward pass: it is through the others' second forward pass."""
+        return self.num_exact + 1 < self.k
+
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
         """Surrogate: the bound's estimate, or the weighted sum of the chosen samples' log w."""
-        if self.num_exact + 1 >= self.k:  # nothing to leave out
+        if self.passes_twice:
+            log_w, surrogate = self._few(model, x)
+        else:
             log_w = model.log_weights(x, self.k)
             surrogate = log_mean_exp(log_w)
-        else:
-            log_w, surrogate = self._few(model, x)
         log_w = log_w.detach()
         metrics = {
             "iwae": log_mean_exp(log_w).mean(),
@@ -98,7 +110,7 @@ class IWAE(Objective):
         return Estimate(surrogate, metrics)
 
     def _few(self, model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor]:
-        q = model.posterior(x)
+        q = with_density(model.posterior(x))
         noise = q.noise(self.k)
         with torch.no_grad():
             log_w = model.log_weights_at(noise, q, x)
@@ -132,6 +144,7 @@ class CriticWeighted(Objective):
     For the first `warmup` steps every weight is one while the critic learns.
     """
 
+    single_pass = "objective.encoder=literal"
     MOMENTUM = 0.99  # of b and s
     shift: Tensor
     scale: Tensor
@@ -153,6 +166,11 @@ class CriticWeighted(Objective):
         self.register_buffer("shift", torch.tensor(0.0))
         self.register_buffer("scale", torch.tensor(1.0))
         self.register_buffer("num_steps", torch.tensor(0))
+
+    @property
+    def passes_twice(self) -> bool:
+        """path computes q(z | x) again with its network frozen, elbo the joint with prior and likelihood frozen."""
+        return self.encoder != "literal"
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
         """Surrogate: the weighted log w less the critic's loss; neither gradient reaches the other's parameters."""
@@ -179,13 +197,13 @@ class CriticWeighted(Objective):
 
     def _terms(self, model: LatentVariableModel, x: Tensor) -> tuple[Tensor, Tensor | None]:
         """What the weight multiplies and what it leaves alone, [K, B]; the last one given has the value log w."""
-        q = model.posterior(x)
+        q = with_density(model.posterior(x))
         z, log_q = q.rsample_and_log_prob(q.noise(self.k))
         if self.encoder == "literal":
             return model.log_joint(x, z) - log_q, None
         if self.encoder == "path":
             with frozen(model.posterior):
-                log_q = model.posterior(x).log_prob(z)
+                log_q = with_density(model.posterior(x), "log_prob").log_prob(z)
             return model.log_joint(x, z) - log_q, None
         with frozen(model.prior), frozen(model.likelihood):
             encoder = model.log_joint(x, z) - log_q
@@ -223,6 +241,8 @@ class UIVI(Objective):
     second term. eps' do not depend on the graph, so this is exact if they are draws from q(eps' | z, x).
     """
 
+    passes_twice = True
+
     def __init__(
         self, k: int, reverse_conditional: Callable[[SemiImplicit, Tensor, Tensor], ReverseSamples]
     ) -> None:
@@ -232,7 +252,7 @@ class UIVI(Objective):
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
         """Surrogate: log p(x, z) - mean_s log q(z | eps'_s, x), the mean over k samples z. Its ELBO is intractable."""
-        q = model.posterior(x)
+        q = semi_implicit(model.posterior(x))
         eps = q.noise(self.k)
         z = q.rsample(eps)
         with frozen(model.posterior):
@@ -255,6 +275,7 @@ class SIVI(Objective):
     """
 
     is_compilable = True
+    passes_twice = True
 
     def __init__(self, k: int, num_noises: int) -> None:
         super().__init__()
@@ -262,7 +283,7 @@ class SIVI(Objective):
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
         """Surrogate: the bound's estimate, the mean over k samples z."""
-        q = model.posterior(x)
+        q = semi_implicit(model.posterior(x))
         eps = q.noise(self.k)
         z = q.rsample(eps)
         generating = q.conditional(eps).log_prob(z).unsqueeze(0)  # [1, k, B]

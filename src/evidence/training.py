@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -71,6 +72,37 @@ def carry_over(
     optimizer.load_state_dict(ours)
 
 
+def check_layouts(model: LatentVariableModel, objective: Objective) -> None:
+    """Raises UserError, naming it, where a parameter does not fill memory of its own, as optimisers assume."""
+    spans = []
+    for name, parameter in [*model.named_parameters("model"), *objective.named_parameters("objective")]:
+        if parameter.requires_grad and parameter.layout == torch.strided and parameter.numel():
+            if torch.empty_like(parameter, device="meta").stride() != parameter.stride():
+                raise UserError(f"{name}: not laid out densely in memory; make it so with .contiguous()")
+            start = parameter.data_ptr()
+            spans.append((start, start + parameter.numel() * parameter.element_size(), name))
+    for (_, end, one), (start, _, other) in pairwise(sorted(spans)):
+        if start < end:
+            raise UserError(f"{one} and {other} share memory, which only a CPU keeps so: make one a .clone()")
+
+
+def set_gradients(parameters: Sequence[Tensor], found: Sequence[Tensor | None]) -> None:
+    """Give each parameter its gradient, at its own strides and in memory of its own.
+
+    torch's fused optimisers read memory in order, whatever the strides, and others compute in the gradients' memory,
+    which autograd shares between parameters whose gradients are equal. A sparse gradient stays as it is: an optimiser
+    takes it or says that it does not.
+    """
+    taken: set[int] = set()
+    for parameter, gradient in zip(parameters, found, strict=True):
+        if gradient is not None and gradient.layout == torch.strided:
+            memory = gradient.untyped_storage().data_ptr()
+            if memory in taken or gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)
+            taken.add(memory)
+        parameter.grad = gradient
+
+
 def check_finite(states: Mapping[str, Mapping[str, Any]], step: int) -> None:
     """Raises UserError where a number in the parts' `states` is not finite after `step`, naming it."""
     for part, state in states.items():
@@ -115,27 +147,51 @@ def train(
 ) -> Iterator[Report]:
     """Take the schedule's steps after `first_step`, one for each x [B, X] of `batches`, reporting as they go.
 
-    Raises: UserError where a metric stops being finite, naming the step and the metric.
+    Modules are in the mode they are in. Raises: UserError where a metric stops being finite, comes or goes between
+    two reports, naming it and the step, or where a parameter's layout in memory is none that can be trained.
     """
     sums: dict[str, Tensor] = {}
     step = last_report = first_step
     parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
-    model.train()
+    check_layouts(model, objective)
+    _lay_out_state(optimizer, parameters)
     for segment in schedule:
         for group in optimizer.param_groups:
             group["lr"] = segment.learning_rate * group["rate"]
         while step < segment.last_step:
             found, metrics = differentiate(model, objective, parameters, next(batches), reduction)
-            for parameter, gradient in zip(parameters, found, strict=True):
-                parameter.grad = gradient
+            set_gradients(parameters, found)
             optimizer.step()
             step += 1
 
-            sums = {name: sums[name] + value if sums else value for name, value in metrics.items()}
+            sums = _added(sums, metrics, step)
             if step % log_every == 0 or step == segment.last_step:
                 averages = _averages(sums, step - last_report, step)
                 yield Report(step, averages, ends_segment=step == segment.last_step)
                 sums, last_report = {}, step
+
+
+def _lay_out_state(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Moments that a checkpoint or another run brought may be laid out as the parameters were there."""
+    for parameter in parameters:
+        state = optimizer.state.get(parameter, {})
+        for name, value in state.items():
+            if (
+                isinstance(value, Tensor)
+                and value.layout == parameter.layout == torch.strided
+                and value.shape == parameter.shape
+                and value.stride() != parameter.stride()
+            ):
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+    """In float32 at least: true and false, small integers and half precision do not add up in their own type."""
+    if sums and metrics.keys() != sums.keys():
+        names = ", ".join(sorted(metrics.keys() ^ sums.keys()))
+        raise UserError(f"step {step}: the objective's metrics are others than a step before ({names})")
+    values = {name: v.to(torch.promote_types(v.dtype, torch.float32)) for name, v in metrics.items()}
+    return {name: sums[name] + value if sums else value for name, value in values.items()}
 
 
 def _averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:

@@ -1,0 +1,197 @@
+"""What the classes of a model and an objective must return; a user's own are held against it.
+
+Every finding is a UserError, one line that names the class, what it returned and what it must return.
+"""
+
+import posixpath
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evidence.distributions import SemiImplicit
+from evidence.errors import UserError
+from evidence.evaluation import log_ratios
+from evidence.models import LatentVariableModel
+from evidence.numerics import scoring
+from evidence.objectives import Estimate, Objective
+
+SAMPLES = 2  # another number than that of the images
+DRAWS, MAX_DEVIATION = 1000, 8.0  # for an expectation, and how far it may lie from theirs, in standard errors
+RESERVED = ("valid/", "test/", "speed/")  # the runner's own groups of metrics
+METRIC_NAME = re.compile(r"[\w\-. :/]{1,200}")  # what MLflow takes
+
+
+def named(part: object) -> str:
+    """A class by its module and name."""
+    kind = type(part)
+    return kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+
+
+def check_kinds(model: object, objective: object) -> None:
+    """Raises UserError where they are no LatentVariableModel and no Objective."""
+    for key, part, kind in ("model", model, LatentVariableModel), ("objective", objective, Objective):
+        if not isinstance(part, kind):
+            raise UserError(
+                f"{key}._target_ gives a {named(part)}; it must give a {kind.__module__}.{kind.__name__}"
+            )
+
+
+def check_returns(model: LatentVariableModel, x: Tensor) -> None:
+    """Hold what prior, posterior and likelihood return, in eval mode, against the shapes that are needed, x [B, X]."""
+    with torch.no_grad(), scoring(model):
+        q, prior = model.posterior(x), model.prior()
+        z = _checked_z(model, q, x)
+        pairs, dim = [SAMPLES, len(x)], z.shape[-1]
+        _require(prior, model.prior, "noise", "rsample", "log_prob")
+        _check_shape(prior.log_prob(z), pairs, f"log p(z) of {named(model.prior)}", "[K, B]")
+        drawn = prior.rsample(prior.noise(SAMPLES))
+        _check_shape(drawn, [SAMPLES, dim], f"z of {named(model.prior)}", "[K, D]")
+        p = model.likelihood(z)
+        _require(p, model.likelihood, "log_prob", "mean")
+        _check_shape(p.log_prob(x), pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
+        _check_shape(p.mean, [*pairs, x.shape[1]], f"mean of {named(model.likelihood)}", "[K, B, X]")
+        _check_shape(model.log_joint(x, z), pairs, f"{named(model)}.log_joint", "[K, B]")
+        if not isinstance(q, SemiImplicit):
+            _check_shape(model.log_weights(x, SAMPLES), pairs, f"{named(model)}.log_weights", "[K, B]")
+
+
+def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
+    """z [K, B, D] of q(z | x), where all that q gives is of the form it must be."""
+    name, sizes, images = named(model.posterior), model.latent_sizes, len(x)
+    density = [] if isinstance(q, SemiImplicit) else ["rsample_and_log_prob"]
+    _require(q, model.posterior, "noise", "rsample", *density, "expectation")
+    noise = q.noise(SAMPLES)
+    z: Tensor = q.rsample(noise)
+    dim = z.shape[-1]
+    _check_shape(z, [SAMPLES, images, dim], f"z of {name}", "[K, B, D]")
+    if sum(sizes) != dim:
+        raise UserError(
+            f"{named(model)}: latent_sizes={sizes} add up to {sum(sizes)}, and must to the {dim} of z [K, B, D]"
+        )
+    _check_shape(q.expectation(SAMPLES), [images, dim], f"expectation of {name}", "[B, D]")
+    if isinstance(q, SemiImplicit):
+        _check_shape(q.mean(noise), [SAMPLES, images, dim], f"mean(eps) of {name}", "[K, B, D]")
+        scale = [dim] if q.scale.dim() == 1 else [images, dim]
+        _check_shape(q.scale, scale, f"scale of {name}", "[D] or [B, D]")
+    else:
+        log_q = q.rsample_and_log_prob(noise)[1]
+        _check_shape(log_q, [SAMPLES, images], f"log q(z | x) of {name}", "[K, B]")
+    return z
+
+
+def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
+    """Where a number can be had in two ways, in eval mode both must give it, x [B, X].
+
+    The posterior's sample, density, expectation and pullback; and the log-weights, which training has from the model's
+    own methods and scores from prior, likelihood and posterior.
+    """
+    with torch.no_grad(), scoring(model):
+        q, name = model.posterior(x), named(model.posterior)
+        noise = q.noise(SAMPLES)
+        z = q.rsample(noise)
+        if isinstance(q, SemiImplicit):
+            _check_pullback(q, noise, name)
+        else:
+            drawn, log_q = q.rsample_and_log_prob(noise)
+            _check_agrees(drawn, z, f"{name}: z of rsample_and_log_prob and z of rsample")
+            if hasattr(q, "log_prob"):  # which has lost digits, recomputing the noise from z
+                _check_agrees(q.log_prob(z), log_q, f"{name}: log_prob and rsample_and_log_prob", 0.03)
+        parts = model.prior().log_prob(z) + model.likelihood(z).log_prob(x)
+        joint = f"{named(model)}: log_joint, which is trained, and log p(z) + log p(x | z), which is scored,"
+        _check_agrees(model.log_joint(x, z), parts, joint)
+        if not isinstance(q, SemiImplicit):
+            trained, scored = model.log_weights_at(noise, q, x), log_ratios(model, q, x, noise)[0]
+            _check_agrees(
+                trained, scored, f"{named(model)}: log_weights_at and the log-weights that are scored"
+            )
+        draws = q.rsample(q.noise(DRAWS)).double()
+        found = q.expectation(DRAWS)
+        error = draws.std(0) / DRAWS**0.5 + 1e-4 * (1 + found.abs())  # the latter of rounding
+        if ((draws.mean(0) - found).abs() > MAX_DEVIATION * error).any():
+            raise UserError(
+                f"{name}: expectation is not the mean of the z that are drawn; active units are made of it"
+            )
+
+
+def _check_pullback(q: SemiImplicit, eps: Tensor, name: str) -> None:
+    if q.pullback is None:
+        return
+    mean, pull = q.pullback(eps)
+    cotangent = torch.randn_like(mean)
+    with torch.enable_grad():
+        leaf = eps.detach().requires_grad_()
+        (expected,) = torch.autograd.grad(q.mean(leaf), leaf, cotangent)
+    _check_agrees(mean, q.mean(eps), f"{name}: the mean that pullback gives and mean(eps)")
+    _check_agrees(pull(cotangent), expected, f"{name}: the derivative by pullback and that of mean(eps)")
+
+
+def check_estimate(objective: Objective, found: object, x: Tensor) -> Estimate:
+    """What an objective has returned for x [B, X], where it is an Estimate as it must be."""
+    name = f"{named(objective)}.forward"
+    if not isinstance(found, tuple) or len(found) != 2:
+        raise UserError(f"{name} returned {_shown(found)}; it must return Estimate(surrogate [B], metrics)")
+    surrogate, metrics = found
+    _check_shape(surrogate, [len(x)], f"surrogate of {name}", "[B]")
+    if not isinstance(metrics, Mapping) or not metrics:
+        raise UserError(
+            f"{name}: metrics is {_shown(metrics)}; it must be a dict with at least one metric, the one to watch first"
+        )
+    for key, value in metrics.items():
+        _check_metric_name(key, metrics, name)
+        is_number = isinstance(value, Tensor) and value.dim() == 0 and not value.is_complex()
+        if not is_number or value.requires_grad or value.device != surrogate.device:
+            raise UserError(
+                f"{name}: metric '{key}' is {_shown(value)}; it must be a detached real number [] on {x.device}"
+            )
+    return Estimate(surrogate, dict(metrics))
+
+
+def _check_metric_name(key: object, metrics: Mapping[Any, object], name: str) -> None:
+    if (
+        not isinstance(key, str)
+        or not METRIC_NAME.fullmatch(key)
+        or posixpath.normpath(key) != key
+        or key.startswith(("/", ".."))
+    ):
+        raise UserError(f"{name}: metric {key!r} must have a name of letters, digits and _ - . : / or spaces")
+    if key.startswith(RESERVED):
+        raise UserError(
+            f"{name}: metric '{key}' is of a group of the runner's own ({', '.join(RESERVED)}): rename it"
+        )
+    if f"train/{key}" in metrics:
+        raise UserError(
+            f"{name}: metrics '{key}' and 'train/{key}' have the same name in a record: rename one"
+        )
+
+
+def _require(found: object, module: nn.Module, *methods: str) -> None:
+    missing = [name for name in methods if not hasattr(found, name)]
+    if missing:
+        raise UserError(
+            f"{named(module)}.forward returned {_shown(found)}, which has no {' and no '.join(missing)}; it must return"
+            f" a distribution with {', '.join(methods)}, such as those of evidence.distributions"
+        )
+
+
+def _check_shape(values: object, shape: list[int], what: str, letters: str) -> None:
+    if not isinstance(values, Tensor) or list(values.shape) != shape:
+        raise UserError(f"{what} is {_shown(values)}; it must be a tensor {letters} = {shape}")
+
+
+def _check_agrees(found: Tensor, expected: Tensor, what: str, tolerance: float = 0.0) -> None:
+    """To half the digits, or to a tolerance."""
+    tolerance = tolerance or torch.finfo(expected.dtype).eps ** 0.5
+    if found.shape != expected.shape or not torch.allclose(
+        found, expected, tolerance, tolerance, equal_nan=True
+    ):
+        raise UserError(f"{what} differ; they must be equal")
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Tensor):
+        graph = ", with a graph" if value.requires_grad else ""
+        return f"a tensor {list(value.shape)} on {value.device}{graph}"
+    return f"a {named(value)}"
