@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from evidence import files
+from experiments import provenance
 
 IMAGES_PER_WRITE = 25
 
@@ -16,16 +17,21 @@ def evenly_spaced(count: int, total: int) -> list[int]:
 
 
 def complete(
-    path: Path, images: Sequence[int], rows: Callable[[int], Sequence[Mapping[str, object]]]
+    path: Path,
+    images: Sequence[int],
+    rows: Callable[[int], Sequence[Mapping[str, object]]],
+    same: Mapping[str, object],
 ) -> None:
     """Add to the CSV file the rows of the images that it lacks; the column `image` has their numbers.
 
-    The file is written whole every now and then, so that whoever interrupts loses little.
+    `same` are columns that all rows have in common, such as the code that measures them: others are dropped. The file
+    is written whole every now and then, so that whoever interrupts loses little.
     """
-    table = pd.read_csv(path) if path.exists() else pd.DataFrame({"image": []})
-    known = set(table["image"])
+    table = provenance.read(path, same)
+    known = set(table["image"]) if len(table) else set()
     lacking = [image for image in images if image not in known]
     for start in range(0, len(lacking), IMAGES_PER_WRITE):
-        fresh = [dict(row) for image in lacking[start : start + IMAGES_PER_WRITE] for row in rows(image)]
-        table = pd.concat([table, pd.DataFrame(fresh)]) if len(table) else pd.DataFrame(fresh)
+        chosen = lacking[start : start + IMAGES_PER_WRITE]
+        fresh = pd.DataFrame([{**row, **same} for image in chosen for row in rows(image)])
+        table = pd.concat([table, fresh]) if len(table) else fresh
         files.write(path, table.to_csv(index=False).encode())

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from evidence.report import frame, judging
+from evidence.report.choosing import Chosen
 from evidence.report.study import Budget
 from experiments import tables
 
@@ -17,18 +17,19 @@ def arguments(budget: Budget, *choices: str) -> list[str]:
     return [*tables.SIDE_BY_SIDE, f"experiment={EXPERIMENT}", "model=one_layer", *length, *choices]
 
 
-def one_layer() -> pd.DataFrame:
-    """The finished runs that MLflow holds."""
-    runs = frame.finished(EXPERIMENT)
-    return runs[(runs["model"] == "one_layer") & (runs["data"] == "mnist")] if len(runs) else runs
+def one_layer(runs: pd.DataFrame) -> Chosen:
+    """The runs that Table 1 shows of these cells, of all that MLflow holds."""
+    return tables.chosen(
+        runs[(runs["model"] == "one_layer") & (runs["data"] == "mnist")] if len(runs) else runs
+    )
 
 
-def first_seeds(runs: pd.DataFrame) -> pd.DataFrame:
-    """The longest run of each cell with seed 0, by objective (VAE first) and k."""
-    if runs.empty:
-        return runs
-    found = judging.longest(runs[runs["seed"] == 0], CELL)
-    return found.sort_values(CELL, ascending=[False, True])
+def first_seeds(chosen: pd.DataFrame) -> pd.DataFrame:
+    """Of each cell the run with the lowest seed, by objective (VAE first) and k."""
+    if chosen.empty:
+        return chosen
+    by_cell = chosen.sort_values([*CELL, "seed"], ascending=[False, True, True])
+    return by_cell.drop_duplicates(CELL)
 
 
 def label(objective: str, k: int) -> str:

@@ -18,7 +18,7 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
     for study in studies:
         folder = FOLDER / study.name
         folder.mkdir(parents=True, exist_ok=True)
-        runs = finished(study.name)
+        runs = finished(study.experiment or study.name)
         found = study.find(runs, folder)
         sections.append(page.Section(study, found))
         if len(runs):

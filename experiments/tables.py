@@ -4,18 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
+from evidence.report.choosing import Chosen, choose
 from evidence.report.judging import (
     NATS,
     NATS_AT_ONE,
     PASSES,
     UNITS,
-    longest,
+    apart,
     mean_and_deviation,
     summary,
     verdict,
 )
 from evidence.report.study import Budget, Claim, Findings, Picture
-from experiments import tables_drawing
+from experiments import protocol, tables_drawing
 
 BUDGETS: dict[Budget, list[str]] = {
     "quick": ["trainer=quick", "eval=quick", "seed=0"],
@@ -26,7 +27,8 @@ SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]
 CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
 LAYERS = {"one_layer": 1, "two_layer": 2}
-NAMES = {**tables_drawing.DATA, "vae": "VAE", "iwae": "IWAE"}
+OBJECTIVES = {"vae": "VAE", "iwae": "IWAE"}
+NAMES = {**tables_drawing.DATA, **OBJECTIVES}
 
 
 def arguments(experiment: str, budget: Budget) -> list[str]:
@@ -35,15 +37,27 @@ def arguments(experiment: str, budget: Budget) -> list[str]:
     return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *BUDGETS[budget]]
 
 
+def chosen(runs: pd.DataFrame) -> Chosen:
+    """The runs of each cell, of which there is one for each data set, number of layers, objective and k."""
+    if runs.empty:
+        return Chosen(runs, [])
+    runs = runs[runs["model"].isin(LAYERS) & runs["objective"].isin(OBJECTIVES) & is_from_seed(runs)]
+    return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL)
+
+
+def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Which runs begin with a model of their own, and not with another run's."""
+    return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
+
+
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """A row for each cell that has finished runs, with its published figures: what results.csv keeps."""
+    """A row for each cell of the chosen runs, with its published figures: what results.csv keeps."""
     if runs.empty:
         return pd.DataFrame()
-    runs = runs[runs["model"].isin(LAYERS)].assign(stochastic_layers=lambda frame: frame["model"].map(LAYERS))
-    chosen = longest(runs, [*CELL, "variant"])
-    rows = []
-    for key, group in chosen.groupby([*CELL, "variant"], sort=False):
-        rows.append(dict(zip([*CELL, "variant"], key, strict=True)) | summary(group, METRICS))
+    rows = [
+        {**dict(zip(CELL, key, strict=True)), "variant": group["variant"].iloc[0]} | summary(group, METRICS)
+        for key, group in runs.groupby(CELL, sort=False)
+    ]
     figures = published.rename(columns=lambda name: name if name in CELL else f"published_{name}")
     results = pd.DataFrame(rows).merge(figures, "left", CELL)
     results["difference"] = results["nll"] - results["published_nll"]
@@ -95,8 +109,8 @@ def claims(results: pd.DataFrame) -> list[Claim]:
             cell.setdefault(("iwae", 1), cell["vae", 1])  # the same bound
         iwae = [cell["iwae", k] for k in (1, 5, 50) if ("iwae", k) in cell]
         vae = [cell["vae", k] for k in (1, 5, 50) if ("vae", k) in cell]
-        complete = len(iwae) == 3 and len({row["budget"] for row in iwae}) == 1
-        both = complete and len(vae) == 3 and {row["budget"] for row in vae} == {iwae[0]["budget"]}
+        complete = len(iwae) == 3 and not apart(iwae)
+        both = complete and len(vae) == 3 and not apart([*iwae, *vae])
         nll, vae_nll = [row["nll"] for row in iwae], [row["nll"] for row in vae]
         active = [row["active_units"] for row in iwae]
         gain, vae_gain = (nll[0] - nll[-1], vae_nll[0] - vae_nll[-1]) if both else (0.0, 0.0)
@@ -111,7 +125,7 @@ def claims(results: pd.DataFrame) -> list[Claim]:
                 abs(vae_gain) < gain / 2 if both else None,
                 f"VAE {vae_gain:+.2f}, IWAE {gain:+.2f} nats ({_series(vae, 'nll', 2, 'nats')})"
                 if both
-                else "",
+                else apart([*iwae, *vae]),
             ),
             Claim(
                 f"{where}: the IWAE's active units rise with k.",
@@ -135,7 +149,7 @@ def notes(results: pd.DataFrame) -> list[str]:
             "The IWAE backpropagates a few of its k samples (objective.backward=top, m = 4), whose gradient has the"
             " same expectation and half a per cent more variance; the paper backpropagates all."
         )
-    if any(results["length"] < PASSES):
+    if any(results["passes"] != PASSES):
         found.append(
             "Short trainings are judged by the direction of the claims only; the paper trains 3280 passes."
         )
@@ -146,20 +160,24 @@ def notes(results: pd.DataFrame) -> list[str]:
     return found
 
 
-def findings(runs: pd.DataFrame, published: Path, folder: Path) -> Findings:
-    """The whole, its picture drawn in the folder."""
-    results = cells(runs, pd.read_csv(published))
+def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path) -> Findings:
+    """The whole, of the experiment's runs, with its picture drawn in the folder."""
+    found = chosen(runs)
+    results = cells(found.runs, pd.read_csv(published))
     pictures = []
     if len(results):
         tables_drawing.draw(results, folder / "nll.png")
         pictures = [
             Picture("nll.png", "NLL and active units against k; bars are one standard deviation over seeds.")
         ]
-    return Findings(results, table(results), claims(results), pictures, notes(results))
+    said = [*notes(results), *protocol.notes(experiment, found.runs)]
+    for (data, model), group in found.runs.groupby(["data", "model"], sort=False) if len(results) else []:
+        said += protocol.unlike(group, f"{NAMES.get(data, data)}, {model}")
+    return Findings(results, table(results), claims(results), pictures, [*said, *found.notes])
 
 
 def _verdict(row: "pd.Series[float]") -> str:
-    is_full = row["length"] == PASSES
+    is_full = row["passes"] == PASSES
     nats = verdict(row["nll"], row["published_nll"], NATS if row["k"] >= 5 else NATS_AT_ONE, is_full)
     if not is_full or nats == "none published":
         return nats
@@ -174,4 +192,4 @@ def _series(rows: list["pd.Series[float]"], name: str, digits: int, unit: str) -
         return ""
     counts = [row["seeds"] for row in rows]
     seeds = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    return f"{', '.join(values)} {unit}; {rows[0]['budget']}, {seeds} seed(s)"
+    return f"{', '.join(values)} {unit}; {apart(rows) or rows[0]['budget']}, {seeds} seed(s)"

@@ -19,9 +19,9 @@ def draw(results: pd.DataFrame, path: Path) -> None:
     panels = figure.subplots(2, len(kinds), squeeze=False, sharex=True)
     for column, ((data, layers), group) in enumerate(kinds):
         above, below = panels[0][column], panels[1][column]
+        trained = " or ".join(group["budget"].unique())
         above.set_title(
-            f"{DATA.get(str(data), data)}, {layers} stochastic layer{'s' * (layers > 1)}\n{group['budget'].iloc[0]}",
-            size=10,
+            f"{DATA.get(str(data), data)}, {layers} stochastic layer{'s' * (layers > 1)}\n{trained}", size=10
         )
         published = group.filter(like="published_active_units_").sum(axis=1, min_count=1)
         _curves(above, group, "nll", group["published_nll"])

@@ -1,5 +1,6 @@
 """A finished run's parts again, as they were at the end of its training."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -7,6 +8,7 @@ import torch
 
 from evidence import checkpoints, lineage
 from evidence.building import Parts, build
+from evidence.errors import UserError
 from evidence.record import Home
 from evidence.report.frame import ROOT
 
@@ -19,12 +21,17 @@ class Trained(NamedTuple):
     steps: int
 
 
-def trained(folder: str, device: str = "cpu") -> Trained:
-    """From a run's folder, absolute or below the checkout, as the column `folder` of report.runs says.
+def trained(run: Mapping[str, Any], device: str = "cpu") -> Trained:
+    """From a run's `folder`, absolute or below the checkout, which must hold its `record`, as report.runs says.
 
-    Raises: UserError where its last checkpoint is missing or damaged.
+    Raises: UserError where it holds another or none, or where its last checkpoint is missing or damaged.
     """
-    home = Home(Path(ROOT, folder))
+    home = Home(Path(ROOT, run["folder"]))
+    if home.result.get("record") != run["record"]:
+        raise UserError(
+            f"{home.folder} is not the record {run['record']} that MLflow has of this run: train it again,"
+            " or delete the run in MLflow"
+        )
     parts = build(home.settings, torch.device(device), ROOT)
     checkpoints.restore(lineage.end(home), parts.stateful, torch.device(device))
     parts.model.eval()

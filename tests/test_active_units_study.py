@@ -6,11 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from frames import frame
 from problems import Z_DIM, exact_log_evidence, images, with_exact_posterior
 from torch import Tensor
 
 from evidence import models
+from evidence.distributions import DiagonalNormal, kl_divergence
 from evidence.models import LatentVariableModel
+from experiments import cells
 from experiments.active_units import reading, study
 from experiments.active_units.modes import modes
 from experiments.active_units.removing import bounds, log_weights_without
@@ -54,10 +57,11 @@ def test_removing_a_unit_whose_posterior_is_not_the_prior_takes_its_kl_away():
     model.posterior.log_scale.bias[DEAD[0]] = -0.2
     q = model.posterior(x)
     dead = q._replace(mean=q.mean[:, DEAD], scale=q.scale[:, DEAD])
+    standard = DiagonalNormal(torch.zeros(len(DEAD)), torch.ones(len(DEAD)))
     noise = q.noise(20_000)
     change = log_weights_without(model, q, x, noise, kept(DEAD, LATENT)) - model.log_weights_at(noise, q, x)
     error = change.std(0) / len(change) ** 0.5
-    assert ((change.mean(0) - dead.kl_to_standard_normal()).abs() / error).max() < 4.5
+    assert ((change.mean(0) - kl_divergence(dead, standard)).abs() / error).max() < 4.5
 
 
 @torch.no_grad()
@@ -108,56 +112,56 @@ def test_nothing_measured_claims_nothing(tmp_path: Path):
     assert [claim.holds for claim in findings.claims] == [None] * 3
 
 
-def written(folder: Path, vae: Sequence[int], iwae: Sequence[int], change: float) -> None:
-    """What measuring leaves behind, of models with so many active units at k = 1, 5, 50."""
-    counts = []
-    origin = {"machine": "m", "date": "d", "commit": "c"}
-    for objective, numbers in ("vae", vae), ("iwae", iwae):
-        for k, number in zip([1, 5, 50], numbers, strict=True):
-            run = f"{objective}-k{k}"
-            about = {
-                "run": run,
-                "objective": objective,
-                "k": k,
-                "length": 13,
-                "training": "13 of 3280 passes",
-            }
-            activities = pd.DataFrame(
-                {"unit": range(50), "activity": [0.4] * number + [1e-5] * (50 - number)}
-            )
-            activities.assign(**about, **origin).to_csv(folder / f"activity-{run}.csv", index=False)
-            nll = pd.DataFrame({"image": [0, 1, 2], "samples": 500, "whole": [90.0, 95.0, 85.0]})
-            nll["removed"] = nll["whole"] + [change, change + 0.001, change - 0.001]
-            nll.assign(**about, **origin).to_csv(folder / f"removal-{run}-500.csv", index=False)
-            counts.append(
-                {
-                    "objective": objective,
-                    "k": k,
-                    "seeds": 1,
-                    "active_units": number,
-                    "active_units_sd": None,
-                    "length": 13,
-                }
-            )
-    pd.DataFrame(counts).to_csv(folder / "counts.csv", index=False)
+def written(folder: Path, vae: Sequence[int], iwae: Sequence[int], change: float) -> pd.DataFrame:
+    """Table 1's runs with so many active units at k = 1, 5, 50, and what measuring leaves behind of them."""
+    made = [
+        {"objective": objective, "k": k, "stages": "3", "test/active_units": number}
+        for objective, numbers in (("vae", vae), ("iwae", iwae))
+        for k, number in zip([1, 5, 50], numbers, strict=True)
+    ]
+    runs = frame(*made)
+    for _, run in runs.iterrows():
+        origin = {"machine": "m", "date": "d", "commit": "c", "source": "s", "record": run["record"]}
+        number = run["test/active_units"]
+        activities = pd.DataFrame({"unit": range(50), "activity": [0.4] * number + [1e-5] * (50 - number)})
+        activities.assign(**origin).to_csv(folder / f"activity-{run['run']}.csv", index=False)
+        nll = pd.DataFrame({"image": [0, 1, 2], "samples": 500, "whole": [90.0, 95.0, 85.0]})
+        nll["removed"] = nll["whole"] + [change, change + 0.001, change - 0.001]
+        nll.assign(**origin).to_csv(folder / f"removal-{run['run']}-500.csv", index=False)
+    return runs
 
 
 def test_the_published_numbers_bear_the_claims_out(tmp_path: Path):
-    written(tmp_path, [19, 20, 20], [19, 22, 25], 0.01)
-    findings = study.find(pd.DataFrame(), tmp_path)
+    runs = written(tmp_path, [19, 20, 20], [19, 22, 25], 0.01)
+    findings = study.find(runs, tmp_path)
     assert all(claim.holds for claim in findings.claims), findings.claims
     assert findings.results["change"].tolist() == pytest.approx([0.01] * 6)
     assert findings.results["published_active_units"].tolist() == [19, 20, 20, 19, 22, 25]
-    assert findings.table["runs"].tolist()[0] == "vae-k1"
+    assert findings.table["runs"].tolist()[0] == "vae-1-3-0-2026-01-01"
     assert all((tmp_path / picture.file).stat().st_size for picture in findings.pictures)
     assert {"machine", "date", "commit", "budget"} <= set(findings.results)
 
 
 def test_other_numbers_refute_them(tmp_path: Path):
-    written(tmp_path, [20, 30, 40], [40, 30, 30], 0.5)
-    assert [claim.holds for claim in reading.claims(reading.results(tmp_path))] == [True, False, False]
+    runs = cells.one_layer(written(tmp_path, [20, 30, 40], [40, 30, 30], 0.5)).runs
+    assert [claim.holds for claim in reading.claims(reading.results(tmp_path, runs))] == [True, False, False]
 
 
 def test_models_without_inactive_units_say_nothing_about_their_removal(tmp_path: Path):
-    written(tmp_path, [50, 50, 50], [50, 50, 50], 0.0)
-    assert reading.claims(reading.results(tmp_path))[-1].holds is None
+    runs = cells.one_layer(written(tmp_path, [50, 50, 50], [50, 50, 50], 0.0)).runs
+    assert reading.claims(reading.results(tmp_path, runs))[-1].holds is None
+
+
+def test_what_was_measured_of_other_runs_or_records_is_no_figure_of_the_study(tmp_path: Path):
+    runs = written(tmp_path, [19, 20, 20], [19, 22, 25], 0.01)
+    removal = tmp_path / "removal-iwae-50-3-0-2026-01-01-500.csv"
+    of_its_rerun = tmp_path / "removal-iwae-50-3-0-2026-01-01-2-5000.csv"  # a record of its own, <run>-2
+    pd.read_csv(removal).assign(removed=0.0, samples=5000, record="another").to_csv(of_its_rerun, index=False)
+    activity = pd.read_csv(tmp_path / "activity-vae-50-3-0-2026-01-01.csv")
+    activity.to_csv(tmp_path / "activity-vae-50-8-0-2026-01-01.csv", index=False)  # of a run that was deleted
+    activity.assign(record="replaced").to_csv(tmp_path / "activity-vae-50-3-0-2026-01-01.csv", index=False)
+    found = study.find(runs, tmp_path)
+    assert found.results["change"].tolist() == pytest.approx([0.01] * 5)
+    assert "VAE k = 50" not in set(found.table["model"])
+    assert found.claims[1].evidence == "not all six models are there"
+    assert any("measured by other code than today's" in note for note in found.notes)

@@ -11,7 +11,7 @@ from problems import deviation
 from torch import Tensor
 
 from experiments import by_image
-from experiments.bounds import estimates, study
+from experiments.bounds import estimates, measuring, study
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -97,8 +97,8 @@ def test_what_is_measured_is_not_measured_again_and_more_is_added(tmp_path: Path
         asked.append(image)
         return [{"image": image, "k": 1}, {"image": image, "k": 2}]
 
-    by_image.complete(tmp_path / "a.csv", by_image.evenly_spaced(2, 8), rows)
-    by_image.complete(tmp_path / "a.csv", by_image.evenly_spaced(4, 8), rows)
+    for count in (2, 4):
+        by_image.complete(tmp_path / "a.csv", by_image.evenly_spaced(count, 8), rows, {"source": "s"})
     assert asked == [0, 4, 2, 6]
     assert len(pd.read_csv(tmp_path / "a.csv")) == 8
 
@@ -112,7 +112,7 @@ def test_an_interruption_keeps_what_was_written(tmp_path: Path, monkeypatch: pyt
         return [{"image": image}]
 
     with pytest.raises(KeyboardInterrupt):
-        by_image.complete(tmp_path / "a.csv", range(5), rows)
+        by_image.complete(tmp_path / "a.csv", range(5), rows, {"source": "s"})
     assert pd.read_csv(tmp_path / "a.csv")["image"].tolist() == [0, 1]
 
 
@@ -127,7 +127,7 @@ def test_nothing_measured_claims_nothing(tmp_path: Path):
 def measured(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The file of the linear-Gaussian model."""
     folder = tmp_path_factory.mktemp("measured")
-    study.measure_linear_gaussian(folder, 20)
+    measuring.measure_linear_gaussian(folder, 20)
     return (folder / "ladder-linear_gaussian.csv").read_bytes()
 
 

@@ -1,54 +1,27 @@
 """Runs as a DataFrame, what is said of a figure beside a published one, and the tables of Burda et al. 2015."""
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import frames
 import pandas as pd
 import pytest
 import runs
 
-from evidence import report
-from evidence.record import Home
-from evidence.report import frame, judging
+from evidence import report, tracking
+from evidence.report import frame, judging, page
+from evidence.report.study import Findings
 from experiments import reporting, tables
-from experiments.iwae_table1 import gains
 from experiments.iwae_table1 import study as table1
-from experiments.iwae_table2 import study as table2
 from experiments.studies import STUDIES
-from experiments.uivi_vae import study as uivi
 
 PUBLISHED = pd.read_csv(table1.HERE / "published.csv")
 
 
-def made_up(**changes: Any) -> dict[str, Any]:
-    """A finished run of Table 1, as report.runs gives it."""
-    run: dict[str, Any] = {
-        "objective": "iwae",
-        "variant": "backward=top,m=4",
-        "k": 50,
-        "model": "one_layer",
-        "data": "mnist",
-        "seed": 0,
-        "stages": "8",
-        "eval_samples": 5000,
-        "eval_images": 10_000,
-        "test/nll": 84.8,
-        "test/nll_se": 0.2,
-        "test/active_units": 25.0,
-        "test/active_units_1": 25.0,
-        "device": "cpu",
-        "processor": "Fast, 2 threads",
-        "git_commit": "0123456789",
-        "git_dirty": "false",
-        "date": "2026-01-01",
-        **changes,
-    }
-    return {"run": "-".join(str(run[key]) for key in ("objective", "k", "stages", "seed", "date")), **run}
-
-
 def cells(*made: dict[str, Any]) -> pd.DataFrame:
-    return tables.cells(pd.DataFrame([made_up(**changes) for changes in made]), PUBLISHED)
+    return tables.cells(tables.chosen(frames.frame(*made)).runs, PUBLISHED)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -72,10 +45,43 @@ def test_runs_are_two_lines_of_python(root: Path, monkeypatch: pytest.MonkeyPatc
     assert list(frame.finished("study")["run"]) == [run["run"]]
 
 
+def test_runs_that_are_not_ours_or_were_deleted_do_not_count(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frame, "ROOT", root)
+    store = tracking.Store(None, "study", root)
+    seeds = [2**63 - 1, 2**63 - 2]  # as floats they would be one
+    ours = [tracking.create_run(store, f"seed {seed}", {"record": str(seed)}) for seed in seeds]
+    deleted = tracking.create_run(store, "deleted", {"record": "d"})
+    foreign = tracking.create_run(store, "foreign", {"status": "RUNNING", "ended": "never"})
+    for run, seed in zip(ours, seeds, strict=True):
+        run.describe({"seed": seed, "k": 5}, {})
+    foreign.describe({"k": "many"}, {})
+    for run in (*ours, deleted, foreign):
+        run.close("FINISHED")
+    runs.client().delete_run(deleted.run_id)
+    found = report.runs("study").set_index("run")
+    assert set(found.index) == {"foreign", "seed 9223372036854775807", "seed 9223372036854775806"}
+    assert found["seed"].dropna().tolist() == found.loc[found["record"].notna(), "record"].map(int).tolist()
+    assert set(found["status"]) == {"FINISHED"}  # whatever a tag says
+    assert "never" not in set(found["ended"])
+    assert set(frame.finished("study")["run"]) == {"seed 9223372036854775807", "seed 9223372036854775806"}
+    assert frame.finished("study")["seed"].nunique() == 2
+
+
+def test_the_end_of_a_run_is_known_to_the_millisecond(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frame, "ROOT", root)
+    began = datetime(2026, 1, 2, tzinfo=UTC)
+    run = tracking.create_run(tracking.Store(None, "study", root), "run", {"record": "r"}, began)
+    assert report.runs("study")["ended"].isna().all()
+    run.close("KILLED", datetime(2026, 1, 2, 3, 4, 5, 678_000, tzinfo=UTC))
+    assert report.runs("study")["ended"].item() == "2026-01-02T03:04:05.678+00:00"
+    run.resume()
+    assert report.runs("study")["ended"].isna().all()
+
+
 def test_a_server_has_a_page_for_each_run(monkeypatch: pytest.MonkeyPatch) -> None:
     from mlflow.entities import Run, RunData, RunInfo
-
-    from evidence import tracking
 
     run = Run(RunInfo("a1", "7", "me", "FINISHED", 0, 1, "active"), RunData())
     assert tracking.page("http://me:secret@host:5000", run) == "http://host:5000/#/experiments/7/runs/a1"
@@ -112,7 +118,7 @@ def test_a_cell_names_every_machine_and_commit_that_it_is_from() -> None:
 def test_lengths_are_those_of_the_schedule() -> None:
     assert judging.length("3") == (13, "13 of 3280 passes")
     assert judging.length("8") == (3280, "3280 of 3280 passes")
-    assert judging.length("5000 steps") == (5000, "5,000 steps")
+    assert judging.length("5000 steps") == (None, "5,000 steps")  # 5000 steps are no 5000 passes
 
 
 @pytest.mark.parametrize(
@@ -177,92 +183,6 @@ def test_the_claims_follow_the_numbers() -> None:
     assert [claim.holds for claim in tables.claims(incomplete)] == [None, None, None]
 
 
-def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
-    def trained(objective: str, k: int, seed: int, *nll: float, model: str = "one_layer") -> dict[str, Any]:
-        home = Home(tmp_path / f"{objective}-{k}-{seed}-{model}")
-        home.folder.mkdir()
-        steps = [2980, 11_920, 38_740]
-        home.append_metrics([("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)])
-        return made_up(objective=objective, k=k, seed=seed, model=model, folder=str(home.folder))
-
-    made = [
-        trained("vae", 1, 0, 114.0, 102.0),
-        trained("vae", 1, 1, 115.0, 103.0),
-        trained("vae", 50, 0, 108.0, 99.0, 94.0),
-        trained("vae", 50, 1, 110.0),
-        trained("iwae", 50, 0, 113.0),  # its k = 1 is the VAE's
-        trained("iwae", 50, 2, 113.0),  # has no pair
-        trained("vae", 1, 0, 116.0, model="two_layer"),
-        trained("vae", 5, 0, 112.0, model="two_layer"),
-    ]
-    gained = gains.gains(pd.DataFrame(made)).set_index(["stochastic_layers", "objective", "k", "passes"])
-    expected = {
-        (1, "iwae", 50, 1): 1.0,
-        (1, "vae", 50, 1): 5.5,
-        (1, "vae", 50, 4): 3.0,
-        (2, "vae", 5, 1): 4.0,
-    }
-    assert gained["gain"].to_dict() == expected
-    assert list(gained["seeds"]) == [1, 2, 1, 1]
-    assert gained.loc[(1, "vae", 50, 1), "gain_sd"] == pytest.approx(math.sqrt(0.5))
-    gains.draw(gained.reset_index(), PUBLISHED, tmp_path / "gains.png")
-
-
-def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Path) -> None:
-    switched = {"init_from": "a folder", "stages": f"{3**7 * 2980} steps"}
-    made = [
-        {"objective": "vae", "k": 1, "test/nll": 86.8, "test/active_units": 19.0},
-        {"objective": "iwae", "k": 50, "test/nll": 84.9, "test/active_units": 22.0, **switched},
-        {"objective": "iwae", "k": 50, "test/nll": 84.8, "test/active_units": 25.0},
-        {"objective": "vae", "k": 1, "test/nll": 87.0, "test/active_units": 26.0, **switched},
-    ]
-    found = table2.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
-    rows = found.results.set_index(["experiment", "stage"])
-    assert list(rows["nll"]) == [86.8, 84.9, 84.8, 87.0]
-    assert list(rows["published_nll"]) == [86.76, 84.88, 84.78, 86.02]
-    assert list(rows["verdict"]) == ["within 0.5 nats; units within 2"] * 3 + ["worse by 0.98 nats"]
-    assert [claim.holds for claim in found.claims] == [True, False]  # units have risen in the second
-
-    made[3] |= {"test/nll": 84.804, "test/active_units": 23.0}  # as good as before the switch
-    found = table2.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
-    assert [claim.holds for claim in found.claims] == [True, False]
-    made[3] |= {"test/nll": 84.81}
-    found = table2.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
-    assert [claim.holds for claim in found.claims] == [True, True]
-
-
-def test_a_second_phase_repeats_the_last_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended = pd.DataFrame(
-        [made_up(objective="vae", k=1, stages="8"), made_up(stages="8"), made_up(stages="2", seed=1)]
-    )
-    monkeypatch.setattr(table2, "finished", lambda _: ended)
-    *firsts, to_iwae, to_vae = table2.sweeps("paper")
-    assert len(firsts) == 2
-    assert {"objective=iwae", "k=50", "init_from=vae-1-8-0-2026-01-01"} <= set(to_iwae)
-    assert {"trainer.steps=6517260", "trainer.learning_rate=0.0001"} <= set(to_vae)
-
-
-def test_implicit_posteriors_are_compared_by_the_estimate_that_was_published(tmp_path: Path) -> None:
-    full = {"model": "any", "data": "mnist_fixed", "k": 1, "stages": "400000 steps", "eval_samples": 1000}
-    made = [
-        {**full, "objective": "vae", "test/nll": 98.3},
-        {**full, "objective": "uivi", "test/nll": 97.0, "test/nll_fresh": 94.2, "test/nll_gaussian": 96.8},
-        {**full, "objective": "sivi", "stages": "10000 steps", "test/nll": 98.0, "test/nll_fresh": 97.8},
-    ]
-    found = uivi.find(pd.DataFrame([made_up(**run) for run in made]), tmp_path)
-    assert dict(zip(found.results["method"], found.results["verdict"], strict=True)) == {
-        "vae": "within 0.5 nats",
-        "sivi": "short budget",
-        "uivi": "within 0.5 nats",
-    }
-    assert [claim.holds for claim in found.claims] == [True, True, True, None, None, None]
-    assert (tmp_path / "nll.png").stat().st_size > 1000
-    looser_mixture = [{**made[1], "test/nll": 98.2}, made[2]]  # its Gaussian is the tighter bound
-    found = uivi.find(pd.DataFrame([made_up(**run) for run in looser_mixture]), tmp_path)
-    assert [claim.holds for claim in found.claims][:3] == [None, True, None]
-    assert found.claims[1].evidence.startswith("-1.20 nats by the tighter of each one's two bounds, +0.20 by")
-
-
 @pytest.mark.usefixtures("no_figures")
 def test_the_report_has_every_study_and_keeps_what_it_found(
     root: Path, monkeypatch: pytest.MonkeyPatch
@@ -272,8 +192,8 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     monkeypatch.setattr(reporting, "FOLDER", root / "outputs" / "report")
     assert runs.start("name=iwae_table1") == 0
     (root / "experiments" / "iwae_table1").mkdir(parents=True)
-    page, lines = reporting.write(STUDIES, keep=True)
-    html = page.read_text()
+    written, lines = reporting.write(STUDIES, keep=True)
+    html = written.read_text()
     for study in STUDIES:
         assert f"make {study.target}" in html
     home = runs.only_home(root)
@@ -293,3 +213,18 @@ def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> 
         assert f"\n{study.target}: ## " in makefile
     (listed,) = [line for line in makefile.splitlines() if line.startswith("STUDIES :=")]
     assert listed.split()[2:] == [study.target for study in STUDIES]
+
+
+def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
+    nothing = Findings(pd.DataFrame(), pd.DataFrame(), [], [], [])
+    measured = nothing._replace(results=pd.DataFrame({"nll": [1.0]}))
+    for findings, is_there in ((measured, True), (nothing, False)):
+        page.write([page.Section(STUDIES[0], findings)], {}, tmp_path)
+        assert (tmp_path / STUDIES[0].name / "results.csv").exists() is is_there
+
+
+@pytest.mark.parametrize("end", ["", "-2", "-13"])  # the second and the thirteenth record of one run
+def test_the_seed_of_a_run_is_read_from_its_name(end: str) -> None:
+    found = page.SEED.search(f"iwae-k5-my-s3-model-mnist-s12-1d48a2{end}")
+    assert found is not None
+    assert found[1] == "12"

@@ -33,7 +33,7 @@ def histograms(results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.Da
             axes.set_xscale("log")
             axes.spines[["top", "right"]].set_visible(False)
             if (objective, k) not in activities:
-                axes.set_title(f"{cells.label(objective, k)}: not trained", fontsize=9)
+                axes.set_title(f"{cells.label(objective, k)}: not measured", fontsize=9)
                 continue
             units = np.maximum(activities[objective, k]["activity"], FLOOR)
             is_active = units > ACTIVE_THRESHOLD
@@ -61,7 +61,7 @@ def units(results: pd.DataFrame, path: Path) -> None:
         style = {"color": colour, "marker": marker, "linewidth": 1.3}
         if rows.empty:
             continue
-        label = f"{objective.upper()}, {rows['training'].iloc[0]}"
+        label = f"{objective.upper()}, {' or '.join(rows['training'].unique())}"
         axes.errorbar(
             rows["k"], rows["active_mean"], rows["active_sd"].fillna(0), capsize=3, label=label, **style
         )

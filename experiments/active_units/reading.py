@@ -5,45 +5,55 @@ from pathlib import Path
 import pandas as pd
 
 from evidence.evaluation import ACTIVE_THRESHOLD
-from evidence.report.judging import mean_and_deviation
+from evidence.report import judging
+from evidence.report.judging import apart, mean_and_deviation
 from evidence.report.study import Claim
-from experiments import cells
+from experiments import cells, provenance
 from experiments.active_units.modes import FACTOR, modes
 
 PUBLISHED = Path(__file__).parents[1] / "iwae_table1" / "published.csv"
 NATS = 0.06  # Burda et al. 2015, Section 5
+COUNTED = ("seeds", "passes", "steps", "eval_images", "cell_identity", "data_digest", "code_digest")
 
 
-def activities(folder: Path) -> dict[tuple[str, int], pd.DataFrame]:
-    """The units of each cell's longest measured run, by objective and k."""
+def activities(folder: Path, chosen: pd.DataFrame) -> dict[tuple[str, int], pd.DataFrame]:
+    """The units of the run with the lowest seed of each cell, by objective and k, as far as it was measured."""
     found: dict[tuple[str, int], pd.DataFrame] = {}
-    for path in sorted(folder.glob("activity-*.csv")):
-        table = pd.read_csv(path)
-        cell = (table["objective"][0], int(table["k"][0]))
-        if cell not in found or table["length"][0] > found[cell]["length"][0]:
-            found[cell] = table
-    return dict(sorted(found.items(), key=lambda item: (item[0][0] != "vae", item[0][1])))
+    for _, run in cells.first_seeds(chosen).iterrows():
+        units = provenance.read(folder / f"activity-{run['run']}.csv", {"record": run["record"]})
+        if len(units):
+            found[run["objective"], int(run["k"])] = units
+    return found
 
 
-def results(folder: Path) -> pd.DataFrame:
-    """A row for each cell: what results.csv keeps."""
-    rows = [
-        {"objective": objective, "k": k, **_measured(table), **_removal(folder, table["run"][0])}
-        for (objective, k), table in activities(folder).items()
-    ]
+def results(folder: Path, chosen: pd.DataFrame) -> pd.DataFrame:
+    """A row for each cell that was measured: what results.csv keeps."""
+    measured = activities(folder, chosen)
+    rows = []
+    for _, run in cells.first_seeds(chosen).iterrows():
+        cell = run["objective"], int(run["k"])
+        removal = _removal(folder, run, measured[cell]) if cell in measured else {}
+        if removal:
+            runs = chosen[(chosen["objective"] == cell[0]) & (chosen["k"] == cell[1])]
+            counts = judging.summary(runs, ["test/active_units"])
+            rows.append(
+                {
+                    **dict(zip(cells.CELL, cell, strict=True)),
+                    **{name: counts[name] for name in COUNTED},
+                    "active_mean": counts["active_units"],
+                    "active_sd": counts["active_units_sd"],
+                    "training": run["budget"],
+                    "seed": run["seed"],
+                    **_measured(measured[cell]),
+                    **removal,
+                    "runs": counts["runs"],
+                }
+            )
     if not rows:
         return pd.DataFrame()
-    counts = pd.read_csv(folder / "counts.csv")[
-        [*cells.CELL, "active_units", "active_units_sd", "seeds", "length"]
-    ]
-    counts.columns = [*cells.CELL, "active_mean", "active_sd", "seeds", "counted_length"]
     published = pd.read_csv(PUBLISHED).query("data == 'mnist' and stochastic_layers == 1")
     published = published.rename(columns={"active_units_1": "published_active_units"})
-    return (
-        pd.DataFrame(rows)
-        .merge(counts, "left", cells.CELL)
-        .merge(published[[*cells.CELL, "published_active_units"]], "left", cells.CELL)
-    )
+    return pd.DataFrame(rows).merge(published[[*cells.CELL, "published_active_units"]], "left", cells.CELL)
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
@@ -51,8 +61,8 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "model": cells.label(row["objective"], row["k"]),
-            "active, seed 0": f"{row['active_units']} of {row['units']}",
-            "over seeds": f"{mean_and_deviation(row['active_mean'], row['active_sd'], 1)} ({row['seeds']:.0f})",
+            "active": f"{row['active_units']} of {row['units']} (seed {row['seed']})",
+            "over seeds": f"{mean_and_deviation(row['active_mean'], row['active_sd'], 1)} ({row['seeds']})",
             "published": f"{row['published_active_units']:.0f}",
             f"within x{FACTOR:g} of {ACTIVE_THRESHOLD:g}": row["near"],
             f"above {10 * ACTIVE_THRESHOLD:g}": row["well_above"],
@@ -89,9 +99,9 @@ def _rise(rows: list["pd.Series[float]"]) -> Claim:
     active = {(row["objective"], row["k"]): row["active_mean"] for row in rows}
     if ("vae", 1) in active:
         active.setdefault(("iwae", 1), active["vae", 1])  # the same bound
-    complete = len(active) == 6 and len({row["counted_length"] for row in rows}) == 1
-    if not complete:
-        return Claim(statement, None, "not all six models are there, trained equally long" if rows else "")
+    unlike = apart(rows, ("training", "eval_images", "data_digest"))
+    if len(active) < 6 or unlike:
+        return Claim(statement, None, (unlike or "not all six models are there") if rows else "")
     vae, iwae = ([active[objective, k] for k in (1, 5, 50)] for objective in ("vae", "iwae"))
     holds = iwae[0] < iwae[1] < iwae[2] and abs(vae[2] - vae[0]) < (iwae[2] - iwae[0]) / 2
     words = (
@@ -123,7 +133,6 @@ def _removable(rows: list["pd.Series[float]"]) -> Claim:
 
 def _measured(table: pd.DataFrame) -> dict[str, object]:
     found = modes(table["activity"])
-    first = table.iloc[0]
     return {
         "units": len(table),
         "active_units": int((table["activity"] > ACTIVE_THRESHOLD).sum()),
@@ -132,27 +141,26 @@ def _measured(table: pd.DataFrame) -> dict[str, object]:
         "fullest_below": found.below,
         "fullest_above": found.above,
         "are_two": found.are_two,
-        "length": first["length"],
-        "training": first["training"],
-        "runs": first["run"],
     }
 
 
-def _removal(folder: Path, run: str) -> dict[str, object]:
-    """Of the file with the most weights drawn."""
-    found = [pd.read_csv(path) for path in folder.glob(f"removal-{run}-*.csv")]
+def _removal(folder: Path, run: "pd.Series[str]", units: pd.DataFrame) -> dict[str, object]:
+    """Of the file with the most weights drawn, measured by the code that told the active units."""
+    same = {"record": run["record"], "source": units["source"].iloc[0]}
+    found = [provenance.read(path, same) for path in sorted(folder.glob(f"removal-{run['run']}-*.csv"))]
+    found = [rows for rows in found if len(rows)]
     if not found:
         return {}
-    rows = max(found, key=lambda rows: len(rows) * rows["samples"][0])
-    change, last = rows["removed"] - rows["whole"], rows.iloc[-1]
+    rows = max(found, key=lambda rows: len(rows) * rows["samples"].iloc[0])
+    change, samples = rows["removed"] - rows["whole"], rows["samples"].iloc[0]
     return {
         "whole": rows["whole"].mean(),
         "whole_se": rows["whole"].sem(),
         "removed": rows["removed"].mean(),
         "change": change.mean(),
         "change_se": change.sem(),
-        "samples": last["samples"],
+        "samples": samples,
         "images": len(rows),
-        "budget": f"S = {last['samples']}, {len(rows)} images; {last['training']}",
-        **{name: last[name] for name in ("machine", "date", "commit")},
+        "budget": f"S = {samples}, {len(rows)} images; {run['budget']}",
+        **provenance.origin(rows),
     }

@@ -5,27 +5,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
-import torch
-from torch import Tensor
 
-from evidence import execution
-from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
+from evidence.report.choosing import Chosen
+from evidence.report.frame import finished
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments import by_image, cells
-from experiments.bounds import drawing
-from experiments.bounds.estimates import GRID, POOL, POOLS, Draws, ladder, moments, summary
-from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
-from experiments.provenance import here
-from experiments.trained import trained
+from experiments import cells, protocol, provenance
+from experiments.bounds import drawing, measuring
+from experiments.bounds.estimates import GRID, POOL, POOLS, summary
 
 IMAGES: dict[Budget, int] = {"quick": 100, "day": 500, "paper": 2000}  # evenly spaced test images
-POINTS = 1000  # x drawn from the linear-Gaussian model
-NOISE_SEED = 0
 CELLS = [("vae", 1), ("iwae", 50)]
 LINEAR_GAUSSIAN = "linear-Gaussian"
 SHOWN = [1, 5, 50, 500, 5000]  # in the table; results.csv has every k
-ORIGIN = ["machine", "date", "commit"]
 SURE, REFUTED = 2, -3  # standard errors: every step is above the one; a single one is below the other
 
 
@@ -37,65 +28,25 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 
 def measure(folder: Path, budget: Budget) -> None:
     """A CSV file for each model, with a row for each image and k."""
-    measure_linear_gaussian(folder, POINTS)
-    runs = cells.first_seeds(cells.one_layer())
-    for _, run in runs.iterrows():
-        if (run["objective"], run["k"]) in CELLS:
-            words = f"{run['budget']}; seed 0"
-            about = {"run": run["run"], "objective": run["objective"], "trained_k": run["k"]}
-            measure_trained(
-                folder, run["folder"], about | {"length": run["length"], "training": words}, IMAGES[budget]
-            )
+    measuring.measure_linear_gaussian(folder, measuring.POINTS)
+    for _, run in _measured(finished(cells.EXPERIMENT)).runs.iterrows():
+        measuring.measure_trained(folder, run, IMAGES[budget])
 
 
-def measure_linear_gaussian(folder: Path, points: int) -> None:
-    """x are drawn from the model itself; the exact answers stand beside the estimates."""
-    model = linear_gaussian()
-    with forked_rng(torch.device("cpu"), NOISE_SEED):
-        x = model.likelihood.evidence().sample((POINTS,))
-    log_evidence, variance = model.likelihood.evidence().log_prob(x), weight_variance(model, x)
-    origin = here(torch.device("cpu"))
-
-    def rows(number: int) -> list[dict[str, object]]:
-        exact = log_evidence[number]
-        found = []
-        for draws in _ladder(model, x[number : number + 1], number):
-            excess = draws.log_means - exact
-            about = {
-                "log_evidence": exact.item(),
-                "gap": (excess.expm1() - excess)
-                .mean()
-                .item(),  # E exp(excess) = 1 takes most of the noise away
-                "asymptote": variance[number].item() / (2 * draws.k),
-            }
-            found.append({"image": number, **moments(draws), **about, **origin})
-        return found
-
-    by_image.complete(folder / "ladder-linear_gaussian.csv", range(points), rows)
-
-
-def measure_trained(folder: Path, home: str, about: Mapping[str, object], images: int) -> None:
-    """The ladder of a run's model for so many test images."""
-    device = execution.choose_device("auto", 0)
-    parts = trained(home, device.type).parts
-    test = parts.dataset.test
-    origin = here(device)
-
-    def rows(image: int) -> list[dict[str, object]]:
-        x = test[image : image + 1].to(device, torch.get_default_dtype())
-        return [
-            {"image": image, **moments(draws), **about, **origin} for draws in _ladder(parts.model, x, image)
-        ]
-
-    chosen = by_image.evenly_spaced(images, len(test))
-    by_image.complete(folder / f"ladder-{about['run']}.csv", chosen, rows)
+def _measured(runs: pd.DataFrame) -> Chosen:
+    """Of each of the two cells the run with the lowest seed."""
+    chosen, notes = cells.one_layer(runs)
+    ours = [(run["objective"], run["k"]) in CELLS for _, run in chosen.iterrows()]
+    return Chosen(cells.first_seeds(chosen[ours]), notes)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
-    """From the CSV files: MLflow's runs are those of Table 1, and of each cell the longest counts."""
-    found = {name: _summarized(name, rows) for name, rows in _tables(folder).items()}
+    """Of the linear-Gaussian model and of two of Table 1's runs, from the CSV files of those that were measured."""
+    chosen = _measured(runs)
+    tables = _tables(folder, chosen.runs)
+    found = {name: _summarized(name, rows, run) for name, (rows, run) in tables.items()}
     if not found:
-        return Findings(pd.DataFrame(), pd.DataFrame(), _claims({}), [], [])
+        return Findings(pd.DataFrame(), pd.DataFrame(), _claims({}), [], chosen.notes)
     drawing.bounds(found, folder / "bounds.png")
     drawing.gaps(found, folder / "gaps.png")
     pictures = [
@@ -120,37 +71,32 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         "The linear-Gaussian model has 5 latent and 10 observed dimensions, x drawn from itself, and q with 0.8 of the"
         " posterior's mean, 1.6 times its scale and no correlations, so that w has a fourth moment.",
     ]
+    notes += protocol.notes(cells.EXPERIMENT, chosen.runs) + chosen.notes
+    notes += provenance.notes(measuring.MEASURING, [rows for rows, _ in tables.values()])
     return Findings(results, _readable(results), _claims(found), pictures, notes)
 
 
-def _ladder(model: LatentVariableModel, x: Tensor, number: int) -> list[Draws]:
-    with torch.no_grad(), forked_rng(x.device, NOISE_SEED, number):
-        return list(ladder(lambda: model.log_weights(x, POOL)[:, 0].double(), POOLS))
+def _tables(folder: Path, runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, "pd.Series[str] | None"]]:
+    """The rows of each model, and the run that trained it."""
+    found: dict[str, tuple[pd.DataFrame, pd.Series[str] | None]] = {}
+    for _, run in runs.iterrows():
+        rows = provenance.read(folder / f"ladder-{run['run']}.csv", {"record": run["record"]})
+        if len(rows):
+            found[cells.label(run["objective"], run["k"])] = rows, run
+    exact = provenance.read(folder / measuring.EXACT, {})
+    return found | ({LINEAR_GAUSSIAN: (exact, None)} if len(exact) else {})
 
 
-def _tables(folder: Path) -> dict[str, pd.DataFrame]:
-    """The rows of each model, of a cell those of the longest run."""
-    found: dict[str, pd.DataFrame] = {}
-    every = [pd.read_csv(path) for path in sorted(folder.glob("ladder-*-k*.csv"))]
-    for objective, k in CELLS:
-        ours = [rows for rows in every if (rows["objective"][0], rows["trained_k"][0]) == (objective, k)]
-        if ours:
-            found[cells.label(objective, k)] = max(ours, key=lambda rows: rows["length"][0])
-    exact = folder / "ladder-linear_gaussian.csv"
-    return found | ({LINEAR_GAUSSIAN: pd.read_csv(exact)} if exact.exists() else {})
-
-
-def _summarized(name: str, rows: pd.DataFrame) -> pd.DataFrame:
-    last = rows.iloc[-1]
+def _summarized(name: str, rows: pd.DataFrame, run: "pd.Series[str] | None") -> pd.DataFrame:
     table = summary(rows)
     table.insert(0, "model", name)
-    count = f"{table['images'].iloc[0]:,} {'images' if 'run' in last else 'draws of x'}"
+    count = f"{table['images'].iloc[0]:,} {'draws of x' if run is None else 'images'}"
     return table.assign(
         samples=POOL * POOLS,
         budget=f"{count}, {POOLS} x {POOL:,} samples each",
-        training=last.get("training", "none"),
-        runs=last.get("run", ""),
-        **{name: last[name] for name in ORIGIN},
+        training="none" if run is None else f"{run['budget']}; seed {run['seed']}",
+        runs="" if run is None else run["run"],
+        **provenance.origin(rows),
     )
 
 
@@ -231,4 +177,5 @@ STUDY = Study(
     sweeps=sweeps,
     find=find,
     measure=measure,
+    experiment=cells.EXPERIMENT,
 )

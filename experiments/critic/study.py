@@ -2,22 +2,16 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
-import torch
 
-from evidence import execution
-from evidence.evaluation import score
-from evidence.numerics import forked_rng
+from evidence.report.choosing import Chosen, choose, pairs
 from evidence.report.frame import finished
-from evidence.report.judging import longest, mean_and_deviation, summary
+from evidence.report.judging import mean_and_deviation, summary
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments import by_image, tables
+from experiments import protocol, provenance, tables
 from experiments.critic import drawing
-from experiments.critic.gradients import FORMS, Baselines, encoder_moments
-from experiments.provenance import here
-from experiments.trained import trained
+from experiments.critic.measuring import BASELINE_SAMPLES, DRAWS, MEASURING, measure_gradients
 
 NAME = "critic"
 K = 5  # decoder passes an image and step, of every objective
@@ -27,16 +21,11 @@ CHOICES = [
     [*CRITIC, "objective.encoder=literal", "objective.target=elbo"],
     [*CRITIC, "objective.encoder=path,elbo", "objective.target=evidence,elbo"],
 ]
-CELL = ["objective", "variant"]
-ALIKE = ["length", "eval_samples", "eval_images"]  # of two runs that are compared
+FORM = ("objective.encoder", "objective.target")  # settings
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "critic/clipped_fraction"]
 ORDER = ["VAE", "IWAE", "path, evidence", "path, elbo", "elbo, evidence", "elbo, elbo", "literal, elbo"]
 
 IMAGES: dict[Budget, int] = {"quick": 5, "day": 25, "paper": 100}  # evenly spaced test images
-DRAWS = 500  # of the gradient, for each image, form and k
-KS = [1, 5, 50]
-BASELINE_SAMPLES = 5000
-NOISE_SEED = 0
 REFERENCE, LITERAL = "VAE, and encoder=elbo", "literal, unbounded"
 
 
@@ -51,42 +40,19 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 
 
 def measure(folder: Path, budget: Budget) -> None:
-    """gradients-<run>.csv: a row for each image, form and k, all on the longest VAE of the study with seed 0."""
-    runs = finished(NAME)
-    if runs.empty or "vae" not in set(runs["objective"]):
-        return
-    run = longest(runs[(runs["objective"] == "vae") & (runs["seed"] == 0)], CELL).iloc[0]
-    about = {"run": run["run"], "length": run["length"], "budget": f"{run['budget']}; seed 0"}
-    measure_gradients(folder / f"gradients-{run['run']}.csv", run["folder"], about, IMAGES[budget])
-
-
-def measure_gradients(path: Path, home: str, about: dict[str, Any], images: int) -> None:
-    """For so many test images; each is written when it is done."""
-    device = execution.choose_device("auto", 0)
-    parts = trained(home, device.type).parts
-    model, test, origin = parts.model, parts.dataset.test, here(device)
-
-    def rows(image: int) -> list[dict[str, object]]:
-        x = test[image : image + 1].to(device, torch.get_default_dtype())
-        with forked_rng(device, NOISE_SEED, image), torch.no_grad():
-            weights = score(model, x, BASELINE_SAMPLES, BASELINE_SAMPLES).weights
-        baselines = Baselines(weights.log_evidence.to(x.dtype), weights.elbo.to(x.dtype))
-        found: list[dict[str, object]] = []
-        for number, (form, make) in enumerate(FORMS.items(), 1):
-            for k in KS:
-                objective = make(k, baselines).to(device)
-                with forked_rng(device, NOISE_SEED, image, number, k):
-                    moments = encoder_moments(objective, model, x, DRAWS)
-                found.append({"image": image, "form": form, "k": k, **moments._asdict(), **about, **origin})
-        return found
-
-    for image in by_image.evenly_spaced(images, len(test)):
-        by_image.complete(path, [image], rows)
+    """gradients-<run>.csv: a row for each image, form and k, all on the study's VAE with the lowest seed."""
+    vae = _vae(_chosen(finished(NAME)).runs)
+    if vae is not None:
+        measure_gradients(folder, vae, IMAGES[budget])
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
-    """The NLL of the runs, and the gradients of the longest VAE's file."""
-    trained_forms, gradients = _forms(runs), _gradients(folder)
+    """The NLL of the runs, and the gradients on the VAE that is among them."""
+    chosen = _chosen(runs)
+    vae = _vae(chosen.runs)
+    trained_forms, unpaired = _forms(chosen.runs)
+    measured = _measured(folder, vae)
+    gradients = _gradients(measured)
     pictures = []
     if len(trained_forms):
         drawing.draw_nll(trained_forms, folder / "nll.png")
@@ -95,44 +61,71 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         drawing.draw_gradients(gradients, folder / "gradients.png")
         pictures.append(Picture("gradients.png", GRADIENTS_CAPTION))
     results = pd.concat([trained_forms, gradients], ignore_index=True)
-    return Findings(results, _table(trained_forms), _claims(trained_forms, gradients), pictures, NOTES)
+    notes = [*NOTES, *protocol.notes(NAME, chosen.runs, FORM), *unpaired, *chosen.notes]
+    notes += provenance.notes(MEASURING, [measured] if len(measured) else [])
+    return Findings(results, _table(trained_forms), _claims(trained_forms, gradients), pictures, notes)
 
 
-def _forms(runs: pd.DataFrame) -> pd.DataFrame:
-    """A row for each objective and form that has finished runs, with the difference to the VAE paired by seed."""
+def _chosen(runs: pd.DataFrame) -> Chosen:
+    """The runs of each form."""
     if runs.empty:
-        return pd.DataFrame()
-    chosen = longest(runs[runs["k"] == K], CELL)
-    vae = chosen[chosen["objective"] == "vae"]
-    rows = []
-    for (objective, variant), group in chosen.groupby(CELL, sort=False):
-        pairs = group.merge(vae, on=["seed", *ALIKE], suffixes=("", "_vae"))
-        difference = pairs["test/nll"] - pairs["test/nll_vae"]
-        paired = {"pairs": len(pairs), "difference": difference.mean(), "difference_sd": difference.std()}
-        rows.append({"form": _form(objective, variant), "k": K} | summary(group, METRICS) | paired)
+        return Chosen(runs, [])
+    is_ours = (runs["k"] == K) & (runs["data"] == "mnist") & (runs["model"] == "one_layer")
+    runs = runs[is_ours & tables.is_from_seed(runs)]
+    forms = [_form(*each) for each in zip(runs["objective"], runs["variant"], strict=True)]
+    runs = runs.assign(form=forms)
+    return choose(runs[runs["form"].isin(ORDER)], ["form"])
+
+
+def _vae(chosen: pd.DataFrame) -> "pd.Series[str] | None":
+    """The VAE of the lowest seed, on which gradients are taken."""
+    vae = chosen[chosen["form"] == "VAE"].sort_values("seed") if len(chosen) else chosen
+    return vae.iloc[0] if len(vae) else None
+
+
+def _forms(chosen: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """A row for each form, with the difference to the VAE paired by seed; and which runs have no pair, and why."""
+    if chosen.empty:
+        return pd.DataFrame(), []
+    vae = chosen[chosen["form"] == "VAE"]
+    rows, notes = [], []
+    for form, group in chosen.groupby("form", sort=False):
+        found = pairs(group, vae)
+        notes += found.notes
+        difference = pd.Series([run["test/nll"] - twin["test/nll"] for run, twin in found.runs], dtype=float)
+        paired = {
+            "pairs": len(difference),
+            "difference": difference.mean(),
+            "difference_sd": difference.std(),
+        }
+        rows.append({"form": form, "k": K} | summary(group, METRICS) | paired)
     results = pd.DataFrame(rows).rename(columns={"critic/clipped_fraction": "clipped_fraction"})
-    return results.sort_values("form", key=lambda names: names.map(ORDER.index)).reset_index(drop=True)
+    return results.sort_values("form", key=lambda names: names.map(ORDER.index)).reset_index(drop=True), notes
 
 
 def _form(objective: str, variant: str) -> str:
     """VAE, IWAE, or the critic's encoder and target."""
     if objective != "critic":
         return objective.upper()
-    options = dict(option.split("=") for option in variant.split(","))
-    return f"{options['encoder']}, {options['target']}"
+    options = dict(option.partition("=")[::2] for option in variant.split(","))
+    return f"{options.get('encoder')}, {options.get('target')}"
 
 
-def _gradients(folder: Path) -> pd.DataFrame:
-    """Form by form and k by k, the images' mean signal-to-noise ratios with their standard errors."""
-    files = [pd.read_csv(path) for path in sorted(folder.glob("gradients-*.csv"))]
-    if not files:
+def _measured(folder: Path, vae: "pd.Series[str] | None") -> pd.DataFrame:
+    """The rows of the VAE's file; none where its gradients were not measured."""
+    if vae is None:
         return pd.DataFrame()
-    measured = max(files, key=lambda table: table["length"].max())
+    return provenance.read(folder / f"gradients-{vae['run']}.csv", {"record": vae["record"]})
+
+
+def _gradients(measured: pd.DataFrame) -> pd.DataFrame:
+    """Form by form and k by k, the images' mean signal-to-noise ratios with their standard errors."""
+    if measured.empty:
+        return measured
     rows = []
     for (form, k), group in measured.groupby(["form", "k"], sort=False):
         ratio = group["signal"] / group["variance"]
         first = group.iloc[0]
-        origin = {name: first[name] for name in ("budget", "length", "machine", "date", "commit")}
         rows.append(
             {
                 "form": form,
@@ -145,7 +138,8 @@ def _gradients(folder: Path) -> pd.DataFrame:
                 "squared_snr_se": ratio.sem(),
                 "squared_mean": group["signal"].mean(),
                 "runs": first["run"],
-                **origin,
+                "budget": first["budget"],
+                **provenance.origin(group),
             }
         )
     return pd.DataFrame(rows)
@@ -229,7 +223,7 @@ NOTES = [
     f"Every objective takes k = {K} decoder passes an image and step; the post has one sample. The critic's own"
     " network, of the encoder's size, comes on top. Weights are clipped at exp(0.5), and are one for the first"
     " 2,000 steps, in which the literal form too trains its encoder by the ELBO.",
-    "All gradients are taken on one model, the study's VAE with seed 0, over the encoder's parameters,"
+    "All gradients are taken on one model, the study's VAE with the lowest seed, over the encoder's parameters,"
     f" {DRAWS:,} draws each. C(x) is no trained critic but an estimate from {BASELINE_SAMPLES:,} samples of what it is"
     " trained to: log E w or E log w. Without a bound C(x) only scales an image's gradient, which no ratio feels.",
     "The critic's encoder=elbo has the VAE's encoder gradient exactly; it differs in the decoder.",

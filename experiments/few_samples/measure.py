@@ -15,13 +15,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import checkpoints, data, execution, lineage, training
+from evidence import checkpoints, data, execution, lineage, tracking, training
 from evidence.building import Parts, build
 from evidence.figures import DARK, DPI, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
 from evidence.record import Home, homes
+from evidence.report.choosing import ALIKE, Chosen, choose, pairs
 from experiments.few_samples.gradients import PARTS, added_variance, full_variance, products
 
 HERE = Path(__file__).parent
@@ -29,6 +30,7 @@ ROOT = HERE.parents[1]
 K, BATCH = 50, 20
 CHOICE = {"objective": "iwae", "model": "one_layer", "data": "mnist", "trainer": "quick"}
 STAGES = 3
+SHOWN = ["seed", "backward", "nll", "nll_se", "active_units", "eval_samples", "eval_images", "run"]
 EXACT = [0, 1, 2, 3, 4, 6, 8, 12]  # m; 0 is backward=sampled
 WARM_UP, STEPS, ROUNDS = 20, 10, 21  # of the timing
 
@@ -96,32 +98,37 @@ def step_times(
     return pd.DataFrame(rows)
 
 
-def nll_table(runs: Sequence[Home]) -> pd.DataFrame:
-    """What each run ended with; nats per image."""
+def ended(runs: Sequence[Home]) -> Chosen:
+    """What the runs ended with, nats per image: of all and of few samples backward like runs, one for each seed."""
     rows = []
     for home in runs:
         settings, result = home.settings, home.result
         metrics = result["metrics"]
         rows.append(
             {
+                **tracking.flattened(settings),
+                **{name: result.get(name) for name in (*ALIKE, "steps", "ended", "run", "init_from")},
                 "seed": settings["seed"],
+                "stages": settings["trainer"]["stages"],
+                "mixed": "; ".join(result["mixed"]) or None,
                 "backward": settings["objective"]["backward"],
                 "nll": metrics["test/nll"],
                 "nll_se": metrics["test/nll_se"],
                 "active_units": metrics["test/active_units"],
                 "eval_samples": result["eval_samples"],
                 "eval_images": result["eval_images"],
-                "run": result["run"],
             }
         )
-    return pd.DataFrame(rows).sort_values(["seed", "backward"])
+    chosen, notes = choose(pd.DataFrame(rows), ["backward"])
+    return Chosen(chosen.sort_values(["seed", "backward"]), notes)
 
 
-def paired_difference(table: pd.DataFrame) -> tuple[float, float]:
-    """NLL of backward=top less that of backward=all, the mean over seeds and its standard error."""
-    by_seed = table.pivot(index="seed", columns="backward", values="nll")
-    difference = by_seed["top"] - by_seed["all"]
-    return float(difference.mean()), float(difference.sem())
+def paired_difference(ended: pd.DataFrame) -> tuple[float, float, list[str]]:
+    """NLL of backward=top less that of backward=all, the mean over seeds and its standard error; what has no pair."""
+    few, full = (ended[ended["backward"] == backward] for backward in ("top", "all"))
+    found, notes = pairs(few, full)
+    difference = pd.Series([run["nll"] - other["nll"] for run, other in found], dtype=float)
+    return float(difference.mean()), float(difference.sem()), notes
 
 
 def draw(variance: pd.DataFrame, path: Path) -> None:
@@ -161,11 +168,14 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
     runs = [home for home in homes(arguments.outputs) if _is_of_this_study(home)]
-    table = nll_table(runs)
+    chosen, notes = ended(runs)
+    table = chosen[SHOWN]
     table.to_csv(HERE / "nll.csv", index=False, float_format="%.4f")
     print(table.to_string(index=False))
-    difference, error = paired_difference(table)
+    difference, error, unpaired = paired_difference(chosen)
     print(f"NLL of top less that of all, paired by seed: {difference:.3f} ± {error:.3f} nats")
+    for note in (*notes, *unpaired):
+        print(note)
     if arguments.images:
         first = next(home for home in runs if home.folder.name == table["run"].iloc[0])
         variance = at_checkpoints(first, arguments.images)

@@ -4,6 +4,7 @@ A VAE with k samples averages k gradients, so it climbs faster at first, whateve
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
@@ -11,11 +12,15 @@ from matplotlib.figure import Figure
 
 from evidence.figures import DARK, DPI, MIDDLE
 from evidence.record import Home
+from evidence.report.choosing import EVALUATION, LENGTH, OBJECTIVE, pairs
 from evidence.report.frame import ROOT
 from evidence.report.judging import PASSES
-from experiments.tables import LAYERS
 
-STEPS_A_PASS = 2980  # of MNIST in batches of 20
+IGNORED = (
+    *OBJECTIVE,
+    *LENGTH,
+    *EVALUATION,
+)  # settings that the validation at the end of a stage does not feel
 LOOKS = {
     ("vae", 5): (MIDDLE, "s", "--"),
     ("vae", 50): (MIDDLE, "D", "-"),
@@ -24,37 +29,56 @@ LOOKS = {
 }
 
 
-def gains(runs: pd.DataFrame) -> pd.DataFrame:
+class Gains(NamedTuple):
+    """A row for each number of layers, objective, k and number of passes; and which runs were left out, and why."""
+
+    table: pd.DataFrame
+    notes: list[str]
+
+
+def gains(runs: pd.DataFrame) -> Gains:
     """By how much k > 1 lowers the validation NLL (L_100, 400 images) at the end of each stage, on MNIST.
 
-    A row for each number of layers, objective, k and number of passes: the mean over the seeds that have both, with
-    their deviation. Only of runs whose folders are here.
+    The mean over the seeds of which both runs are there, with their deviation, from the runs that Table 1 shows,
+    as far as their folders are here and still hold them.
     """
-    curves = {}
-    chosen = runs[runs["model"].isin(LAYERS) & (runs["data"] == "mnist")] if len(runs) else runs
-    for _, run in chosen.iterrows():
-        rows = Home(Path(ROOT, run["folder"])).read_metrics()
-        nll = {step // STEPS_A_PASS: value for name, value, step in rows if name == "valid/nll"}
-        key = LAYERS[run["model"]], run["objective"], int(run["k"]), run["seed"]
-        curves[key] = nll if len(nll) > len(curves.get(key, {})) else curves[key]
-    differences = []
-    for (layers, objective, k, seed), curve in curves.items():
-        single = curves.get((layers, objective, 1, seed)) or curves.get(
-            (layers, "vae", 1, seed), {}
-        )  # the same bound
-        cell = {"stochastic_layers": layers, "objective": objective, "k": k}
-        differences += [
-            {**cell, "passes": passes, "gain": single[passes] - value}
-            for passes, value in curve.items()
-            if k > 1 and passes in single
-        ]
+    if runs.empty:
+        return Gains(pd.DataFrame(), [])
+    runs = runs[(runs["data"] == "mnist") & runs["passes"].notna()]
+    curves = {run["run"]: curve for _, run in runs.iterrows() if (curve := _curve(run))}
+    runs = runs[runs["run"].isin(curves.keys())]
+    differences, notes = [], []
+    for (layers, objective), group in runs[runs["k"] > 1].groupby(["stochastic_layers", "objective"]):
+        singles = runs[(runs["k"] == 1) & (runs["stochastic_layers"] == layers)]
+        own, vae = (singles[singles["objective"] == name] for name in (objective, "vae"))  # the same bound
+        found = pairs(group, pd.concat([own, vae[~vae["seed"].isin(own["seed"])]]), IGNORED)
+        notes += found.notes
+        for run, single in found.runs:
+            cell = {"stochastic_layers": layers, "objective": objective, "k": int(run["k"])}
+            curve, above = curves[run["run"]], curves[single["run"]]
+            differences += [
+                {**cell, "passes": passes, "gain": above[passes] - value}
+                for passes, value in curve.items()
+                if passes in above
+            ]
     if not differences:
-        return pd.DataFrame()
-    return (
+        return Gains(pd.DataFrame(), notes)
+    table = (
         pd.DataFrame(differences)
         .groupby(["stochastic_layers", "objective", "k", "passes"], as_index=False)
         .agg(gain=("gain", "mean"), gain_sd=("gain", "std"), seeds=("gain", "size"))
     )
+    return Gains(table, notes)
+
+
+def _curve(run: "pd.Series[str]") -> dict[int, float]:
+    """valid/nll by the number of passes; empty where the folder is not here, or holds another record by now."""
+    home = Home(Path(ROOT, run["folder"]))
+    if home.result.get("record") != run["record"]:
+        return {}
+    per_pass = int(run["steps"]) // int(run["passes"])
+    rows = [(step, value) for name, value, step in home.read_metrics() if name == "valid/nll"]
+    return {step // per_pass: value for step, value in rows if step % per_pass == 0}
 
 
 def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:

@@ -12,12 +12,13 @@ from experiments import tables
 from experiments.iwae_table1 import gains
 
 HERE = Path(__file__).parent
+NAME = "iwae_table1"
 OMNIGLOT = "omniglot/chardata.mat"
 
 
 def sweeps(budget: Budget) -> Iterator[list[str]]:
     """The grid of conf/experiment/iwae_table1.yaml; beyond `quick` also on OMNIGLOT where its file is at hand."""
-    grid = tables.arguments("iwae_table1", budget)
+    grid = tables.arguments(NAME, budget)
     yield grid
     if budget != "quick" and Path(ROOT, os.environ.get("EVIDENCE_DATA", "data"), OMNIGLOT).exists():
         yield [*grid, "data=omniglot"]
@@ -25,11 +26,12 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """The cells beside the published ones, and how the gain from k changes while a training lasts."""
-    found = tables.findings(runs, HERE / "published.csv", folder)
-    gained = gains.gains(runs)
-    if gained.empty:
+    found = tables.findings(NAME, runs, HERE / "published.csv", folder)
+    gained = gains.gains(tables.chosen(runs).runs)
+    found = found._replace(notes=[*found.notes, *gained.notes])
+    if gained.table.empty:
         return found
-    gains.draw(gained, pd.read_csv(HERE / "published.csv"), folder / "gains.png")
+    gains.draw(gained.table, pd.read_csv(HERE / "published.csv"), folder / "gains.png")
     caption = (
         "What k = 5 and 50 gain over k = 1 in validation NLL, at the end of each stage. A VAE with k samples averages k"
         " gradients and so climbs faster at first; its gain shrinks with training, towards the published one (hollow)."
@@ -39,7 +41,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
 
 
 STUDY = Study(
-    name="iwae_table1",
+    name=NAME,
     target="table1",
     title="VAE and IWAE on MNIST",
     claim="With more samples the IWAE's test NLL falls and its number of active units rises; the VAE's hardly move.",

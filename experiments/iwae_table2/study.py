@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.frame import finished
-from evidence.report.judging import NATS, PASSES, UNITS, longest, mean_and_deviation, summary, verdict
+from evidence import lineage
+from evidence.report.choosing import Chosen, choose
+from evidence.report.frame import ROOT
+from evidence.report.judging import NATS, PASSES, UNITS, apart, mean_and_deviation, summary, verdict
 from evidence.report.study import Budget, Claim, Findings, Study
-from experiments import tables
+from experiments import protocol, tables
 
 HERE = Path(__file__).parent
 NAME = "iwae_table2"
@@ -29,31 +31,34 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     evaluation = "eval=paper" if budget == "paper" else "eval=quick"
     several = tables.SIDE_BY_SIDE if "," in seeds else []
     first = [f"trainer.stages={STAGES[budget]}", evaluation]
-    for objective, k in FIRST.values():
-        yield [*several, f"experiment={NAME}", f"objective={objective}", f"k={k}", seeds, *first]
+    firsts = {
+        number: [*several, f"experiment={NAME}", f"objective={objective}", f"k={k}", seeds, *first]
+        for number, (objective, k) in FIRST.items()
+    }
+    yield from firsts.values()
     last = STAGES[budget] - 1
     length = ["trainer.stages=null", f"trainer.steps={3**last * STEPS_A_PASS}"]
     second = [*length, f"trainer.learning_rate={1e-3 * 10 ** (-last / 7):.6g}", evaluation]
-    ended = finished(NAME)
-    ended = ended[ended["stages"].astype(str) == str(STAGES[budget])]
-    for number, (objective, k) in FIRST.items():
+    for number, arguments in firsts.items():
         other, other_k = FIRST[3 - number]
-        firsts = ended[(ended["objective"] == objective) & (ended["k"] == k)]
-        for seed, run in firsts.sort_values("date").groupby("seed")["run"].last().items():
-            yield [
-                f"experiment={NAME}",
-                f"objective={other}",
-                f"k={other_k}",
-                f"seed={seed}",
-                f"init_from={run}",
-                *second,
-            ]
+        for settings in protocol.asked(arguments):
+            ended = lineage.locate(settings, ROOT)
+            if ended.is_finished:
+                yield [
+                    f"experiment={NAME}",
+                    f"objective={other}",
+                    f"k={other_k}",
+                    f"seed={settings.seed}",
+                    f"init_from={ended.home.folder.name}",
+                    *second,
+                ]
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """Both experiments' NLL before and after the switch."""
     published = pd.read_csv(HERE / "published.csv")
-    results = _results(runs, published)
+    chosen = _chosen(runs)
+    results = _results(chosen.runs, published)
     table = pd.DataFrame(
         {
             "experiment": row["experiment"],
@@ -73,33 +78,55 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     notes = [
         "The second phase repeats the length and the learning rate of the first one's last stage, as in the paper."
     ]
-    if len(results) and (results["length"] < PASSES).any():
+    if len(results) and (results["passes"].dropna() < PASSES).any():
         notes.append(
             "A first phase cut short has not come to its end, so that the second one lowers the NLL whatever it climbs:"
             " only the active units then tell the objectives apart."
         )
-    return Findings(results, table, _claims(results), [], notes if len(results) else [])
+    notes = notes if len(results) else []
+    notes += protocol.notes(
+        NAME, chosen.runs, ("trainer.learning_rate",)
+    )  # which is another in the second phase
+    notes += protocol.unlike(chosen.runs, "Both experiments")
+    return Findings(results, table, _claims(results, chosen.runs), [], [*notes, *chosen.notes])
 
 
-def _results(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+def _chosen(runs: pd.DataFrame) -> Chosen:
+    """The runs of each experiment and stage; of a first one those that the second one shown went on from."""
     if runs.empty:
-        return pd.DataFrame()
+        return Chosen(runs, [])
+    runs = runs[(runs["data"] == "mnist") & (runs["model"] == "one_layer")]
     numbers = {first: number for number, first in FIRST.items()}
-    begun = runs["init_from"].notna() if "init_from" in runs else pd.Series(False, index=runs.index)
     kinds = [numbers.get(kind) for kind in zip(runs["objective"], runs["k"], strict=True)]
-    runs = runs.assign(experiment=kinds, stage=begun.map({False: "first", True: "second"})).dropna(
-        subset=["experiment"]
-    )
+    stages = tables.is_from_seed(runs).map({True: "first", False: "second"})
+    runs = runs.assign(experiment=kinds, stage=stages).dropna(subset=["experiment"])
     # The objective names the experiment that it opens; as a second phase it belongs to the other one.
-    runs["experiment"] = (
-        runs["experiment"].where(runs["stage"] == "first", 3 - runs["experiment"]).astype(int)
-    )
-    rows = []
-    for key, group in longest(runs, CELL).groupby(CELL):
-        rows.append(dict(zip(CELL, key, strict=True)) | summary(group, METRICS))
+    is_first = runs["stage"] == "first"
+    runs["experiment"] = runs["experiment"].where(is_first, 3 - runs["experiment"]).astype(int)
+    seconds = choose(runs[~is_first], CELL)
+    is_origin = runs["run"].isin(_origins(seconds.runs))
+    has_origin = runs["experiment"].isin(runs["experiment"][is_origin])
+    firsts = choose(runs[is_first & (is_origin | ~has_origin)], CELL)
+    both = [each.runs for each in (firsts, seconds) if len(each.runs)]
+    return Chosen(pd.concat(both) if both else pd.DataFrame(), [*firsts.notes, *seconds.notes])
+
+
+def _origins(seconds: pd.DataFrame) -> "pd.Series[str]":
+    """The names of the runs that these went on from."""
+    return seconds.get("init_from", pd.Series(dtype=str)).map(lambda folder: Path(folder).name)
+
+
+def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
+    if chosen.empty:
+        return pd.DataFrame()
+    rows = [
+        dict(zip(CELL, key, strict=True)) | summary(group, METRICS) for key, group in chosen.groupby(CELL)
+    ]
     figures = published.rename(columns={"nll": "published_nll", "active_units": "published_active_units"})
     results = pd.DataFrame(rows).merge(figures, "left", CELL).sort_values(CELL)
-    is_full = (results["length"] == PASSES) | (results["length"] == 3**7 * STEPS_A_PASS)
+    ended = set(results["experiment"][results["passes"] == PASSES])  # the first phase came to its end
+    as_long = (results["stage"] == "first") | (results["steps"] == 3**7 * STEPS_A_PASS)
+    is_full = results["experiment"].isin(ended) & as_long
     results["verdict"] = [
         f"{verdict(row['nll'], row['published_nll'], NATS, full)}"
         + (
@@ -112,7 +139,8 @@ def _results(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     return results
 
 
-def _claims(results: pd.DataFrame) -> list[Claim]:
+def _claims(results: pd.DataFrame, chosen: pd.DataFrame) -> list[Claim]:
+    """Each second phase beside the run that it went on from."""
     cell = {(row["experiment"], row["stage"]): row for _, row in results.iterrows()}
     sentences = {
         1: ("A trained VAE that goes on as an IWAE gains NLL and active units.", -1),
@@ -124,11 +152,25 @@ def _claims(results: pd.DataFrame) -> list[Claim]:
         if len(pair) < 2:
             claims.append(Claim(sentence, None, ""))
             continue
-        change = round(pair[1]["nll"] - pair[0]["nll"], 2)  # as it is printed: less is no change
-        units = pair[1]["active_units"] - pair[0]["active_units"]
+        after = chosen[(chosen["experiment"] == number) & (chosen["stage"] == "second")]
+        before = chosen.set_index("run").reindex(_origins(after))
+        change, units = (
+            (after[name].to_numpy() - before[name].to_numpy()).mean()
+            for name in ("test/nll", "test/active_units")
+        )
+        change = round(change, 2)  # as it is printed: less is no change
+        if unlike := apart(pair, ("eval_samples", "eval_images", "data_digest")) or _missing(before):
+            claims.append(Claim(sentence, None, unlike))
+            continue
         evidence = f"NLL {change:+.2f} nats, active units {units:+.0f}; {pair[0]['budget']}, then {pair[1]['budget']}"
         claims.append(Claim(sentence, sign * change > 0 and sign * units < 0, evidence))
     return claims
+
+
+def _missing(before: pd.DataFrame) -> str:
+    """Which of the runs that second phases went on from are not among those shown."""
+    lacking = before.index[before["objective"].isna()]
+    return f"not compared: {', '.join(lacking)} is not in this experiment" if len(lacking) else ""
 
 
 STUDY = Study(

@@ -9,20 +9,21 @@ from evidence.report.study import Budget, Findings, Study
 from experiments import tables
 
 HERE = Path(__file__).parent
+NAME = "iwae_table3"
 
 
 def sweeps(budget: Budget) -> Iterator[list[str]]:
     """The grid of conf/experiment/iwae_table3.yaml."""
-    yield tables.arguments("iwae_table3", budget)
+    yield tables.arguments(NAME, budget)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """The cells beside the published ones."""
-    return tables.findings(runs, HERE / "published.csv", folder)
+    return tables.findings(NAME, runs, HERE / "published.csv", folder)
 
 
 STUDY = Study(
-    name="iwae_table3",
+    name=NAME,
     target="table3",
     title="VAE and IWAE on fixed MNIST",
     claim="Where the pixels are binarized once and for all, all models overfit more, and the IWAE is still ahead.",

@@ -15,7 +15,7 @@ from evidence.numerics import forked_rng
 from evidence.objectives import UIVI
 from evidence.reverse_conditional import HMCSampler
 from evidence.training import Report, decayed_schedule, parameter_groups, train
-from experiments.provenance import here
+from experiments import provenance
 from experiments.uivi_toys.targets import targets, toy
 
 PUBLISHED_STEPS = 50_000
@@ -68,7 +68,8 @@ def divergence(
 def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
     """The target `name` fitted for `steps` steps of the published schedule, going on from the state under the path.
 
-    Stopped at any moment and called again it ends with the bits of one that was not.
+    Stopped at any moment and called again it ends with the bits of one that was not. A state that other code has left
+    is not gone on from.
     """
     torch.manual_seed(seed)
     model = toy(targets()[name])
@@ -80,7 +81,10 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
         "objective": objective,
         "optimizer": optimizer,
     }
-    begun = checkpoints.load(state_path) if state_path.exists() else {"step": 0, "rows": []}
+    source = provenance.source(__name__)
+    begun = checkpoints.load(state_path) if state_path.exists() else {}
+    if begun.get("source") != source["source"]:
+        begun = {"step": 0, "rows": []}
     if begun["step"]:
         checkpoints.restore(begun, parts, CPU)
     rows, x = begun["rows"], torch.empty(NUM_Z, 0)
@@ -89,8 +93,9 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
         model, objective, optimizer, itertools.repeat(x), schedule, "sum", REPORT_EVERY, begun["step"]
     )
     for report in loop:
-        rows.append({"target": name, "seed": seed} | _row(model, report, seed))
-        checkpoints.save(state_path, checkpoints.capture(report.step, 0.0, parts, CPU) | {"rows": rows})
+        rows.append({"target": name, "seed": seed, **_row(model, report, seed), **source})
+        state = checkpoints.capture(report.step, 0.0, parts, CPU)
+        checkpoints.save(state_path, state | {"rows": rows, **source})
     return Fit(model, rows)
 
 
@@ -106,5 +111,5 @@ def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any
         "sigma_1": first,
         "sigma_2": second,
         "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",
-        **here(CPU),
+        **provenance.here(CPU),
     }

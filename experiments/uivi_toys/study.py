@@ -10,12 +10,14 @@ import torch
 from evidence import files
 from evidence.numerics import forked_rng
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments.uivi_toys import drawing
+from experiments import provenance
+from experiments.uivi_toys import drawing, fitting
 from experiments.uivi_toys.fitting import CPU, PUBLISHED_STEPS, TARGET_ACCEPTANCE, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian
 from experiments.uivi_toys.targets import targets
 
 NUM_DRAWS = 2_000  # of q, for the picture
+KIND = ["target", "source"]  # what was fitted, by which code
 SETTLED = 0.03  # of the acceptance's mean over the last quarter, from its target
 
 
@@ -50,22 +52,51 @@ def measure(folder: Path, budget: Budget) -> None:
                 with forked_rng(CPU, seed), torch.no_grad():
                     q = fitted.model.posterior(torch.empty(1, 0))
                     z_1, z_2 = q.rsample(q.noise(NUM_DRAWS))[:, 0].T.tolist()
-                draws = [{"target": name, "z_1": a, "z_2": b} for a, b in zip(z_1, z_2, strict=True)]
+                source = {"source": fitted.rows[-1]["source"]}
+                draws = [
+                    {"target": name, "z_1": a, "z_2": b, **source} for a, b in zip(z_1, z_2, strict=True)
+                ]
                 _write(folder / f"{name}-samples.csv", draws)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """From the CSV files in `folder`; there are no runs."""
     gaussian = {name: fit_gaussian(density).kl for name, density in targets(torch.float64).items()}
-    rows = _read(folder, "*-s[0-9]*.csv")
+    rows, left_out = _alike(_read(folder, "*-s[0-9]*.csv"))
     if not len(rows):
         return Findings(pd.DataFrame(), pd.DataFrame(), _claims(rows, gaussian), [], NOTES)
-    rows["kl_gaussian"] = rows["target"].map(gaussian)
-    drawing.draw_samples(_read(folder, "*-samples.csv"), folder / "samples.png")
+    rows = rows.assign(kl_gaussian=rows["target"].map(gaussian))
+    samples = _read(folder, "*-samples.csv")
+    is_shown = pd.MultiIndex.from_frame(samples[KIND]).isin(pd.MultiIndex.from_frame(rows[KIND]))
+    drawing.draw_samples(samples[is_shown], folder / "samples.png")
     drawing.draw_kl(rows, gaussian, folder / "kl.png")
     drawing.draw_acceptance(rows, TARGET_ACCEPTANCE, folder / "acceptance.png")
     ends = rows[rows["step"] == rows.groupby(["target", "seed"])["step"].transform("max")]
-    return Findings(ends.reset_index(drop=True), _table(ends), _claims(rows, gaussian), PICTURES, NOTES)
+    notes = [*NOTES, *left_out, *provenance.notes(fitting.__name__, [rows])]
+    return Findings(ends.reset_index(drop=True), _table(ends), _claims(rows, gaussian), PICTURES, notes)
+
+
+def _alike(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Of each target the seeds that the same code has fitted as long; and which were left out, and why.
+
+    The longest fits; of these those of most seeds, and then today's code.
+    """
+    if rows.empty:
+        return rows, []
+    rows = rows.assign(steps=rows.groupby(["target", "seed"])["step"].transform("max"))
+    today = provenance.source(fitting.__name__)["source"]
+    chosen, notes = [], []
+    for target, group in rows.groupby("target", sort=False):
+        kinds = dict(list(group.groupby(["steps", "source"])))
+        best = max(kinds, key=lambda kind: (kind[0], kinds[kind]["seed"].nunique(), kind[1] == today))
+        chosen.append(kinds.pop(best))
+        for (steps, source), others in kinds.items():
+            why = [f"{steps:,} steps, not {best[0]:,}"] * (steps != best[0]) + ["other code"] * (
+                source != best[1]
+            )
+            seeds = ", ".join(map(str, others["seed"].unique()))
+            notes.append(f"Left out of {drawing.title(target)}: seed {seeds} ({', '.join(why)}).")
+    return pd.concat(chosen, ignore_index=True), notes
 
 
 def _table(ends: pd.DataFrame) -> pd.DataFrame:
@@ -106,15 +137,17 @@ def _claims(rows: pd.DataFrame, gaussian: dict[str, float]) -> list[Claim]:
         by_seed = late.groupby("seed")["acceptance"].mean()
         near.append((by_seed - TARGET_ACCEPTANCE).abs().max() < SETTLED)
         means.append(f"{drawing.title(name)} {by_seed.min():.3f} to {by_seed.max():.3f}")
+    trained = " and ".join(f"{steps:,} steps" for steps in rows["steps"].unique())
     return [
-        Claim(fits, all(better), f"the worst seed, nats: {'; '.join(kls)}"),
+        Claim(fits, all(better), f"the worst seed, nats: {'; '.join(kls)}; {trained}"),
         Claim(settles, all(near), f"mean over the last quarter, over seeds: {'; '.join(means)}"),
     ]
 
 
 def _read(folder: Path, pattern: str) -> pd.DataFrame:
-    found = [pd.read_csv(path) for path in sorted(folder.glob(pattern))]
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    tables = [provenance.read(path, {}) for path in sorted(folder.glob(pattern))]
+    found = [rows for rows in tables if len(rows)]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=KIND)
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

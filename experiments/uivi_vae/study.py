@@ -12,8 +12,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from evidence.figures import DARK, DPI, LIGHT, MIDDLE
-from evidence.report.judging import NATS, longest, mean_and_deviation, summary, verdict
+from evidence.report.choosing import Chosen, choose
+from evidence.report.judging import COMPARED, NATS, apart, mean_and_deviation, summary, verdict
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
+from experiments import protocol, tables
 
 HERE = Path(__file__).parent
 NAME = "uivi_vae"
@@ -24,6 +26,8 @@ BUDGETS: dict[Budget, list[str]] = {
     "paper": ["eval=paper", "seed=0,1,2"],
 }
 CELL = ["data", "method"]
+ALIKE = ("budget", "eval_images", "data_digest")
+NOISES = "eval.semi_implicit.noises"  # T, of those methods that have it
 METHODS = {"vae": "explicit VAE", "sivi": "SIVI", "uivi": "UIVI"}
 DATA = {"mnist_fixed": "fixed MNIST", "fashion_mnist": "Fashion-MNIST"}
 METRICS = ["test/nll", "test/nll_se", "test/nll_fresh", "test/nll_gaussian", "hmc/acceptance"]
@@ -38,7 +42,8 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """Each method's estimates beside the published figure, which is comparable at the paper's S and T only."""
-    results = _results(runs)
+    chosen = _chosen(runs)
+    results = _results(chosen.runs)
     table = pd.DataFrame(
         {
             "data": DATA.get(row["data"], row["data"]),
@@ -64,22 +69,33 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
                 "nll.png", "Test NLL by three estimates, lower is better. The hollow marks were published."
             )
         ]
-    return Findings(results, table, _claims(results), pictures, _notes(results))
+    notes = [*_notes(results), *protocol.notes(NAME, chosen.runs)]
+    for data, group in chosen.runs.groupby("data", sort=False) if len(results) else []:
+        notes += protocol.unlike(group, DATA[data])
+    return Findings(results, table, _claims(results), pictures, [*notes, *chosen.notes])
 
 
-def _results(runs: pd.DataFrame) -> pd.DataFrame:
+def _chosen(runs: pd.DataFrame) -> Chosen:
+    """The runs of each data set and method."""
     if runs.empty:
+        return Chosen(runs, [])
+    is_ours = runs["data"].isin(DATA) & runs["objective"].isin(METHODS) & tables.is_from_seed(runs)
+    return choose(runs[is_ours].assign(method=runs["objective"]), CELL)
+
+
+def _results(chosen: pd.DataFrame) -> pd.DataFrame:
+    if chosen.empty:
         return pd.DataFrame()
-    chosen = longest(runs.assign(method=runs["objective"]), CELL)
     rows = []
     for key, group in chosen.groupby(CELL):
-        rows.append(dict(zip(CELL, key, strict=True)) | summary(group, METRICS))
+        row = dict(zip(CELL, key, strict=True)) | summary(group, METRICS)
+        rows.append(row | {"noises": group.iloc[0].get(NOISES)})
     published = pd.read_csv(HERE / "published.csv")
     published["published_nll"] = -published["test_log_likelihood"]
     results = pd.DataFrame(rows).merge(published[[*CELL, "published_nll", "source"]], "left", CELL)
     # The explicit posterior has a density: its NLL is what the paper's estimate would be.
     ours = results["nll_fresh"].fillna(results["nll"])
-    is_full = (results["length"] == PAPER_STEPS) & (results["eval_samples"] == 1000)
+    is_full = (results["steps"] == PAPER_STEPS) & (results["eval_samples"] >= 1000)
     results["verdict"] = [
         verdict(*figures, NATS, full)
         for *figures, full in zip(ours, results["published_nll"], is_full, strict=True)
@@ -101,13 +117,22 @@ def _claims(results: pd.DataFrame) -> list[Claim]:
                 claims.append(Claim(sentence, None, ""))
                 continue
             pair = pd.DataFrame([cell[better], cell[worse]])
+            # The explicit posterior is scored with a number of samples of its own, and without noises.
+            unlike = apart([cell[better], cell[worse]], ALIKE if worse == "vae" else tuple(COMPARED))
+            if worse != "vae" and pair["noises"].nunique() > 1:
+                unlike = f"not compared: T {' and '.join(pair['noises'])}"
+            if unlike:
+                claims.append(Claim(sentence, None, unlike))
+                continue
             ours, theirs = pair[["nll", "nll_gaussian"]].min(axis=1)
             difference = ours - theirs
             mixture = cell[better]["nll"] - cell[worse]["nll"]
-            budgets = " and ".join(dict.fromkeys(cell[method]["budget"] for method in (better, worse)))
+            seeds, samples = (
+                " and ".join(dict.fromkeys(map(str, pair[name]))) for name in ("seeds", "eval_samples")
+            )
             evidence = (
                 f"{difference:+.2f} nats by the tighter of each one's two bounds, {mixture:+.2f} by the mixture alone,"
-                f" on the same images; {budgets}, {cell[better]['seeds']} seed(s)"
+                f" on the same images; {cell[better]['budget']}, {seeds} seed(s), S = {samples}"
             )
             claims.append(Claim(sentence, bool(difference < 0), evidence))
     return claims
@@ -121,7 +146,7 @@ def _notes(results: pd.DataFrame) -> list[str]:
         " it is biased up by nats. They were quoted by a public repository (MNIST) or recalled (Fashion-MNIST), and not"
         " read in the paper.",
     ]
-    if any(results["length"] < PAPER_STEPS):
+    if any(results["steps"] < PAPER_STEPS):
         found.append(
             "The learning rate falls by a tenth every 15,000 steps: a short training ends before it has fallen far."
         )

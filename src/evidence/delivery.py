@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,20 @@ from evidence.tracking import MLflowRun, Store
 RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer: each may take seconds
 HEARTBEAT_SECONDS = 300.0
 SILENT_SECONDS = 1800.0  # without a heartbeat for so long, a run on another host is dead
+# Entries of result.json that are tags too.
+TAGS = (
+    "record",
+    "train_identity",
+    "run_identity",
+    "cell_identity",
+    "code_digest",
+    "data_digest",
+    "steps",
+    "folder",
+    "device",
+    "parent",
+    "init_from",
+)
 
 log = logging.getLogger(__name__)
 
@@ -87,11 +101,8 @@ def open_run(home: Home, store: Store) -> MLflowRun:
     result = home.result
     run = tracking.find_run(store, result["record"])
     tags = _tags(home, result) | {tracking.HEARTBEAT: str(time.time())}
-    if run is None:
-        began = datetime.fromisoformat(
-            result["process"]["since"]
-        )  # a record may come to the store much later
-        run = tracking.create_run(store, home.folder.name, tags, began)
+    if run is None:  # a record may come to the store much later
+        run = tracking.create_run(store, home.folder.name, tags, _began(result))
     run.describe(_params(home, result), tags)
     return run
 
@@ -103,19 +114,20 @@ def deliver(home: Home, run: MLflowRun) -> None:
     """
     result = home.result
     run.describe(_params(home, result), _tags(home, result))  # its process may have died before it did
-    run.log(_later(_rows(home, result), run.last_steps()))
+    run.log(_later(_rows(home, result), run.last_steps()), _ended(result))
     run.artifact(home.config)
     for figure in sorted(home.figures.glob("*.png")):
         run.artifact(figure, "figures")
     if result["status"] == "FAILED" and home.traceback.exists():  # it could not be written to a full disk
         run.artifact(home.traceback)
-    run.close(result["status"])
+    run.close(result["status"], _ended(result))
 
 
 def ensure_delivered(home: Home, store: Store) -> bool:
     """Deliver a record that has ended and is not, or not wholly, in the experiment; whether that was needed."""
-    run = tracking.find_run(store, home.result["record"])
-    if run is not None and run.status == home.result["status"]:
+    result = home.result
+    run = tracking.find_run(store, result["record"])
+    if run is not None and run.is_closed(result["status"], _ended(result)):
         return False
     deliver(home, run or open_run(home, store))
     return True
@@ -135,8 +147,8 @@ def close_vanished(outputs: Path, store: Store | None) -> None:
             with home.seized() as is_free:
                 if is_free:
                     deliver(home, run)
-        elif time.time() - float(run.tags[tracking.HEARTBEAT]) > SILENT_SECONDS:
-            run.close("KILLED")
+        elif time.time() - (beat := float(run.tags[tracking.HEARTBEAT])) > SILENT_SECONDS:
+            run.close("KILLED", datetime.fromtimestamp(beat, UTC))
 
 
 def sync(outputs: Path, uri: str | None, root: Path) -> None:
@@ -160,7 +172,8 @@ def _close_if_vanished(home: Home) -> None:
             and home.result["status"] == "RUNNING"
             and (is_here or home.silent_seconds() > SILENT_SECONDS)
         ):
-            home.update_result(status="KILLED", error="its process vanished")
+            ended = home.last_sign().isoformat(timespec="microseconds")
+            home.update_result(status="KILLED", error="its process vanished", ended=ended)
             terminal.note(f"{home.folder.name}: its process had vanished without a word; closed as KILLED")
 
 
@@ -184,14 +197,26 @@ def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
     return [row for row in rows if row[2] > there.get(row[0], -1)]
 
 
+def _began(result: dict[str, Any]) -> datetime:
+    """When the record was begun; one of an earlier version only knows the last process to go on with it."""
+    return datetime.fromisoformat(result.get("began") or result["process"]["since"])
+
+
+def _ended(result: dict[str, Any]) -> datetime | None:
+    """When the record was ended; not known of one that runs, or that an earlier version ended."""
+    return datetime.fromisoformat(result["ended"]) if result.get("ended") else None
+
+
 def _params(home: Home, result: dict[str, Any]) -> dict[str, str | int | float]:
-    return identity.params(home.settings, result["eval_samples"], result["eval_images"])
+    """All settings by dotted keys, and over them the few that comparisons read."""
+    settings = home.settings
+    few = identity.params(settings, result["eval_samples"], result["eval_images"])
+    return {**tracking.flattened(settings), **few}
 
 
 def _tags(home: Home, result: dict[str, Any]) -> dict[str, str]:
-    names = ("record", "train_identity", "run_identity", "folder", "device", "parent", "init_from")
     return {
-        **{name: result[name] for name in names if result.get(name)},
+        **{name: str(result[name]) for name in TAGS if result.get(name)},
         **result["provenance"],
         **({"mixed": "; ".join(result["mixed"])} if result["mixed"] else {}),
         "lock": str(home.lock.resolve()),

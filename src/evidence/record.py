@@ -25,6 +25,7 @@ from evidence import files
 from evidence.checkpoints import CorruptCheckpoint, load, save
 
 KEPT = 2  # checkpoints besides those that are kept for good
+FINAL = {"FINISHED", "FAILED", "KILLED"}  # statuses
 
 Row = tuple[str, float, int]  # a metric's name, value and step
 
@@ -58,6 +59,7 @@ class Home:
             )
             lock.acquire()
         try:
+            self.beat()
             for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing
                 torn.unlink()
             yield
@@ -89,6 +91,12 @@ class Home:
         """Since the last beat."""
         return time.time() - self.lock.stat().st_mtime if self.lock.exists() else math.inf
 
+    def last_sign(self) -> datetime:
+        """When a process was last seen to compute the run: when it last beat, or wrote metrics or a checkpoint."""
+        paths = [self.lock, self.metrics, *self.checkpoints().values()]
+        written = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in paths if path.exists()]
+        return max(written, default=datetime.fromisoformat(self.result["process"]["since"]))
+
     @property
     def result(self) -> dict[str, Any]:
         """result.json: status, identity and numbers; empty before the first start."""
@@ -97,8 +105,15 @@ class Home:
         return result
 
     def update_result(self, **changes: Any) -> None:
-        """Replace some entries of result.json."""
-        result = self.result | changes
+        """Replace some entries of result.json; a final status brings `ended`: as given, or the time that it is."""
+        before = self.result
+        result = before | changes
+        status = changes.get("status")
+        is_new = status != before.get("status") or "ended" not in before
+        if status == "RUNNING":
+            result.pop("ended", None)
+        elif status in FINAL and is_new:
+            result["ended"] = changes.get("ended") or now()
         files.write(self.folder / "result.json", json.dumps(result, indent=2).encode(), b"\n")
 
     @property
@@ -149,14 +164,17 @@ class Home:
 
 
 def begin(home: Home, **facts: Any) -> None:
-    """Note that this process computes the run now."""
-    process = {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "since": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    number = home.result.get("record") or uuid.uuid4().hex
-    home.update_result(record=number, status="RUNNING", process=process, error=None, **facts)
+    """Note that this process computes the run now, and when the first one that did so began it."""
+    before = home.result
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "since": now("seconds")}
+    began = before.get("began") or before.get("process", {}).get("since") or now()
+    number = before.get("record") or uuid.uuid4().hex
+    home.update_result(record=number, status="RUNNING", process=process, began=began, error=None, **facts)
+
+
+def now(resolution: str = "microseconds") -> str:
+    """The time in UTC."""
+    return datetime.now(UTC).isoformat(timespec=resolution)
 
 
 def homes(outputs: Path) -> Iterator[Home]:

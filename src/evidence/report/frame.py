@@ -14,43 +14,57 @@ from evidence import tracking
 ROOT = (
     Path(__file__).resolve().parents[3]
 )  # of the checkout, where the store and the runs' folders are by default
-NUMBERS = ("k", "seed", "batch_size", "latent_dim", "eval_samples", "eval_images")
+NUMBERS = ("k", "seed", "batch_size", "latent_dim", "eval_samples", "eval_images", "steps")
 
 
 def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
     """A row for each run of an experiment, or of all of them, the latest first.
 
     Columns: `run` (its name), `experiment`, `status`, `run_id`, `url` (of its page, where the store is a server),
-    `date`, the params (objective, variant, k, model, data, seed, stages ...), the metrics by their names
-    (`test/nll`, `test/active_units` ...: nats per image, lower is better), and the tags (folder, git_commit ...).
-    The store is `uri`, or MLFLOW_TRACKING_URI, or mlflow.db in the checkout.
+    `date` (on which it began), `ended` (to the millisecond; missing while it runs), the params (objective, variant,
+    k, model, data, seed, stages ..., and every setting by its dotted key, such as `trainer.learning_rate`), the metrics
+    by their names (`test/nll`, `test/active_units` ...: nats per image, lower is better), and the tags (folder,
+    git_commit ...). The store is `uri`, or MLFLOW_TRACKING_URI, or mlflow.db in the checkout.
 
     Raises: UserError where the store cannot be read.
     """
     rows = []
     for name, found in tracking.recorded(uri, ROOT, experiment):
         info = found.info
-        rows.append(
-            {
-                "run": info.run_name,
-                "experiment": name,
-                "status": info.status,
-                "run_id": info.run_id,
-                "url": tracking.page(uri, found),
-                "date": datetime.fromtimestamp(info.start_time / 1000, UTC).date().isoformat(),
-                **{key: value for key, value in found.data.tags.items() if not key.startswith("mlflow.")},
-                **found.data.params,
-                **found.data.metrics,
-            }
-        )
+        is_over = info.status != "RUNNING" and info.end_time is not None
+        about = {
+            "run": info.run_name,
+            "experiment": name,
+            "status": info.status,
+            "run_id": info.run_id,
+            "url": tracking.page(uri, found),
+            "date": _time(info.start_time).date().isoformat(),
+            "ended": _time(info.end_time).isoformat(timespec="milliseconds") if is_over else None,
+        }
+        tags = {key: value for key, value in found.data.tags.items() if not key.startswith("mlflow.")}
+        rows.append({**about, **tags, **found.data.params, **found.data.metrics, **about})
     frame = pd.DataFrame(rows)
     for name in NUMBERS:
         if name in frame:
-            frame[name] = pd.to_numeric(frame[name]).astype("Int64")
+            frame[name] = pd.array([_whole(value) for value in frame[name]], dtype="Int64")
     return frame
 
 
 def finished(experiment: str, uri: str | None = None) -> pd.DataFrame:
-    """The finished runs of an experiment; without columns where there are none."""
+    """The finished runs of an experiment that are ours; without columns where there are none."""
     found = runs(experiment, uri)
-    return found[found["status"] == "FINISHED"] if len(found) else found
+    if "record" not in found:
+        return pd.DataFrame()
+    return found[(found["status"] == "FINISHED") & found["record"].notna()]
+
+
+def _time(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+
+
+def _whole(text: object) -> int | None:
+    """A whole number; None for what is none, such as the `k` of a run that another program has logged."""
+    try:
+        return int(str(text))
+    except ValueError:
+        return None

@@ -1,62 +1,73 @@
-"""Our figure beside a published one: runs of one kind put together, and what may be said of their difference.
+"""Our figure beside a published one: like runs put together, and what may be said of their difference.
 
 A short training is not judged by its figure. A full one lies within what careful reproductions attain, or does not.
 """
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
 NATS, NATS_AT_ONE = 0.5, 1.0  # of a full-length run, for k >= 5 and for k = 1
 UNITS = 2  # active ones
 PASSES = 3280  # of Burda et al. 2015: eight stages
+# What figures must have in common to be compared, in words.
+COMPARED = {"budget": "trained", "eval_samples": "S", "eval_images": "test images", "data_digest": "data"}
+# What like runs have in common, beside their settings.
+OF_ALL = (
+    "budget",
+    "passes",
+    "steps",
+    "eval_samples",
+    "eval_images",
+    "cell_identity",
+    "data_digest",
+    "code_digest",
+)
 
 
-def length(stages: object) -> tuple[int, str]:
-    """A run's length from its param `stages`, to be compared and to be read: passes of a staged one, or steps."""
+def length(stages: object) -> tuple[int | None, str]:
+    """A run's length from its param `stages`: its passes, None where it is given in steps, and the same in words."""
     if steps := re.fullmatch(r"(\d+) steps", str(stages)):
-        return int(steps[1]), f"{int(steps[1]):,} steps"
+        return None, f"{int(steps[1]):,} steps"
     passes = (3 ** int(str(stages)) - 1) // 2
     return passes, f"{passes} of {PASSES} passes"
 
 
-def longest(runs: pd.DataFrame, cell: Sequence[str]) -> pd.DataFrame:
-    """Of each cell, a combination of values of these columns, the runs that went furthest and were scored best.
-
-    One for each seed, the latest; the columns `length` and `budget` say how far they went.
-    """
-    if runs.empty:
-        return runs
-    lengths = [length(stages) for stages in runs["stages"]]
-    runs = runs.assign(length=[each for each, _ in lengths], budget=[words for _, words in lengths])
-    furthest = ["length", "eval_images", "eval_samples"]
-    for column in furthest:
-        runs = runs[runs[column] == runs.groupby(list(cell), dropna=False)[column].transform("max")]
-    return runs.sort_values("date", kind="stable").drop_duplicates([*cell, "seed"], keep="last")
-
-
 def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
-    """One row for runs that differ in their seed: mean and standard deviation over seeds, and where they are from.
+    """One row for like runs, which differ in their seed: mean and standard deviation, and where they are from.
 
-    A metric `test/nll` becomes `nll` and `nll_sd`, which is missing where there is one seed.
+    A metric `test/nll` becomes `nll` and `nll_sd`, which is missing where there is one seed; both are where a run
+    lacks it.
     """
     row: dict[str, object] = {"seeds": len(runs)}
     for metric in metrics:
         name = metric.removeprefix("test/")
-        values = runs[metric] if metric in runs else pd.Series(dtype=float)
-        row |= {name: values.mean(), f"{name}_sd": values.std()}
+        values = runs[metric] if metric in runs else pd.Series([math.nan])
+        row |= {name: values.mean(skipna=False), f"{name}_sd": values.std(skipna=False)}
     first, seeds = runs.iloc[0], runs.sort_values("seed")
     return row | {
-        "budget": first["budget"],
-        "length": first["length"],
-        "eval_samples": first["eval_samples"],
-        "eval_images": first["eval_images"],
-        "machine": "; ".join(dict.fromkeys(_machine(run) for _, run in seeds.iterrows())),
-        "date": runs["date"].max(),
-        "commit": "; ".join(dict.fromkeys(_commit(run) for _, run in seeds.iterrows())),
+        **{name: first[name] for name in OF_ALL},
+        "machine": _distinct(_machine(run) for _, run in seeds.iterrows()),
+        "date": _distinct(sorted(runs["date"])),
+        "commit": _distinct(_commit(run) for _, run in seeds.iterrows()),
         "runs": "; ".join(seeds["run"]),
     }
+
+
+def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARED)) -> str:
+    """In words, why the figures of some rows of `summary` cannot be compared; empty where they can."""
+    found = []
+    for name in names:
+        values = dict.fromkeys(str(row[name]) for row in rows)
+        if len(values) > 1:
+            found.append(f"{COMPARED[name]} {' and '.join(values)}")
+    return f"not compared: {'; '.join(found)}" if found else ""
+
+
+def _distinct(values: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(values))
 
 
 def _machine(run: "pd.Series[str]") -> str:

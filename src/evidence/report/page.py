@@ -26,7 +26,7 @@ PNG = b"\x89PNG\r\n\x1a\n"
 NUMBER = re.compile(
     r"(?:[\d\s.,+\-\u2212\u2013\u2014±()/%\u00d7<>≤≥≈e]|of)*"
 )  # 94.56 ± 0.25, 13 of 3280, 1.2e-3, —
-SEED = re.compile(r"-s(\d+)-[0-9a-f]+$")  # the end of a run's name
+SEED = re.compile(r"-s(\d+)-[0-9a-f]+(?:-\d+)?$")  # the end of a run's name
 MARKED = re.compile(r"`([^`]+)`|(https?://[^\s<>]*[^\s<>.,;:)\]])")
 
 
@@ -113,10 +113,12 @@ def write(sections: Sequence[Section], links: Mapping[str, Links], folder: Path)
     """
     shown = [_shown(section, links, folder) for section in sections]
     for study, findings in sections:
+        path = folder / study.name / "results.csv"
         if len(findings.results):
-            (folder / study.name).mkdir(parents=True, exist_ok=True)
-            table = findings.results.to_csv(index=False, float_format=_number)
-            files.write(folder / study.name / "results.csv", table.encode())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            files.write(path, findings.results.to_csv(index=False, float_format=_number).encode())
+        else:
+            path.unlink(missing_ok=True)  # of a report before
     folder.mkdir(parents=True, exist_ok=True)
     date = datetime.now(UTC).date().isoformat()
     files.write(folder / "report.md", "\n".join(_markdown(shown, date)).encode())

@@ -43,10 +43,11 @@ class Study(NamedTuple):
     """One published table or figure.
 
     name: of its folder in experiments/, its grid in conf/experiment/ and its MLflow experiment.
+    experiment: another MLflow experiment, for a study of another one's runs.
     sweeps: what a budget trains, each an argument list for run.py; taken one after another, so that a later one can
         name what an earlier one has trained.
-    measure: what is measured beside the runs, written as CSV into the study's folder of the report. What stands there
-        already, of the same runs and as long, is not measured again.
+    measure: what is measured beside the runs, written as CSV into the study's folder of the report. What the same
+        code has measured of the same records, and as long, is not measured again.
     find: the findings, from the finished runs of the study's experiment and from that folder, where it draws pictures.
     """
 
@@ -59,3 +60,4 @@ class Study(NamedTuple):
     sweeps: Callable[[Budget], Iterator[list[str]]]
     find: Callable[[DataFrame, Path], Findings]
     measure: Callable[[Path, Budget], None] | None = None
+    experiment: str | None = None

@@ -4,18 +4,20 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evidence.tracking.asking import asking, without_password
+from evidence.tracking.flattening import shortened
 from evidence.tracking.stores import Store, connect
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-BATCH = 1000  # metrics that MLflow takes in one call
+BATCH, PARAMS_BATCH = 1000, 100  # metrics and params that MLflow takes in one call
+START = datetime(1970, 1, 1, tzinfo=UTC)
 HEARTBEAT = (
     "heartbeat"  # the tag with the time, in seconds since 1970, at which a run's process was last seen alive
 )
@@ -31,7 +33,8 @@ class MLflowRun:
         self.status: str = run.info.status
         self.tags: dict[str, str] = run.data.tags
         self._client, self._uri = client, uri
-        self._started, self._has_params = run.info.start_time, bool(run.data.params)
+        self._started, self._ended = run.info.start_time, run.info.end_time
+        self._params = set(run.data.params)
 
     def last_steps(self) -> dict[str, int]:
         """The last step of each metric that the store has."""
@@ -42,13 +45,16 @@ class MLflowRun:
                 for name in names
             }
 
-    def log(self, rows: Sequence[tuple[str, float, int]]) -> None:
-        """Metrics as (name, value, step). MLflow stores an infinity as 1.8e308, so it is logged as NaN."""
+    def log(self, rows: Sequence[tuple[str, float, int]], ended: datetime | None = None) -> None:
+        """Metrics as (name, value, step), at the time that it is, or at which the run ended if that was before.
+
+        MLflow stores an infinity as 1.8e308, so it is logged as NaN.
+        """
         from mlflow.entities import Metric
 
-        now = _now()
+        at = _now() if ended is None else min(_now(), self._end(ended))
         metrics = [
-            Metric(name, value if math.isfinite(value) else math.nan, now, step) for name, value, step in rows
+            Metric(name, value if math.isfinite(value) else math.nan, at, step) for name, value, step in rows
         ]
         with asking(self._uri):
             for start in range(0, len(metrics), BATCH):
@@ -60,15 +66,15 @@ class MLflowRun:
             self._client.log_artifact(self.run_id, str(path), folder)
 
     def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
-        """Log the params, once and for all, and set tags, over older values."""
+        """Log the params that are not there, once and for all, and set tags, over older values."""
         from mlflow.entities import Param, RunTag
 
-        new = [] if self._has_params else [Param(key, str(value)) for key, value in params.items()]
+        new = [Param(key, shortened(str(value))) for key, value in params.items() if key not in self._params]
         with asking(self._uri):
-            self._client.log_batch(
-                self.run_id, params=new, tags=[RunTag(key, value) for key, value in tags.items()]
-            )
-            self._has_params = True
+            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+            for start in range(0, len(new), PARAMS_BATCH):
+                self._client.log_batch(self.run_id, params=new[start : start + PARAMS_BATCH])
+        self._params |= params.keys()
 
     def resume(self) -> None:
         """Set the status to RUNNING."""
@@ -80,11 +86,20 @@ class MLflowRun:
         with asking(self._uri):
             self._client.set_tag(self.run_id, HEARTBEAT, str(time.time()))
 
-    def close(self, status: Status) -> None:
-        """Set the run's final status and its end time, which no clock that was set back puts before its start."""
+    def close(self, status: Status, ended: datetime | None = None) -> None:
+        """Set the run's final status and when it ended, which is now if nobody knows better."""
+        end = max(_now(), self._started) if ended is None else self._end(ended)
         with asking(self._uri):
-            self._client.set_terminated(self.run_id, status, end_time=max(_now(), self._started))
-            self.status = status
+            self._client.set_terminated(self.run_id, status, end_time=end)
+            self.status, self._ended = status, end
+
+    def is_closed(self, status: str, ended: datetime | None) -> bool:
+        """Whether the store has this status, and this time of the end where one is known."""
+        return self.status == status and (ended is None or self._ended == self._end(ended))
+
+    def _end(self, ended: datetime) -> int:
+        """In milliseconds since 1970; no clock that was set back puts the end before the start."""
+        return max(_milliseconds(ended), self._started)
 
 
 def prepare(store: Store) -> None:
@@ -106,7 +121,7 @@ def find_run(store: Store, record: str) -> MLflowRun | None:
 def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | None = None) -> MLflowRun:
     """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
     client, experiment_id, uri = connect(store)
-    start = _now() if began is None else int(1000 * began.timestamp())
+    start = _now() if began is None else _milliseconds(began)
     with asking(uri):
         return MLflowRun(client, client.create_run(experiment_id, start, tags, name), uri)
 
@@ -145,5 +160,9 @@ def page(uri: str | None, run: "Run") -> str | None:
     )
 
 
+def _milliseconds(moment: datetime) -> int:
+    return (moment - START) // timedelta(milliseconds=1)
+
+
 def _now() -> int:
-    return int(time.time() * 1000)
+    return int(1000 * time.time())

@@ -1,0 +1,148 @@
+"""When a run began and ended: by its record, whenever its process vanished or MLflow heard of it."""
+
+import os
+import shutil
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import runs
+from runs import begin, client, mlflow_runs, only_home, settings, start
+
+from evidence import delivery, experiment, tracking
+from evidence.record import Home
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+HOUR = timedelta(hours=1)
+
+
+def moment(home: Home, name: str) -> datetime:
+    found = datetime.fromisoformat(home.result[name])
+    assert found.tzinfo is not None
+    return found
+
+
+def milliseconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+
+
+def earlier(home: Home) -> None:
+    """The record as if all of it had happened an hour ago."""
+    result = home.result
+    home.update_result(**{name: (moment(home, name) - HOUR).isoformat() for name in ("began", "ended")})
+    home.update_result(process=result["process"] | {"since": (datetime.now(UTC) - HOUR / 2).isoformat()})
+
+
+def test_a_record_that_is_delivered_later_has_its_own_times(root: Path) -> None:
+    before = datetime.now(UTC)
+    assert start("tracking=none") == 0
+    home = only_home(root)
+    assert before < moment(home, "began") < moment(home, "ended") < datetime.now(UTC)
+    assert moment(home, "began").microsecond or moment(home, "ended").microsecond
+    earlier(home)
+    assert start() == 0
+    (run,) = mlflow_runs()
+    assert run.info.start_time == milliseconds(moment(home, "began"))
+    assert run.info.end_time == milliseconds(moment(home, "ended"))
+    histories = [client().get_metric_history(run.info.run_id, name) for name in run.data.metrics]
+    assert len(histories) > 5
+    assert all(metric.timestamp <= run.info.end_time for history in histories for metric in history)
+
+
+def test_a_run_that_goes_on_keeps_when_it_began_and_ends_anew(root: Path) -> None:
+    begin()
+    home = only_home(root)
+    began, killed = moment(home, "began"), moment(home, "ended")
+    running: list[dict[str, object]] = []
+    with runs.at_step(60, lambda _: running.append(home.result)):
+        assert start() == 0
+    assert "ended" not in running[0]
+    assert moment(home, "began") == began
+    assert moment(home, "ended") > killed
+    (run,) = mlflow_runs()
+    assert run.info.start_time == milliseconds(began)
+    assert run.info.end_time == milliseconds(moment(home, "ended"))
+
+
+def test_a_status_that_is_said_again_does_not_move_the_end(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.update_result(status="FINISHED")
+    ended = home.result["ended"]
+    home.update_result(status="FINISHED")
+    home.update_result(mixed=[])
+    assert home.result["ended"] == ended
+    home.update_result(status="RUNNING")
+    assert "ended" not in home.result
+    home.update_result(status="FAILED")
+    assert home.result["ended"] > ended
+
+
+def test_a_run_whose_process_vanished_ended_at_its_last_sign_of_life(root: Path) -> None:
+    begin()
+    home = only_home(root)
+    home.update_result(status="RUNNING")
+    (run,) = mlflow_runs()
+    client().update_run(run.info.run_id, status="RUNNING")
+    now = time.time()
+    paths = [home.metrics, home.lock, *home.checkpoints().values()]
+    for minutes, path in enumerate(paths, 60):
+        os.utime(path, (now, now - 60 * minutes))
+    experiment.prepare(settings("seed=1"))
+    assert home.result["status"] == "KILLED"
+    assert moment(home, "ended").timestamp() == pytest.approx(now - 3600, abs=1e-3)
+    os.utime(home.lock)
+    assert home.last_sign().timestamp() == pytest.approx(time.time(), abs=1)
+
+
+def test_a_run_on_another_host_ended_at_its_last_heartbeat(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin()
+    (run,) = mlflow_runs()
+    shutil.rmtree(root / "outputs")
+    beat = run.info.start_time / 1000 + 0.25
+    client().update_run(run.info.run_id, status="RUNNING")
+    client().set_tag(run.info.run_id, "host", f"not {socket.gethostname()}")
+    client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(beat))
+    monkeypatch.setattr(delivery, "SILENT_SECONDS", 0.0)
+    experiment.prepare(settings("seed=1"))
+    (run,) = mlflow_runs()
+    assert run.info.status == "KILLED"
+    assert run.info.end_time == pytest.approx(1000 * beat, abs=1)
+
+
+def test_a_record_of_an_earlier_version_begins_with_its_process_and_ends_when_it_is_delivered(
+    root: Path,
+) -> None:
+    assert start("tracking=none") == 0
+    home = only_home(root)
+    since = (datetime.now(UTC) - HOUR).isoformat(timespec="seconds")
+    result = {key: value for key, value in home.result.items() if key not in ("began", "ended")}
+    (home.folder / "result.json").unlink()
+    home.update_result(**{key: value for key, value in result.items() if key != "status"})
+    path = home.folder / "result.json"
+    path.write_text(path.read_text().replace("{", '{"status": "FINISHED",', 1))
+    home.update_result(process=result["process"] | {"since": since})
+    assert "ended" not in home.result
+    assert start() == 0
+    (run,) = mlflow_runs()
+    assert run.info.start_time == milliseconds(datetime.fromisoformat(since))
+    assert abs(run.info.end_time / 1000 - time.time()) < 60
+    assert not delivery.ensure_delivered(home, tracking.Store(None, "evidence", root))
+
+
+def test_rows_added_while_no_store_was_asked_are_delivered_all_the_same(root: Path) -> None:
+    begin()  # killed, and delivered as such
+    home = only_home(root)
+    with runs.at_step(60, runs.interrupt):
+        assert start("tracking=none", "trainer.log_every=10") == 130
+    store = tracking.Store(None, "evidence", root)
+    assert delivery.ensure_delivered(home, store)
+    assert not delivery.ensure_delivered(home, store)
+    (run,) = mlflow_runs()
+    steps = {step for _, _, step in runs.stored_rows(run)}
+    assert 50 in steps
+    assert run.info.end_time == milliseconds(moment(home, "ended"))

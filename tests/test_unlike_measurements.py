@@ -1,0 +1,147 @@
+"""What is measured beside the runs stands for the code that measured it, and for the record it was measured on."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import runs
+from frames import frame as made_up
+
+from evidence import fingerprint
+from evidence.errors import UserError
+from evidence.report import choosing, frame
+from experiments import by_image, cells, provenance
+from experiments.active_units import measuring as active_units
+from experiments.bounds import measuring as bounds
+from experiments.critic import measuring as critic
+from experiments.uivi_toys import fitting, study
+from experiments.uivi_toys.fitting import fit
+
+ORIGIN = {"machine": "m", "date": "2026-01-01", "commit": "12e4567"}
+
+
+@pytest.mark.parametrize("change", [{"source": "another"}, {"record": "another"}])
+def test_rows_of_other_code_or_of_another_record_are_measured_again(
+    change: dict[str, str], tmp_path: Path
+) -> None:
+    path, asked = tmp_path / "a.csv", []
+
+    def rows(image: int) -> list[dict[str, Any]]:
+        asked.append(image)
+        return [{"image": image, "value": len(asked)}]
+
+    same = {"source": "1234567890123456", "record": "00000000000000e1"}
+    for _ in range(2):
+        by_image.complete(path, [0, 1], rows, same)
+    assert asked == [0, 1]
+    by_image.complete(path, [0], rows, same | change)
+    assert asked == [0, 1, 0]
+    assert pd.read_csv(path)["value"].tolist() == [3]
+    assert provenance.read(path, same).empty
+
+
+def test_rows_that_do_not_tell_their_code_are_measured_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    pd.DataFrame({"image": [0, 1], "value": [7, 7]}).to_csv(path, index=False)
+    by_image.complete(path, [0], lambda image: [{"image": image, "value": 8}], {"source": "s"})
+    assert pd.read_csv(path)["value"].tolist() == [8]
+
+
+def test_figures_from_several_machines_days_and_commits_name_each(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    later = ORIGIN | {"machine": "n", "commit": "0123456"}
+    pd.DataFrame([ORIGIN, later]).assign(source="s").to_csv(path, index=False)
+    expected = {
+        "machine": "m; n",
+        "date": "2026-01-01",
+        "commit": "12e4567; 0123456",
+    }  # texts, and no numbers
+    assert provenance.origin(provenance.read(path, {})) == expected
+
+
+def test_the_measuring_code_is_known_by_all_that_it_imports() -> None:
+    modules = [f"experiments.{name}.measuring" for name in ("active_units", "bounds", "critic")]
+    digests = {fingerprint.source_digest(module) for module in (*modules, fitting.__name__)}
+    assert len(digests) == 4
+    assert all(
+        provenance.source(module) == {"source": fingerprint.source_digest(module)} for module in modules
+    )
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_trained_run_is_measured_again_only_by_other_code(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("experiments.trained", "evidence.report.frame"):
+        monkeypatch.setattr(f"{module}.ROOT", root)
+    monkeypatch.setattr(critic, "DRAWS", 3)
+    assert runs.start("objective=vae", "k=1", "name=study") == 0
+    (_, run), *_ = choosing.choose(frame.finished("study"), ["k"]).runs.iterrows()
+
+    def measured() -> dict[str, tuple[float, ...]]:
+        active_units.measure(root, run, 5, 4)
+        bounds.measure_trained(root, run, 1)
+        critic.measure_gradients(root, run, 2)
+        return {path.name: path.stat().st_mtime for path in root.glob("*.csv")}
+
+    first = measured()
+    assert len(first) == 4
+    assert measured() == first
+    for name in first:
+        assert len(provenance.read(root / name, {"record": run["record"]}))
+    monkeypatch.setattr(fingerprint, "source_digest", lambda module: "another")
+    second = measured()
+    assert all(second[name] > first[name] for name in first)
+    runs.only_home(root).update_result(record="replaced")
+    with pytest.raises(UserError, match="is not the record"):
+        measured()
+
+
+def test_one_run_of_a_cell_is_measured_whatever_else_lies_there() -> None:
+    made = made_up(
+        {"k": 5, "seed": 3},
+        {"k": 5, "seed": 1},
+        {"k": 5, "seed": 0, "trainer.learning_rate": "0.01"},  # unlike them, and fewer
+        {"objective": "vae", "k": 1, "seed": 2},
+        {"objective": "vae", "k": 1, "seed": 0, "model": "two_layer"},
+        {"objective": "vae", "k": 1, "seed": 0, "init_from": "another"},
+    )
+    first = cells.first_seeds(cells.one_layer(made).runs)
+    assert first[["objective", "k", "seed"]].to_numpy().tolist() == [["vae", 1, 2], ["iwae", 5, 1]]
+
+
+def test_a_fit_begins_anew_where_other_code_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "REPORT_EVERY", 10)
+    monkeypatch.setattr(fitting, "NUM_NOISES", 50)
+    path = tmp_path / "state.pt"
+    assert [row["step"] for row in fit("banana", 0, 20, path).rows] == [10, 20]
+    monkeypatch.setattr(fingerprint, "source_digest", lambda module: "another")
+    rows = fit("banana", 0, 10, path).rows
+    assert [(row["step"], row["source"]) for row in rows] == [(10, "another")]
+
+
+def fitted(folder: Path, target: str, seed: int, steps: int, source: str, kl: float) -> None:
+    rows = [
+        {"target": target, "seed": seed, "step": step, "kl": kl, "kl_se": 0.001, "acceptance": 0.9}
+        | {"step_size": 0.3, "sigma_1": 0.5, "sigma_2": 0.5, "budget": f"{step:,} steps", "source": source}
+        for step in range(500, steps + 1, 500)
+    ]
+    pd.DataFrame(rows).assign(**ORIGIN).to_csv(folder / f"{target}-s{seed}.csv", index=False)
+    draws = pd.DataFrame({"target": [target], "z_1": [0.0], "z_2": [0.0], "source": [source]})
+    draws.to_csv(folder / f"{target}-samples.csv", index=False)
+
+
+def test_seeds_of_a_toy_that_were_fitted_unlike_are_not_averaged(tmp_path: Path) -> None:
+    today = fingerprint.source_digest(fitting.__name__)
+    for target in ("banana", "multimodal", "x_shaped"):
+        fitted(tmp_path, target, 0, 1000, today, 0.01)
+    fitted(tmp_path, "banana", 1, 500, today, 0.5)
+    fitted(tmp_path, "x_shaped", 1, 1000, "another", 0.7)
+    found = study.find(pd.DataFrame(), tmp_path)
+    assert found.results["kl"].tolist() == [0.01] * 3
+    assert found.results["step"].tolist() == [1000] * 3
+    assert found.notes[len(study.NOTES) :] == [
+        "Left out of banana: seed 1 (500 steps, not 1,000).",
+        "Left out of x-shaped: seed 1 (other code).",
+    ]
