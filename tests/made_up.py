@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -39,13 +38,15 @@ class MadeUp:
         self.synced: list[str] = []
         self.compute: Compute = lambda settings: None
 
-    def run(self, settings: Settings, job_number: int | None = None) -> float:
+    def run(
+        self, settings: Settings, place: lineage.Place | None = None, job_number: int | None = None
+    ) -> float:
         self.started.append(settings)
         self.numbers.append(job_number)
-        place = lineage.locate(dumped(settings), self.ROOT)
+        place = lineage.locate(settings, self.ROOT) if place is None else place
         if not place.is_finished:
             place.home.folder.mkdir(parents=True, exist_ok=True)
-            place.home.update_result(status="KILLED", code=place.code)
+            place.home.update_result(status="KILLED", code=place.code, **place.facts())
             self.compute(settings)
             place.home.update_result(status="FINISHED", metrics=METRICS)
         return 90.0
@@ -77,10 +78,6 @@ def fails_at(seed: int) -> Compute:
     return compute
 
 
-def dumped(settings: Settings) -> dict[str, Any]:
-    return settings.model_dump(by_alias=True)
-
-
 def request(*words: str) -> composing.Request:
     arguments, _ = composing.read_arguments(list(words))
     return composing.request(CONF, arguments)
@@ -89,7 +86,7 @@ def request(*words: str) -> composing.Request:
 def home_of(root: Path, *words: str) -> Home:
     """The record of the run that a command line asks for."""
     (job,) = request(*words).jobs
-    return lineage.locate(dumped(job.settings), root).home
+    return lineage.locate(job.settings, root).home
 
 
 def rows(table: str) -> list[list[str]]:

@@ -1,6 +1,7 @@
 """From a command line to jobs and an exit status, with runs that are made up."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -133,7 +134,11 @@ def test_failed_run_says_so_in_one_line(
     runs.compute = fault
     assert main([], CONF) == 1
     said = capsys.readouterr().err
-    assert said == "evidence: ZeroDivisionError: three lines long (HYDRA_FULL_ERROR=1 shows the traceback)\n"
+    assert re.fullmatch(
+        r"evidence: test_command_line\.py: ZeroDivisionError: three lines long \(line \d+\)"
+        r" \(HYDRA_FULL_ERROR=1 shows the traceback\)\n",
+        said,
+    )
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     assert main([], CONF) == 1
     assert "Traceback" in capsys.readouterr().err

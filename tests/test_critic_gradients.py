@@ -7,13 +7,14 @@ import pandas as pd
 import problems
 import pytest
 import torch
+from frames import frame
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from evidence import composing
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, Objective
-from experiments.critic import study
+from experiments.critic import measuring, study
 from experiments.critic.gradients import FLOOR, FORMS, Baselines, FixedCritic, encoder_moments, moments
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -132,53 +133,39 @@ def test_the_sweeps_are_seven_forms_of_equal_decoder_passes(budget: Any) -> None
 
 def made_up_runs() -> pd.DataFrame:
     """A VAE and every form, two seeds each; only path with evidence beats the VAE."""
-    variants = {
-        "VAE": ("vae", "kl=sampled", 100.0),
-        "IWAE": ("iwae", "backward=top,m=4", 98.0),
-        "path, evidence": ("critic", "encoder=path,target=evidence,bound=0.5,warmup=2000", 99.5),
-        "literal, elbo": ("critic", "encoder=literal,target=elbo,bound=0.5,warmup=2000", 104.0),
-    }
-    rows = []
-    for objective, variant, nll in variants.values():
-        for seed in (0, 1):
-            rows.append(
-                {
-                    "run": f"{objective}-{variant}-{seed}",
-                    "objective": objective,
-                    "variant": variant,
-                    "k": 5,
-                    "seed": seed,
-                    "stages": "2",
-                    "eval_samples": 500,
-                    "eval_images": 10_000,
-                    "test/nll": nll + seed,
-                    "test/nll_se": 0.25,
-                    "test/active_units": 20.0,
-                    "device": "cpu",
-                    "processor": "Fast, 2 threads",
-                    "git_commit": "0123456789",
-                    "git_dirty": "false",
-                    "date": "2026-01-01",
-                }
-                | ({"critic/clipped_fraction": 0.4} if objective == "critic" else {})
-            )
-    return pd.DataFrame(rows)
+    variants = [
+        ("vae", "kl=sampled", 100.0),
+        ("iwae", "backward=top,m=4", 98.0),
+        ("critic", "encoder=path,target=evidence,bound=0.5,warmup=2000", 99.5),
+        ("critic", "encoder=literal,target=elbo,bound=0.5,warmup=2000", 104.0),
+    ]
+    made = [
+        {"objective": objective, "variant": variant, "test/nll": nll + seed, "seed": seed}
+        | ({"critic/clipped_fraction": 0.4} if objective == "critic" else {})
+        for objective, variant, nll in variants
+        for seed in (0, 1)
+    ]
+    return frame(*({"k": 5, "stages": "2", "test/active_units": 20.0, **run} for run in made))
+
+
+VAE = "vae-5-2-0-2026-01-01"
 
 
 def made_up_gradients(literal: float) -> pd.DataFrame:
     rows = []
     for image in range(5):
         for form in FORMS:
-            for k in study.KS:
+            for k in measuring.KS:
                 signal = literal if form == study.LITERAL else 0.5
                 row = {"image": image, "form": form, "k": k, "signal": signal + 0.001 * (image - 2)}
-                row |= {"variance": 10.0, "snr": 0.1, "num_draws": study.DRAWS, "run": "vae", "length": 4}
-                rows.append(row | {"budget": "4 of 3280 passes", "machine": "m", "date": "d", "commit": "c"})
+                row |= {"variance": 10.0, "snr": 0.1, "num_draws": measuring.DRAWS, "run": VAE, "source": "s"}
+                row |= {"record": f"record of {VAE}", "budget": "4 of 3280 passes"}
+                rows.append(row | {"machine": "m", "date": "d", "commit": "c"})
     return pd.DataFrame(rows)
 
 
 def test_findings_judge_each_form_by_its_difference_from_the_vae(tmp_path: Path) -> None:
-    made_up_gradients(0.0).to_csv(tmp_path / "gradients-vae.csv", index=False)
+    made_up_gradients(0.0).to_csv(tmp_path / f"gradients-{VAE}.csv", index=False)
     found = study.find(made_up_runs(), tmp_path)
     verdicts = {claim.statement: claim.holds for claim in found.claims}
     assert list(verdicts.values()) == [True, True, None, None, None, False]
@@ -194,8 +181,8 @@ def test_findings_judge_each_form_by_its_difference_from_the_vae(tmp_path: Path)
 
 
 def test_a_literal_form_with_a_signal_is_found_out(tmp_path: Path) -> None:
-    made_up_gradients(0.2).to_csv(tmp_path / "gradients-vae.csv", index=False)
-    assert study.find(pd.DataFrame(), tmp_path).claims[0].holds is False
+    made_up_gradients(0.2).to_csv(tmp_path / f"gradients-{VAE}.csv", index=False)
+    assert study.find(made_up_runs(), tmp_path).claims[0].holds is False
 
 
 def test_with_nothing_measured_no_claim_is_judged(tmp_path: Path) -> None:

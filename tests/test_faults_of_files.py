@@ -19,7 +19,6 @@ from runs import (
     at_step,
     begin,
     mlflow_runs,
-    numbers,
     only_home,
     said,
     settings,
@@ -166,40 +165,6 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
         f"evidence: delivered 1 of the records in {root / 'outputs'}; the others were there"
     ]
     assert_ends_as(root, undisturbed)
-
-
-OWN_DATA = """
-import hashlib, pathlib, numpy, torch
-from evidence.data import Dataset
-
-def load(file, **options):
-    images = torch.frombuffer(bytearray(pathlib.Path(file).read_bytes()), dtype=torch.uint8).view(-1, 64)
-    return Dataset(images[200:], 16, images[:100] // 9, images[100:200] // 9, (8, 8), {})
-"""
-
-
-def test_data_cut_short_is_never_mistaken_for_the_data_a_run_began_with(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.syspath_prepend(str(root))
-    (root / "own_data.py").write_text(OWN_DATA)
-    file = root / "own.bin"
-    whole = torch.randint(17, (600, 64), dtype=torch.uint8).numpy().tobytes()
-    file.write_bytes(whole)
-    own = ["data._target_=own_data.load", "data.name=own", f"+data.file={file}"]
-    assert start(*own, "tracking=none", "paths.outputs=whole") == 0
-    begin(*own)
-    file.write_bytes(whole[: 400 * 64])
-    said(capsys)
-    before = only_home(root).result
-    assert start(*own) == 1
-    (line,) = said(capsys)
-    assert "was begun with other data: other_code=true goes on with it" in line
-    assert only_home(root).result == before
-    file.write_bytes(whole)
-    assert start(*own) == 0
-    (expected,) = (Home(path.parent) for path in root.glob("whole/*/result.json"))
-    assert_ends_as(root, numbers(expected))
 
 
 def test_a_file_of_a_data_set_cut_short_is_named_and_not_used(

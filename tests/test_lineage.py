@@ -1,7 +1,6 @@
 """What a run is, which record is its own, whose checkpoint it starts from, and by whose code."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import torch
 from test_training import assert_equal
 
 from evidence import checkpoints, execution, experiment, fingerprint
-from evidence.identity import identify
 from evidence.record import Home, homes
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -30,61 +28,6 @@ def start(*overrides: str) -> int:
 def home_of(root: Path, start: str) -> Home:
     (folder,) = root.glob(f"outputs/{start}*")
     return Home(folder)
-
-
-def test_identities_leave_out_bystanders_and_keep_all_else() -> None:
-    config = {
-        "k": 5,
-        "seed": 0,
-        "name": "a",
-        "device": "cpu",
-        "init_from": None,
-        "data": {"name": "digits", "pixels": 64},
-        "model": {"name": "one_layer", "latent": [50]},
-        "objective": {"name": "iwae"},
-        "trainer": {"name": "smoke", "steps": 40, "learning_rate": 1e-3, "log_every": 20},
-        "eval": {"name": "smoke", "samples": 50, "rows": 100},
-    }
-    base = identify(config, None)
-    assert (
-        identify(config | {"eval": config["eval"] | {"rows": 200}}, None).run != base.run
-    )  # it decides the noise
-    for change in ({"name": "b"}, {"device": "cuda"}, {"rerun": True}, {"fail_fast": True}, {"plan": True}):
-        assert identify(config | change, None) == base
-    assert identify(config | {"trainer": config["trainer"] | {"log_every": 7}}, None) == base
-    longer = identify(config | {"trainer": config["trainer"] | {"steps": 80}}, None)
-    assert longer.train == base.train
-    assert longer.run != base.run
-    assert (
-        identify(config | {"eval": {"name": "smoke", "samples": 60, "rows": 100}}, None).train == base.train
-    )
-    for other in (
-        identify(config | {"seed": 1}, None),
-        identify(config | {"trainer": config["trainer"] | {"learning_rate": 1e-2}}, None),
-        identify(config, ("another train identity", 40)),
-    ):
-        assert other.train != base.train
-
-
-def test_the_fingerprint_is_of_what_computes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    copy = shutil.copytree(fingerprint.PACKAGE, tmp_path / "evidence")
-    monkeypatch.setattr(fingerprint, "PACKAGE", copy)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "mine.py").write_text("class Bound: ...\n")
-    config = {"objective": {"_target_": "mine.Bound", "inner": [{"_target_": "torch.nn.ReLU"}]}}
-    before = fingerprint.code(config)
-    assert set(before) == {"evidence", "torch", "mine"}
-    assert {path.stem for path in copy.iterdir()} >= fingerprint.ONLOOKERS
-
-    (copy / "terminal.py").write_text("")
-    assert fingerprint.code(config) == before
-    (copy / "data" / "sets.py").write_text("")
-    (tmp_path / "mine.py").write_text("class Bound: 'another'\n")
-    after = fingerprint.code(config)
-    assert fingerprint.difference(before, after) == "evidence has changed, mine has changed"
-    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
-    assert fingerprint.difference(after, fingerprint.code(config)).endswith("is now 9.9")
-    assert fingerprint.difference(after, after) == ""
 
 
 def test_only_the_same_codes_checkpoints_are_gone_on_from(

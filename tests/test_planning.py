@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from made_up import CONF, MadeUp, dumped, fails_at, home_of, request, rows, stand_in
+from made_up import CONF, MadeUp, fails_at, home_of, request, rows, stand_in
 
 from evidence import building, composing, experiment, lineage
 from evidence.command_line import main
@@ -20,7 +20,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
 
 def job_and_place(root: Path, *words: str) -> tuple[composing.Job, lineage.Place]:
     (job,) = request(*words).jobs
-    return job, lineage.locate(dumped(job.settings), root)
+    return job, lineage.locate(job.settings, root)
 
 
 def test_the_plan_counts_what_is_done(runs: MadeUp, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,7 +58,7 @@ def test_what_is_left_is_scaled_from_the_checkpoint_it_goes_on_from(
 ) -> None:
     asked: list[int] = []
 
-    def costs(job: composing.Job, root: Path, moment: float) -> Costs:
+    def costs(job: composing.Job, *_: object) -> Costs:
         asked.append(job.settings.k)
         return Costs(step=1.0, validation=10.0, scoring=100.0, ends=[20, 40], data="d")
 
@@ -75,14 +75,14 @@ def test_what_is_left_is_scaled_from_the_checkpoint_it_goes_on_from(
     assert found == [Estimate(160.0), Estimate(120.0, first_step=30), Estimate(160.0), Estimate(160.0)]
     assert asked == [1, 5]  # neither the seed nor the learning rate has a price
     monkeypatch.setattr(estimating, "TOTAL_SECONDS", 1e-9)
-    monkeypatch.setattr(estimating, "_costs", lambda job, root, moment: "no data")
+    monkeypatch.setattr(estimating, "_costs", lambda *_: "no data")
     assert estimating.estimate(jobs[:1], tmp_path) == [Estimate(None, is_rough=True)]
 
 
 def test_what_is_not_measured_in_time_is_rough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 30.0])
     monkeypatch.setattr(estimating, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(estimating, "_costs", lambda job, root, moment: Costs(1.0, 10.0, 100.0, [40], "d"))
+    monkeypatch.setattr(estimating, "_costs", lambda *_: Costs(1.0, 10.0, 100.0, [40], "d"))
     jobs = [job_and_place(tmp_path, f"k={k}") for k in (1, 5)]
     assert estimating.estimate(jobs, tmp_path) == [Estimate(150.0), Estimate(150.0, is_rough=True)]
 

@@ -139,7 +139,8 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
     assert silent.folder is not None
     silent.folder.mkdir(parents=True)
     home = Home(silent.folder)
-    home.update_result(status="RUNNING")
+    (place,) = (each.place for each in planning.survey(request("-m", "seed=0").jobs, tmp_path / "root"))
+    home.update_result(status="RUNNING", **place.facts())
     assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
     with home.held(lambda holder: None):
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"

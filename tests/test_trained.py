@@ -7,6 +7,7 @@ import runs
 import torch
 
 from evidence.errors import UserError
+from evidence.record import Home
 from experiments import trained
 
 
@@ -22,8 +23,9 @@ def test_a_run_is_had_again_though_another_one_trained_it(
     assert not any(evaluated.checkpoints())  # its checkpoint is the other's
 
     expected = runs.last_state(home)["model"]
-    for folder in (home.folder, evaluated.folder):
-        again = trained.trained(str(folder.relative_to(root)))
+    rows = [{"folder": each.result["folder"], "record": each.result["record"]} for each in (home, evaluated)]
+    for run in rows:
+        again = trained.trained(run)
         assert again.steps == 60
         model = again.parts.model.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in model.items())
@@ -32,4 +34,16 @@ def test_a_run_is_had_again_though_another_one_trained_it(
     with pytest.raises(
         UserError, match=f"{evaluated.folder.name}: its last checkpoint is missing or damaged"
     ):
-        trained.trained(str(evaluated.folder))
+        trained.trained(rows[1])
+
+
+def test_a_folder_that_holds_another_record_by_now_is_not_taken_for_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trained, "ROOT", tmp_path)
+    home = Home(tmp_path / "vae-k1")
+    home.folder.mkdir()
+    home.update_result(record="b", status="FINISHED")
+    for folder, record in (("vae-k1", "a"), ("iwae-k5", "b")):
+        with pytest.raises(UserError, match=f"{folder} is not the record {record} that MLflow has"):
+            trained.trained({"folder": folder, "record": record})

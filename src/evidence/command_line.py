@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from evidence.errors import Terminated, UserError
+from evidence.errors import Terminated, UserError, one_line
 from evidence.help import help_text
 from evidence.importing import uncollected
 
@@ -82,13 +82,13 @@ def _job_of_sweep(config: "DictConfig", turn: "Turn") -> float | None:
             return None
         from evidence import experiment, lineage
 
-        place = lineage.locate(settings.model_dump(by_alias=True), experiment.ROOT)
-        work = (place.home.folder.name, settings.name, settings.tracking.uri)
+        place = lineage.locate(settings, experiment.ROOT)
+        work = (place.identity.run, settings.name, settings.tracking.uri)
         if not turn.is_search and not ledger.claim(*work):
             return None  # an earlier job computes this run; only a search would use the number
         note = note._replace(folder=str(place.home.folder))
         ledger.write(note)
-        nll = experiment.run(settings, turn.number)
+        nll = experiment.run(settings, place, turn.number)
         ledger.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:
@@ -172,12 +172,10 @@ def _hydra(words: list[str], conf: Path) -> None:
 
 def _said(error: Exception) -> str:
     """An error in one line; a traceback goes to stderr where it is asked for."""
-    said = " ".join(str(error).split())
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
-    elif not isinstance(error, UserError):
-        said = f"{type(error).__name__}: {said} (HYDRA_FULL_ERROR=1 shows the traceback)"
-    return said
+    hint = "" if isinstance(error, UserError) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
+    return one_line(error) + hint
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -33,6 +33,8 @@ _MUST_BE = {
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely meant, if any is near."""
     choices = list(choices)
+    if same := [choice for choice in choices if choice.lower() == word.lower()]:
+        return same[0]
     found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(
         word.lower(), choices, n=1
     )

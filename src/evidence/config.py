@@ -93,6 +93,7 @@ class Eval(Section):
     semi_implicit: SemiImplicitEval
     images: Annotated[int, Field(ge=2, le=10**9)] | None  # one image has no standard error
     rows: LargeCount
+    keep_log_weights: bool
     seed: Seed
 
 

@@ -49,78 +49,83 @@ def sync(settings: Settings) -> None:
     prepare(settings)
 
 
-def run(settings: Settings, job_number: int | None = None) -> float:
+def run(settings: Settings, place: Place | None = None, job_number: int | None = None) -> float:
     """Train and evaluate as `settings` say, record it, show it, and return valid/nll (nats, lower is better).
 
-    `job_number` is that of a job in a sweep, which does not show what it finds finished.
-    Raises: UserError for what the user can mend.
+    `place` is the run's, where the caller has located it. `job_number` is that of a job in a sweep, which does not
+    show what it finds finished. Raises: UserError for what the user can mend.
     """
     torch.set_flush_denormal(True)  # before any other tensor operation, so that worker threads inherit it
-    config = settings.model_dump(by_alias=True)
-    place = lineage.locate(config, ROOT)
+    place = lineage.locate(settings, ROOT) if place is None else place
     was_finished = place.is_finished
     if not was_finished:
-        device = execution.choose_device(settings.device, job_number or 0)
-        with uncollected():  # the optimizer imports torch.compile's half of torch
-            parts = build(config, device, ROOT)  # before the first byte is written: there may be no data
-        try:
-            if job_number is None:  # for a sweep it has been done
-                prepare(settings)
-            _compute(config, place, device, parts, _store(settings))
-        except OSError as error:
-            reason = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
-            raise UserError(
-                f"paths.outputs={settings.paths.outputs} cannot be used ({reason}): mend that, and the same"
-                " command goes on, or choose another"
-            ) from error
+        _compute_and_deliver(settings, place, job_number)
     else:
         _deliver_again(place.home, settings)
-        if changes := place.changes():
-            terminal.note(
-                f"{place.home.folder.name} was computed by other code ({changes}):"
-                " rerun=true computes it afresh, in a record of its own"
-            )
+    if changes := place.changes():
+        terminal.note(
+            f"{place.home.folder.name} was computed by other code ({changes}):"
+            " rerun=true computes it afresh, in a record of its own"
+        )
     result = place.home.result
     if job_number is None or not was_finished:
         terminal.result_table(result["metrics"] | {key: result[key] for key in SHOWN})
     return float(result["metrics"]["valid/nll"])
 
 
+def _compute_and_deliver(settings: Settings, place: Place, job_number: int | None) -> None:
+    """Compute the run, and bring it to the store."""
+    config = settings.model_dump(by_alias=True)
+    device = execution.choose_device(settings.device, job_number or 0)
+    with uncollected():  # the optimizer imports torch.compile's half of torch
+        parts = build(
+            config, device, ROOT, place.dataset
+        )  # before the first byte is written: there may be no data
+    for note in place.notes:
+        terminal.note(note)
+    try:
+        if job_number is None:  # for a sweep it has been done
+            prepare(settings)
+        _compute(settings, config, place, device, parts)
+    except OSError as error:
+        reason = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
+        raise UserError(
+            f"paths.outputs={settings.paths.outputs} cannot be used ({reason}): mend that, and the same"
+            " command goes on, or choose another"
+        ) from error
+
+
 def _compute(
-    config: dict[str, Any], place: Place, device: torch.device, parts: Parts, store: tracking.Store | None
+    settings: Settings, config: dict[str, Any], place: Place, device: torch.device, parts: Parts
 ) -> None:
     """Compute the run in its home, for this process alone."""
-    home = place.home
+    home, store = place.home, _store(settings)
     digest = fingerprint.data(parts.dataset)
     with home.held(
         lambda holder: terminal.note(f"{home.folder.name} is being computed by {holder}: waiting")
     ):
-        before = home.result
-        if before.get("status") == "FINISHED":  # while this process waited
+        before = home.result  # another process may have come first
+        if before.get("run_identity", place.identity.run) != place.identity.run:
+            raise UserError(
+                f"{home.folder.name} has just become another run's folder: type the command again"
+            )
+        if place.is_finished:
             return
-        mixed = before.get("mixed", [])
-        if any(home.checkpoints()) and before["data_digest"] != digest:
-            if not config["other_code"]:
-                raise UserError(
-                    f"{home.folder.name} was begun with other data: other_code=true goes on with it all the same,"
-                    " and marks it as mixed"
-                )
-            mixed = [*mixed, "other data"]
-        images = evenly_spaced(parts.dataset.test, config["eval"]["images"])
+        place.refuse_other_code(settings)
+        images = evenly_spaced(parts.dataset.test, settings.eval.images)
         plan = scoring_plan(config["eval"], parts)
         _save_config(home, config)
         record.begin(
             home,
+            **place.facts(),
             run=home.folder.name,
-            train_identity=place.identity.train,
-            run_identity=place.identity.run,
             folder=_short(home.folder),
             device=_device_name(device),
             eval_samples=plan.num_samples,
             eval_images=len(images),
             steps=parts.schedule[-1].last_step,
-            init_from=config["init_from"],
-            mixed=mixed,
+            init_from=settings.init_from,
+            mixed=before.get("mixed", []),
             data=parts.dataset.provenance,
             data_digest=digest,
             provenance=fingerprint.provenance(),
@@ -130,7 +135,13 @@ def _compute(
             family = lineage.family(place, digest)
             start = lineage.take_up(place, family, config, device, parts)
             mixed = [*start.mixed, *([f"from step {start.step}: {start.changes}"] if start.changes else [])]
-            home.update_result(code=place.code, mixed=mixed, parent=start.parent, execution=start.execution)
+            home.update_result(
+                code=place.code,
+                code_digest=fingerprint.code_digest(place.code),
+                mixed=mixed,
+                parent=start.parent,
+                execution=start.execution,
+            )
             _tell(home, start, before, work.last_step)
             metrics = fitting.fit(work, start) | fitting.measure(work, family)
             home.update_result(metrics=metrics)

@@ -1,23 +1,29 @@
 """Which code computes a run, so that a number is never taken for another code's.
 
 The code is the rooms of this package that a number passes through, the modules of the user's that a `_target_`
-names, and torch. A run's record keeps it; where today's differs, its numbers might come out otherwise today.
+names with all that they import, and the versions of torch and of the installed packages that these import. A run's
+record keeps it; where today's differs, its numbers might come out otherwise today.
 """
 
+import functools
 import hashlib
-import importlib.util
+import json
 import platform
+import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from evidence import hardware
 from evidence.data import Dataset
+from evidence.imports import is_own, sources
 
 PACKAGE = Path(__file__).parent
+HASH = re.compile(r"[0-9a-f]{16}")
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 # What only checks, shows or records: a change there changes no number.
 ONLOOKERS = {
     "command_line",
@@ -25,15 +31,19 @@ ONLOOKERS = {
     "composing",
     "config",
     "delivery",
+    "determinism",
     "errors",
     "figures",
     "files",
+    "forms",
     "fingerprint",
     "gallery",
     "hardware",
     "help",
     "identity",
     "importing",
+    "imports",
+    "log_weights",
     "launching",
     "record",
     "report",
@@ -41,28 +51,53 @@ ONLOOKERS = {
     "sweeping",
     "terminal",
     "tracking",
+    "trial",
 }
 
 
-def code(config: dict[str, Any]) -> dict[str, str]:
-    """{"evidence": hash, "torch": version} and a hash for each module of the user's that the config names."""
-    rooms = (
-        path
-        for path in sorted(PACKAGE.rglob("*.py"))
-        if path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in ONLOOKERS
-    )
-    own = {name: _hash([path]) for name, path in _modules(config)}
-    return {"evidence": _hash(rooms), "torch": metadata.version("torch"), **own}
+def code(config: Mapping[str, Any]) -> dict[str, str]:
+    """{"evidence": hash, "torch": version}, and what the classes of the user's that the config names are made of.
+
+    A hash for each file of the user's, by the name of its module, and the version of each installed package that
+    these import.
+    """
+    found = sources(_names(config))
+    versions = {name: _version_of(name) for name in found.installed - {"torch"}}
+    return {"evidence": package_hash(PACKAGE), "torch": metadata.version("torch"), **versions, **found.hashes}
 
 
-def difference(then: dict[str, str], now: dict[str, str]) -> str:
+def code_digest(code: Mapping[str, str]) -> str:
+    """One hash for all of `code`."""
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def source_digest(module: str) -> str:
+    """A hash of the package, of torch's version, and of a module outside the package with all that it imports."""
+    return code_digest(code({"_target_": f"{module}.anything"}))
+
+
+def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     """In words, what of the code has changed."""
-    changes = [
-        f"torch {then.get('torch')} is now {now['torch']}" if name == "torch" else f"{name} has changed"
-        for name in sorted({*then, *now})
-        if then.get(name) != now.get(name)
-    ]
-    return ", ".join(changes)
+
+    def words(name: str) -> str:
+        before, after = then.get(name), now.get(name)
+        if before is None or after is None:
+            return f"{name} is {'new' if before is None else 'no longer used'}"
+        return f"{name} has changed" if HASH.fullmatch(after) else f"{name} {before} is now {after}"
+
+    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return ", ".join(map(words, changed))
+
+
+def content(config: Mapping[str, Any]) -> dict[str, str]:
+    """A hash of each file that a class of the user's is given, by its key; of folders the files are not known."""
+    found: dict[str, str] = {}
+    for section in ("model", "objective", "trainer"):
+        for key, text in _own_texts(config[section], section, False):
+            path = Path(text)
+            if "\0" not in text and len(text) < 4096 and path.is_file():
+                found[key] = _hash([path])
+    return found
 
 
 def data(dataset: Dataset) -> str:
@@ -88,35 +123,57 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _hash(paths: Iterator[Path] | list[Path]) -> str:
+@functools.cache
+def package_hash(package: Path) -> str:
+    """Of the rooms of this package that a number passes through, as they were when this process first asked."""
+    rooms = (
+        path
+        for path in sorted(package.rglob("*.py"))
+        if path.relative_to(package).parts[0].removesuffix(".py") not in ONLOOKERS
+    )
+    return _hash(rooms)
+
+
+def _hash(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in paths:
         digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 
 
-def _modules(section: Any) -> Iterator[tuple[str, Path]]:
-    """The modules, other than this package's and torch's, that `_target_` names anywhere in the section."""
-    if isinstance(section, dict):
+def _names(section: Any) -> Iterator[str]:
+    """The dotted names in a config that may be of the user's code: what `_target_` names, and the texts beside it."""
+    if isinstance(section, Mapping):
         target = section.get("_target_")
-        if isinstance(target, str) and target.partition(".")[0] not in ("evidence", "torch"):
-            yield from _module(target)
-        section = list(section.values())
-    if isinstance(section, list):
+        if isinstance(target, str) and is_own(target):
+            yield target
+            yield from (text for _, text in _own_texts(section, "", True) if DOTTED.fullmatch(text))
+        else:
+            for value in section.values():
+                yield from _names(value)
+    elif isinstance(section, list):
         for value in section:
-            yield from _modules(value)
+            yield from _names(value)
 
 
-def _module(target: str) -> Iterator[tuple[str, Path]]:
-    name = target
-    while name := name.rpartition(".")[0]:
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ModuleNotFoundError, ValueError):
-            continue  # a class, or nothing: building it will say so
-        if spec is not None and spec.has_location and spec.origin is not None:
-            yield name, Path(spec.origin)
-            return
+def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, str]]:
+    """Each text that a class of the user's is given, with its key."""
+    if isinstance(section, Mapping):
+        target = section.get("_target_")
+        is_within = is_own(target) if isinstance(target, str) else is_within
+        for name, value in section.items():
+            yield from _own_texts(value, f"{key}.{name}", is_within)
+    elif isinstance(section, list):
+        for number, value in enumerate(section):
+            yield from _own_texts(value, f"{key}[{number}]", is_within)
+    elif isinstance(section, str) and is_within:
+        yield key, section
+
+
+def _version_of(package: str) -> str:
+    """Of an installed package, by the name that it is imported by."""
+    names = metadata.packages_distributions().get(package, [package])
+    return ", ".join(sorted({_version(name) for name in names}))
 
 
 def _git(*arguments: str) -> str | None:

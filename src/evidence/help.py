@@ -37,6 +37,7 @@ Keys that matter most (all of them: --cfg job)
   model.hidden=[[200,200]]       sizes of the deterministic layers below each of them
   eval.samples=5000              S of the estimate L_S of log p(x); the paper's, ten times the default's time
   eval.images=1000               test images scored, evenly spaced; null for all
+  eval.keep_log_weights=true     keep their log-weights, [S, images], as log_weights.npz in the run's folder
   paths.data=data                where the data sets are kept (or set EVIDENCE_DATA)
   paths.outputs=outputs          where each run leaves its folder
   init_from=<folder's name>      start from that finished run's model and its optimiser's state

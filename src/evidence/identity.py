@@ -1,22 +1,27 @@
-"""What makes two runs the same, as hashes of the settings that their numbers depend on.
+"""What makes two runs the same, as hashes of all that their numbers depend on.
 
-The train identity is all that shapes the path of the parameters but how far it is followed; the run identity adds
-how far, and how the end is scored. Where a run computes, and who watches, belong to neither.
+The train identity stands for the path that the parameters take: the settings, the seed, the content of data and
+files that no checksum pins, and the record that `init_from` names. The run identity adds how long training
+lasts and how its end is scored. Where a run computes, and who watches, belong to neither.
 """
 
 import copy
 import hashlib
 import json
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
+VERSION = 2  # a record of another version is not compared: its hashes stand for something else
 LENGTH = ("stages", "steps")
-BYSTANDERS = {
+NOT_COMPARED = {
     "top": (
         "device",
         "compile",
         "name",
         "paths",
         "tracking",
+        "init_from",  # the record that it names is compared, not its name
         "rerun",
         "other_code",
         "plan",
@@ -27,35 +32,90 @@ BYSTANDERS = {
     "trainer": ("name", "log_every", "checkpoint_seconds"),
     "eval": ("name",),
 }
+SOURCE = (
+    "train_identity",
+    "steps",
+    "code",
+    "data_digest",
+    "mixed",
+)  # what of a record `init_from` stands for
 
 
 class Identity(NamedTuple):
-    """Hexadecimal hashes, and the run's readable name, which is that of its folder and its MLflow run."""
+    """Hashes of 16 hexadecimal digits, and the name of the run's folder and of its MLflow run.
+
+    train: the path of the parameters; run: that, its length and its evaluation. cell and train_cell: the same
+    without the seed. settings: what was asked for, whatever the data, the files and the source of `init_from` hold.
+    """
 
     train: str
     run: str
+    cell: str
+    train_cell: str
+    settings: str
     name: str
 
 
-def identify(config: dict[str, Any], start: tuple[str, int] | None) -> Identity:
-    """The identity of a resolved config; `start` is the train identity and the step that `init_from` stands for."""
-    core = copy.deepcopy({key: value for key, value in config.items() if key not in BYSTANDERS["top"]})
-    for section in ("data", "trainer", "eval"):
-        for key in BYSTANDERS[section]:
-            core[section].pop(key, None)
-    core["init_from"] = start
-    run = _digest(core)
-    core.pop("eval")
-    for key in LENGTH:
-        core["trainer"].pop(key, None)
-    train = _digest(core)
+def identify(
+    config: Mapping[str, Any], content: Mapping[str, str], source: Mapping[str, Any] | None
+) -> Identity:
+    """The identity of a resolved config.
+
+    content: a hash by key of all that no checksum pins (`fingerprint.content`, and the data set's digest).
+    source: result.json of the finished run that `init_from` names.
+    """
+    settings = compared(config)
+    path = {**settings, "content": content, "source": None if source is None else facts(source)}
+    alike = {
+        **path,
+        "source": None if source is None else facts(source) | {"train_identity": source["train_cell"]},
+    }
+    del alike["seed"]
+    asked = settings | {"init_from": None if source is None else Path(config["init_from"]).name}
+    run = _digest(path)
     parts = [config["objective"]["name"], f"k{config['k']}", config["model"]["name"], config["data"]["name"]]
-    return Identity(train, run, "-".join([*parts, f"s{config['seed']}", run[:6]]))
+    return Identity(
+        _digest(_without_end(path)),
+        run,
+        _digest(
+            alike | {"eval": {key: alike["eval"][key] for key in alike["eval"] if key != "keep_log_weights"}}
+        ),
+        _digest(_without_end(alike)),
+        _digest(asked),
+        "-".join([*parts, f"s{config['seed']}", run[:6]]),
+    )
+
+
+def compared(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that numbers depend on. `rule` says which schedule the learning rate follows."""
+    kept = copy.deepcopy({key: value for key, value in config.items() if key not in NOT_COMPARED["top"]})
+    for section in ("data", "trainer", "eval"):
+        for key in NOT_COMPARED[section]:
+            kept[section].pop(key, None)
+    kept["trainer"]["rule"] = "steps" if kept["trainer"].get("stages") is None else "stages"
+    return kept
+
+
+def facts(source: Mapping[str, Any]) -> dict[str, Any]:
+    """What of the record in a result.json a run that starts from its end depends on.
+
+    Two mixed records can agree in all that is written of them, so each stands for itself.
+    """
+    found = {key: source[key] for key in SOURCE}
+    return found | ({"record": source["record"]} if source["mixed"] else {})
+
+
+def agree(ours: Any, theirs: Any) -> bool:
+    """Whether two configs agree in every key that both have; an earlier version may lack some."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        return all(agree(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
+    return bool(ours == theirs)
 
 
 def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[str, str | int | float]:
-    """The few flat params that tell runs apart in a comparison."""
+    """The few flat params that comparisons read; those of a model of the user's may lack `latent_dim`."""
     trainer, latent = config["trainer"], config["model"].get("latent", 0)
+    sizes = latent if isinstance(latent, list) else [latent]
     return {
         "objective": config["objective"]["name"],
         "variant": variant(config),
@@ -66,7 +126,7 @@ def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[
         "trainer": trainer["name"],
         "stages": f"{trainer['steps']} steps" if trainer["stages"] is None else trainer["stages"],
         "batch_size": trainer["batch_size"],
-        "latent_dim": sum(latent) if isinstance(latent, list) else latent,
+        **({"latent_dim": sum(sizes)} if all(isinstance(size, int) for size in sizes) else {}),
         "reduction": trainer["reduction"],
         "precision": "float32",
         "eval_samples": eval_samples,
@@ -81,5 +141,12 @@ def variant(config: dict[str, Any]) -> str:
     return ",".join(f"{key}={value}" for key, value in plain.items() if key not in ("name", "_target_", "k"))
 
 
-def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+def _without_end(path: Mapping[str, Any]) -> dict[str, Any]:
+    """Without how long training lasts and how its end is scored."""
+    trainer = {key: value for key, value in path["trainer"].items() if key not in LENGTH}
+    return {**{key: value for key, value in path.items() if key != "eval"}, "trainer": trainer}
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    text = json.dumps({"version": VERSION, **value}, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

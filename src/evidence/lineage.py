@@ -5,25 +5,44 @@ Training starts from the furthest checkpoint of its own record or of any that th
 path of parameters; where there is none, from the end of the run that `init_from` names, or from the seed.
 """
 
-from collections.abc import Sequence
+import glob
+import json
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from evidence import checkpoints, complaints, execution, fingerprint, training
-from evidence.building import Parts
+from evidence.building import Parts, build_dataset
+from evidence.config import Settings
+from evidence.data import Dataset
 from evidence.errors import UserError
-from evidence.identity import Identity, identify
+from evidence.identity import VERSION, Identity, agree, compared, identify
 from evidence.record import Home, homes, latest_checkpoint
+
+KIN = (
+    "train_identity",
+    "code",
+    "data_digest",
+    "mixed",
+)  # what two records on one path of parameters agree in
 
 
 class Place(NamedTuple):
-    """A run's identity, the code that would compute it now, and the record that it has or would begin."""
+    """A run's identity, the code that would compute it now, and the record that it has or would begin.
+
+    content: a hash by key of all that no checksum pins. dataset: of the user's own data, which had to be read.
+    notes: records that the same words once stood for, and that are not this run's.
+    """
 
     identity: Identity
     code: dict[str, str]
     home: Home
+    content: dict[str, str]
+    dataset: Dataset | None
+    notes: Sequence[str] = ()
 
     @property
     def is_finished(self) -> bool:
@@ -34,6 +53,28 @@ class Place(NamedTuple):
         """In words, what has changed since the code that computed the record; empty if nothing has."""
         result = self.home.result
         return fingerprint.difference(result.get("code", {}), self.code) if result else ""
+
+    def facts(self) -> dict[str, Any]:
+        """What result.json keeps of the run's identity."""
+        return {
+            "identity_version": VERSION,
+            "train_identity": self.identity.train,
+            "run_identity": self.identity.run,
+            "cell_identity": self.identity.cell,
+            "train_cell": self.identity.train_cell,
+            "settings_identity": self.identity.settings,
+            "content": self.content,
+        }
+
+    def refuse_other_code(self, settings: Settings) -> None:
+        """Raise UserError where other code has begun the run, and nobody has said to go on with it."""
+        if self.is_finished or settings.other_code or not any(self.home.checkpoints()):
+            return
+        if changes := self.changes():
+            raise UserError(
+                f"{self.home.folder.name} was begun by other code ({changes}): other_code=true goes on with it"
+                " all the same, rerun=true computes it afresh in a record of its own"
+            )
 
 
 class Start(NamedTuple):
@@ -52,41 +93,45 @@ class Start(NamedTuple):
     mixed: Sequence[str] = ()
 
 
-def locate(config: dict[str, Any], root: Path) -> Place:
-    """The place of the run that a resolved config describes.
+def locate(settings: Settings, root: Path, datasets: MutableMapping[str, Dataset] | None = None) -> Place:
+    """The place of the run that the settings describe; `datasets` keeps the user's own data from call to call.
 
-    Raises: UserError where `init_from` names no finished run of this model, or other code has begun the run.
+    Raises: UserError where `init_from` names no finished run of this model, other code has begun the run, or the
+    user's own data cannot be read.
     """
-    outputs = root / config["paths"]["outputs"]
+    config = settings.model_dump(by_alias=True)
+    outputs = root / settings.paths.outputs
+    content, dataset = fingerprint.content(config), None
+    if not settings.data.is_pinned:
+        dataset = _own_dataset(config, root, {} if datasets is None else datasets)
+        content["data"] = fingerprint.data(dataset)
     source = _source(config, outputs)
-    start = None if source is None else (source.result["train_identity"], source.result["steps"])
-    identity, code = identify(config, start), fingerprint.code(config)
-    records = _records(outputs, identity.name)
+    identity = identify(config, content, None if source is None else source.result)
+    code = fingerprint.code(config)
+    same_name = _of_name(outputs, identity.name)
+    records = [home for home in same_name if home.result.get("run_identity") == identity.run]
     ours = [home for home in records if home.result.get("code") == code]
+    fresh = Home(_free(outputs, identity.name, same_name))
+    place = Place(identity, code, (ours or records or [fresh])[-1], content, dataset)
     if ours:
-        return Place(identity, code, ours[-1])
-    if not records:
-        return Place(identity, code, Home(outputs / identity.name))
-    place = Place(identity, code, records[-1])
-    if config["rerun"]:
-        return place._replace(home=Home(outputs / f"{identity.name}-{len(records) + 1}"))
-    if place.is_finished or config["other_code"] or not any(place.home.checkpoints()):
         return place
-    raise UserError(
-        f"{place.home.folder.name} was begun by other code ({place.changes()}): other_code=true goes on with it"
-        " all the same, rerun=true computes it afresh in a record of its own"
-    )
+    if not records:
+        return place._replace(notes=list(_notes(place, config, outputs)))
+    if settings.rerun:
+        return place._replace(home=fresh)
+    place.refuse_other_code(settings)
+    return place
 
 
 def family(place: Place, data_digest: str) -> list[Home]:
     """The run's own home, and those that the same code took along the same path of parameters, however far."""
-    facts = {
+    known = {
         "train_identity": place.identity.train,
         "code": place.code,
         "data_digest": data_digest,
         "mixed": [],
     }
-    return _kin(place.home, facts)
+    return _kin(place.home, known)
 
 
 def take_up(
@@ -131,18 +176,55 @@ def end(home: Home) -> dict[str, Any]:
 def kin(home: Home) -> list[Home]:
     """The home of a finished run, and those that the same code took along the same path, however far."""
     result = home.result
-    return _kin(home, {key: result[key] for key in ("train_identity", "code", "data_digest", "mixed")})
+    return _kin(home, {key: result[key] for key in KIN})
 
 
-def _records(outputs: Path, name: str) -> list[Home]:
-    """The records of one run, the oldest first."""
-    found = [Home(outputs / name)]
-    while found[-1].result:
-        found.append(Home(outputs / f"{name}-{len(found) + 1}"))
-    return found[:-1]
+def _own_dataset(config: dict[str, Any], root: Path, datasets: MutableMapping[str, Dataset]) -> Dataset:
+    key = json.dumps(config["data"], sort_keys=True, default=repr)
+    if key not in datasets:
+        datasets[key] = build_dataset(config, root)
+    return datasets[key]
 
 
-def _source(config: dict[str, Any], outputs: Path) -> Home | None:
+def _of_name(outputs: Path, name: str) -> list[Home]:
+    """The records in folders <name>, <name>-2, -3 and so on, in this order. Two runs may share a name."""
+    numbered = {}
+    for path in outputs.glob(f"{glob.escape(name)}*/result.json"):
+        if match := re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", path.parent.name):
+            numbered[int(match[1] or 1)] = Home(path.parent)
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _free(outputs: Path, name: str, taken: Sequence[Home]) -> Path:
+    """The folder of the next record of this name."""
+    names = {home.folder.name for home in taken}
+    number, free = 1, name
+    while free in names:
+        number += 1
+        free = f"{name}-{number}"
+    return outputs / free
+
+
+def _notes(place: Place, config: Mapping[str, Any], outputs: Path) -> Iterator[str]:
+    """A line for each record that was made with these settings and is of another run all the same."""
+    stem = place.identity.name.rpartition("-")[0]
+    for home in homes(outputs):
+        name, result = home.folder.name, home.result
+        if not name.startswith(f"{stem}-"):
+            continue
+        if result.get("identity_version") != VERSION:
+            if agree(compared(config), compared(home.settings)):
+                yield f"{home.folder} was made by an earlier version of evidence: it is not used"
+        elif result["settings_identity"] == place.identity.settings:
+            theirs = result["content"]
+            changed = [
+                key for key in sorted({*theirs, *place.content}) if theirs.get(key) != place.content.get(key)
+            ]
+            what = ", ".join(changed) or "the run that init_from names"
+            yield f"{name} was computed from other content ({what} has changed since): this is another run"
+
+
+def _source(config: Mapping[str, Any], outputs: Path) -> Home | None:
     """The home of the run that `init_from` names."""
     name = config["init_from"]
     if name is None:
@@ -153,6 +235,11 @@ def _source(config: dict[str, Any], outputs: Path) -> Home | None:
         match = complaints.nearest(name, finished)
         hint = f": did you mean '{match}'?" if match else ""
         raise UserError(f"init_from={name}: no finished run of that name in {outputs}{hint}")
+    if source.result.get("identity_version") != VERSION:
+        raise UserError(
+            f"init_from={name}: {source.folder} was made by an earlier version of evidence, whose records do not say"
+            " enough of themselves: train it again"
+        )
     theirs = source.settings
     if config["model"] != theirs["model"]:
         raise UserError(f"init_from={name}: choose its model, {complaints.shown(theirs['model'])}")
@@ -162,7 +249,7 @@ def _source(config: dict[str, Any], outputs: Path) -> Home | None:
     return source
 
 
-def _kin(home: Home, facts: dict[str, Any]) -> list[Home]:
-    """The home, and those beside it whose records agree with the facts."""
+def _kin(home: Home, known: dict[str, Any]) -> list[Home]:
+    """The home, and those beside it whose records agree with what is known."""
     others = (other for other in homes(home.folder.parent) if other.folder != home.folder)
-    return [home, *(other for other in others if facts == {key: other.result.get(key) for key in facts})]
+    return [home, *(other for other in others if known == {key: other.result.get(key) for key in known})]

@@ -4,7 +4,7 @@ A section whose `_target_` is ours is checked key by key: all its keys are requi
 other `_target_` is the user's own, and so are its keys (`Own`).
 """
 
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -210,6 +210,7 @@ class SemiImplicit(_Model):
 class FixedImages(Section):
     """conf/data/mnist_fixed.yaml."""
 
+    is_pinned: ClassVar[bool] = True  # by checksums in the code
     built_by: Literal["evidence.data.mnist_fixed"] = Field(alias="_target_")
     name: Name
     folder: Folder
@@ -219,6 +220,7 @@ class FixedImages(Section):
 class GreyImages(Section):
     """conf/data/mnist.yaml, fashion_mnist.yaml and omniglot.yaml."""
 
+    is_pinned: ClassVar[bool] = True  # by checksums in the code
     built_by: Literal["evidence.data.mnist", "evidence.data.fashion_mnist", "evidence.data.omniglot"] = Field(
         alias="_target_"
     )
@@ -231,6 +233,7 @@ class GreyImages(Section):
 class Digits(Section):
     """conf/data/digits.yaml."""
 
+    is_pinned: ClassVar[bool] = True  # by checksums in the code
     built_by: Literal["evidence.data.digits"] = Field(alias="_target_")
     name: Name
     pixels: Literal[64]
@@ -238,8 +241,9 @@ class Digits(Section):
 
 
 class OwnData(OwnNamed):
-    """The user's own data, whose models need to know how many pixels it has."""
+    """The user's own data, whose models need to know how many pixels it has. A run's identity has its content."""
 
+    is_pinned: ClassVar[bool] = False
     pixels: Count
 
 

@@ -1,4 +1,4 @@
-"""What a run would hold in memory, estimated from its settings: an absurd size is a message, not a crash in an hour.
+"""What a run would hold or keep, estimated from its settings: an absurd size is a message, not a crash in an hour.
 
 The estimates are low, and the limits so high that only a slip of the keyboard reaches them.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PARAMETERS = 10**9  # of an encoder: 16 GB with gradient and Adam's moments; the decoder takes as much again
 NUMBERS = 10**10  # at a time: 40 GB, and a graph holds them more than once
 IMAGES_SCORED = 100  # at a time, as evaluation.py has it, which imports torch
+NUMBERS_KEPT = 10**11  # in log_weights.npz: 400 GB
 
 
 def check(settings: "Settings") -> None:
@@ -46,6 +47,18 @@ def check(settings: "Settings") -> None:
         noises, latent = settings.eval.semi_implicit.noises, settings.model.latent
         keys = f"eval.semi_implicit.noises={noises} and model.latent={latent}"
         _refuse_above(NUMBERS, IMAGES_SCORED * noises * latent, "numbers at a time", keys)
+    _check_kept(settings)
+
+
+def _check_kept(settings: "Settings") -> None:
+    """The file of the log-weights; how many images eval.images=null is, only the data set knows."""
+    scoring = settings.eval
+    if scoring.keep_log_weights and scoring.images is not None:
+        arrays, key, samples = 1, "eval.samples", scoring.samples
+        if isinstance(settings.model, SemiImplicit):
+            arrays, key, samples = 3, "eval.semi_implicit.samples", scoring.semi_implicit.samples
+        keys = f"eval.keep_log_weights=true, {key}={samples} and eval.images={scoring.images}"
+        _refuse_above(NUMBERS_KEPT, arrays * samples * scoring.images, "numbers in log_weights.npz", keys)
 
 
 def _layers(settings: "Settings") -> list[int]:

@@ -37,10 +37,12 @@ def outcomes(request: Request, prospects: Sequence[Prospect], ledger: Ledger) ->
             for name, note in zip(names, notes.values(), strict=True)
         ]
     names = distinguishing([job.overrides for job in request.jobs])
-    return [
-        _outcome(name, each.place.home.folder, notes.get(number if each.twin is None else each.twin))
-        for number, (name, each) in enumerate(zip(names, prospects, strict=True))
-    ]
+    found = []
+    for number, (name, each) in enumerate(zip(names, prospects, strict=True)):
+        note = notes.get(number if each.twin is None else each.twin)
+        folder = Path(note.folder) if note is not None and note.folder else each.place.home.folder
+        found.append(_outcome(name, folder, note))
+    return found
 
 
 def show(request: Request, found: Sequence[Outcome], root: Path) -> None:

@@ -50,13 +50,13 @@ class Estimate(NamedTuple):
 def estimate(jobs: Sequence[tuple[Job, Place]], root: Path) -> list[Estimate]:
     """What is left of each job; takes little more than TOTAL_SECONDS."""
     deadline = time.monotonic() + TOTAL_SECONDS
-    kinds = {_kind(job): job for job, _ in reversed(jobs)}
+    kinds = {_kind(job): (job, place.dataset) for job, place in reversed(jobs)}
     costs: dict[str, Costs | str] = {}
     for kind in reversed(kinds):
         share = (deadline - time.monotonic()) / (len(kinds) - len(costs))
         if share <= 0:
             break
-        costs[kind] = _costs(kinds[kind], root, min(MOMENT, share / 4))
+        costs[kind] = _costs(*kinds[kind], root, min(MOMENT, share / 4))
     found = [_left(costs.get(_kind(job)), place) for job, place in jobs]
     measured = [each.seconds for each in found if each.seconds is not None]
     mean = sum(measured) / len(measured) if measured else None
@@ -73,14 +73,14 @@ def _kind(job: Job) -> str:
     return json.dumps(sections | {"trainer": trainer}, sort_keys=True)
 
 
-def _costs(job: Job, root: Path, moment: float) -> Costs | str:
+def _costs(job: Job, dataset: data.Dataset | None, root: Path, moment: float) -> Costs | str:
     """The measured costs, or why they cannot be had: there may be no data, and a user's class may do anything."""
     config = job.settings.model_dump(by_alias=True)
     torch.set_flush_denormal(True)  # as a run does, before any other tensor operation
     try:
         device = execution.choose_device(config["device"], 0)
         with forked_rng(device, 0):
-            return _measured(config, device, root, moment)
+            return _measured(config, device, building.build(config, device, root, dataset), moment)
     except Exception as error:
         return " ".join(str(error).split())
     finally:
@@ -88,8 +88,7 @@ def _costs(job: Job, root: Path, moment: float) -> Costs | str:
             torch.cuda.empty_cache()
 
 
-def _measured(config: dict[str, Any], device: torch.device, root: Path, moment: float) -> Costs:
-    parts = building.build(config, device, root)
+def _measured(config: dict[str, Any], device: torch.device, parts: building.Parts, moment: float) -> Costs:
     scoring = building.plan(config["eval"], parts)
     images = building.evenly_spaced(parts.dataset.test, config["eval"]["images"])
     step = _step_seconds(config, device, parts, moment)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from evidence import lineage
 from evidence.composing import Job, Request
+from evidence.data import Dataset
 from evidence.errors import UserError
 from evidence.lineage import Place
 from evidence.sweeping.estimating import Estimate, estimate
@@ -36,14 +37,15 @@ class Prospect(NamedTuple):
 
 def survey(jobs: Sequence[Job], root: Path) -> list[Prospect]:
     """Where each job stands; raises UserError on the first that cannot go on."""
-    first: dict[Path, int] = {}
+    first: dict[str, int] = {}
+    datasets: dict[str, Dataset] = {}
     prospects = []
     for number, job in enumerate(jobs):
         try:
-            place = lineage.locate(job.settings.model_dump(by_alias=True), root)
+            place = lineage.locate(job.settings, root, datasets)
         except UserError as error:
             raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
-        earlier = first.setdefault(place.home.folder, number)
+        earlier = first.setdefault(place.identity.run, number)
         prospects.append(Prospect(job, place, earlier if earlier < number else None))
     return prospects
 

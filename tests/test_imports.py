@@ -1,0 +1,159 @@
+"""A run's code is all that computes it: a user's module with what it imports, as this process has loaded it."""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import runs
+from runs import homes, numbers, only_home, said
+
+from evidence import experiment, fingerprint
+
+pytestmark = pytest.mark.usefixtures("no_figures")
+
+FILES = {
+    "mine.py": "import json, numpy\nfrom evidence.objectives import IWAE\nfrom helper import factor\nimport torch.nn\n"
+    "class Own(IWAE):\n"
+    "    def forward(self, model, x):\n"
+    "        from kit.deep import inner\n"
+    "        estimate = super().forward(model, x)\n"
+    "        return estimate._replace(surrogate=inner() * factor * estimate.surrogate)\n",
+    "helper.py": "import importlib\nfactor = 1.0\nimportlib.import_module('by_name')\n",
+    "by_name.py": "",
+    "kit/__init__.py": "from . import base\n",
+    "kit/base.py": "",
+    "kit/deep/__init__.py": "from ..base import *\nfrom .below import inner\n",
+    "kit/deep/below.py": "inner = lambda: 1.0\n",
+    "act.py": "",
+    "bystander.py": "",
+}
+OWN = ["objective._target_=mine.Own", "objective.name=own", "tracking=none"]
+
+
+@pytest.fixture(autouse=True)
+def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Writes a user's file anew, as between two commands: nothing of the user's stays loaded."""
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
+
+    def write(name: str, text: str) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        forget()
+
+    for name, text in FILES.items():
+        write(name, text)
+    return write
+
+
+def forget() -> None:
+    for name in [Path(file).with_suffix("").as_posix().replace("/", ".") for file in FILES]:
+        sys.modules.pop(name.removesuffix(".__init__"), None)
+
+
+def code(target: str = "mine.Own", **options: object) -> dict[str, str]:
+    return fingerprint.code({"objective": {"_target_": target, **options}})
+
+
+def test_a_users_modules_are_followed_and_installed_packages_have_their_version() -> None:
+    import numpy
+
+    found = code(act="act.anything", path="not.a.module", inner=[{"_target_": "torch.nn.ReLU"}])
+    assert set(found) == {
+        "evidence",
+        "torch",
+        "numpy",
+        "mine",
+        "helper",
+        "by_name",
+        "kit",
+        "kit.base",
+        "kit.deep",
+        "kit.deep.below",
+        "act",
+    }
+    assert found["numpy"] == numpy.__version__
+    assert not {"mine", "helper", "kit"} & set(sys.modules)  # nothing was run for it
+    assert set(fingerprint.code({"objective": {"_target_": "evidence.objectives.IWAE"}})) == {
+        "evidence",
+        "torch",
+    }
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name not in ("act.py", "bystander.py")])
+def test_an_edit_of_any_followed_file_is_noticed(name: str, edit: Callable[[str, str], None]) -> None:
+    before = code()
+    edit("bystander.py", "changed = True\n")
+    assert code() == before
+    edit(name, FILES[name] + "\n# edited\n")
+    module = Path(name).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+    assert fingerprint.difference(before, code()) == f"{module} has changed"
+
+
+def test_changes_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = code()
+    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
+    after = code()
+    words = f"numpy {before['numpy']} is now 9.9, torch {before['torch']} is now 9.9"
+    assert fingerprint.difference(before, after) == words
+    assert fingerprint.difference(after, after) == ""
+
+
+def test_the_package_is_hashed_but_for_what_only_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = shutil.copytree(fingerprint.PACKAGE, tmp_path / "copy")
+    before = fingerprint.package_hash(copy)
+    assert {path.stem for path in copy.iterdir()} >= fingerprint.ONLOOKERS
+    (copy / "terminal.py").write_text("")
+    (copy / "data" / "sets.py").write_text("")
+    assert fingerprint.package_hash(copy) == before  # it is this process's, which has loaded it
+    fingerprint.package_hash.cache_clear()
+    assert fingerprint.package_hash(copy) != before
+
+
+def test_a_module_edited_while_a_process_goes_on_is_the_one_that_the_process_has_loaded(
+    tmp_path: Path, edit: Callable[[str, str], None]
+) -> None:
+    assert runs.start(*OWN) == 0
+    (tmp_path / "helper.py").write_text("factor = 0.5\n")  # between two jobs of a sweep
+    assert runs.start(*OWN, "seed=1") == 0
+    first, second = homes(tmp_path)
+    assert first.result["code"] == second.result["code"]
+    forget()
+    assert code()["helper"] != first.result["code"]["helper"]
+
+
+@pytest.mark.parametrize("name", ["helper.py", "kit/deep/below.py"])
+def test_a_run_is_not_gone_on_with_when_a_helper_has_changed(
+    name: str, tmp_path: Path, edit: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.begin(*OWN)
+    edit(name, FILES[name].replace("1.0", "0.5"))
+    said(capsys)
+    assert runs.start(*OWN) == 1
+    module = Path(name).with_suffix("").as_posix().replace("/", ".")
+    (line,) = said(capsys)
+    assert f"was begun by other code ({module} has changed)" in line
+    assert runs.start(*OWN, "rerun=true", "paths.outputs=fresh") == 0
+    (expected,) = tmp_path.glob("fresh/*/result.json")
+    forget()
+    assert runs.start(*OWN, "rerun=true") == 0
+    interrupted, fresh = homes(tmp_path)
+    assert interrupted.result["status"] == "KILLED"
+    assert numbers(fresh) == numbers(runs.Home(expected.parent))
+
+
+def test_a_finished_runs_result_comes_with_a_word_on_its_helper(
+    tmp_path: Path, edit: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.start(*OWN) == 0
+    edit("helper.py", "factor = 0.5\n")
+    said(capsys)
+    assert runs.start(*OWN) == 0
+    assert "was computed by other code (by_name is no longer used, helper has changed)" in said(capsys)[0]
+    assert only_home(tmp_path).result["status"] == "FINISHED"

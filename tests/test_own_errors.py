@@ -1,0 +1,100 @@
+"""An error in a user's module keeps its cause and names the file, in one line and without Hydra's words."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import runs
+
+from evidence import experiment
+
+OBJECTIVE = "from evidence.objectives import ELBO\nclass Flow(ELBO):\n"
+CASES = {
+    "a missing package": (
+        "import math\nimport no_such_package\n",
+        "objective._target_=myflow.Flow: myflow.py: No module named 'no_such_package' (line 2)",
+    ),
+    "a missing name in a package": (
+        "from evidence.objectives import Elbow\n",
+        "objective._target_=myflow.Flow: myflow.py: cannot import name 'Elbow' from 'evidence.objectives'",
+    ),
+    "no such class": (
+        "class Flwo: ...\n",
+        "objective._target_=myflow.Flow: myflow has no 'Flow': did you mean 'Flwo'?",
+    ),
+    "a syntax error": (
+        "x = 1\ndef f(:\n",
+        "objective._target_=myflow.Flow: myflow.py: invalid syntax (line 2)",
+    ),
+    "an error of its constructor": (
+        f"{OBJECTIVE}    def __init__(self, k, kl):\n        raise ValueError('k is odd')\n",
+        "objective._target_=myflow.Flow: myflow.py: ValueError: k is odd (line 4)",
+    ),
+    "a key that it does not know": (
+        f"{OBJECTIVE}    def __init__(self, k):\n        super().__init__(k)\n",
+        "objective._target_=myflow.Flow: TypeError: Flow.__init__() got an unexpected keyword argument 'kl'",
+    ),
+    "an error in a forward pass": (
+        f"{OBJECTIVE}    def forward(self, model, x):\n        return x @ x\n",
+        "myflow.py: RuntimeError: ",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    sys.modules.pop("myflow", None)
+    return tmp_path
+
+
+def said(capsys: pytest.CaptureFixture[str], *overrides: str) -> str:
+    assert runs.start("objective=vae", "tracking=none", *overrides) == 1
+    (line,) = runs.said(capsys)
+    return line.removeprefix("evidence: ")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_error_keeps_its_cause_and_names_the_file(
+    case: str, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, expected = CASES[case]
+    (root / "myflow.py").write_text(source)
+    line = said(capsys, "objective._target_=myflow.Flow", "objective.name=flow")
+    assert line.startswith(expected)
+    assert "Error locating" not in line
+
+
+def test_the_file_is_that_of_the_helper_in_which_the_error_is(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (root / "myflow.py").write_text("import myhelper\n")
+    (root / "myhelper.py").write_text("import no_such_package\n")
+    line = said(capsys, "objective._target_=myflow.Flow", "objective.name=flow")
+    assert "myhelper.py: No module named 'no_such_package' (line 1)" in line
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("objective._target_=no_such_module.Flow", "objective"),
+        ("model._target_=no_such_module.Flow", "model"),
+        ("trainer.optimizer._target_=no_such_module.Flow", "trainer.optimizer"),
+        ("data._target_=no_such_module.Flow", "data"),
+    ],
+)
+def test_a_module_that_is_not_there_is_named_with_its_key(
+    override: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected = f"{key}._target_=no_such_module.Flow: there is no module 'no_such_module' beside run.py"
+    assert said(capsys, override).startswith(expected)
+
+
+def test_another_class_of_torch_is_looked_up_as_ones_own_is(capsys: pytest.CaptureFixture[str]) -> None:
+    line = said(capsys, "trainer.optimizer._target_=torch.optim.Adamw")
+    assert (
+        line
+        == "trainer.optimizer._target_=torch.optim.Adamw: torch.optim has no 'Adamw': did you mean 'AdamW'?"
+    )
