@@ -17,7 +17,13 @@ import torch
 from evidence import checkpoints
 
 TIMED = {"run.log", ".lock"}  # files that tell the time
-TOLD = {"record", "process", "mlflow_run_id"}  # entries of result.json that name this attempt
+TOLD = {
+    "record",
+    "process",
+    "began",
+    "ended",
+    "mlflow_run_id",
+}  # entries of result.json that tell of this attempt
 
 
 class Rows(NamedTuple):

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import pytest
 from made_up import MadeUp, fails_at, request, rows, stand_in
@@ -61,8 +62,8 @@ def test_a_search_goes_where_valid_nll_is_low(
 ) -> None:
     made_up = runs.run
 
-    def run(settings: Settings, job_number: int) -> float:
-        made_up(settings, job_number)
+    def run(settings: Settings, *rest: Any) -> float:
+        made_up(settings, *rest)
         return (settings.trainer.learning_rate - 0.008) ** 2
 
     monkeypatch.setattr(runs, "run", run)
