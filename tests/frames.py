@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from evidence.identity import VERSION
 from evidence.report.judging import length
 
 STEPS_A_PASS = 2980  # of MNIST
@@ -35,6 +36,7 @@ def made_up(**changes: Any) -> dict[str, Any]:
         "git_dirty": "false",
         "date": "2026-01-01",
         "trainer.learning_rate": "0.001",
+        "identity_version": str(VERSION),
         "code_digest": "c0de000000000000",
         "data_digest": "da7a000000000000",
         "mixed": None,

@@ -68,19 +68,29 @@ class Counting(nn.Module):
 
 
 class SetAtFirst(nn.Module):
-    """Takes its offset from the first rows that it sees, and a buffer for each number of rows."""
+    """Takes its offset from the first rows that it sees."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.register_buffer("offset", torch.full((dim,), torch.nan))
-        self.register_buffer("zeros", None)
 
     def forward(self, values: Tensor) -> Tensor:
         if self.offset.isnan().any():
             self.offset.copy_(values.detach().mean(0))
-        if self.zeros is None or self.zeros.shape != values.shape:
+        return values - self.offset
+
+
+class MadeAtFirst(nn.Module):
+    """Makes a buffer when it first sees rows, so that no new object has room for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("zeros", None)
+
+    def forward(self, values: Tensor) -> Tensor:
+        if self.zeros is None:
             self.zeros = torch.zeros_like(values)
-        return values - self.offset + self.zeros
+        return values
 
 
 class MeanOfRows(nn.Module):
@@ -113,6 +123,7 @@ LAYERS: dict[str, Callable[[int], nn.Module]] = {
     "hidden dropout": lambda dim: Scaled(nn.Dropout(0.4)),
     "hidden mean": lambda dim: Scaled(MeanOfRows()),
     "set at first": lambda dim: SetAtFirst(dim),
+    "made at first": lambda dim: MadeAtFirst(),
     "layer norm": lambda dim: nn.LayerNorm(dim),
     "eval batch norm": lambda dim: nn.BatchNorm1d(dim).eval(),
 }

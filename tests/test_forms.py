@@ -59,10 +59,6 @@ RETURNS: dict[str, tuple[Callable[[Estimate], object], str]] = {
         lambda e: e._replace(surrogate=e.surrogate[:, None]),
         r"is a tensor \[3, 1\].*\[B\] = \[3\]",
     ),
-    "always three": (
-        lambda e: e._replace(surrogate=e.surrogate.sum().expand(3)),
-        r"is a tensor \[3\].*\[B\] = \[2\]",
-    ),
     "no graph": (lambda e: e._replace(surrogate=e.surrogate.detach()), "no parameter is in the graph"),
     "another graph": (
         lambda e: e._replace(surrogate=torch.ones(len(e.surrogate), requires_grad=True) * 2),

@@ -108,6 +108,30 @@ def test_a_cell_is_all_but_the_seed_and_of_a_source_all_but_its_seed() -> None:
     assert child.run != sibling.run
 
 
+def test_options_of_a_class_count_with_the_order_of_mappings_and_the_types_of_keys() -> None:
+    def run(**options: Any) -> str:
+        return changed("objective", _target_="mine.Own", **options).run
+
+    assert run(a=1, b=2) == run(b=2, a=1)  # arguments by keyword
+    tables = [
+        {"a": 1, "b": 2},
+        {"b": 2, "a": 1},
+        {1: 1},
+        {"1": 1},
+        {True: 1},
+        {1: 1.0},
+        {1: "1"},
+        {1: 1, "a": 2},
+    ]
+    assert (
+        len({run(table=table) for table in tables})
+        == len({run(table=[table]) for table in tables})
+        == len(tables)
+    )
+    inner = [{"_target_": "mine.Inner", "a": 1, "b": 2}, {"b": 2, "_target_": "mine.Inner", "a": 1}]
+    assert len({run(inner=each) for each in inner}) == 1
+
+
 @pytest.mark.parametrize("is_reversed", [False, True])
 @pytest.mark.parametrize(
     "schedules",
@@ -220,6 +244,14 @@ def test_a_file_that_a_users_class_is_given_belongs_to_a_run_by_its_content(root
         assert start(*command, f"+objective.file={file}") == 0
     first, second = homes(root)
     assert numbers(first) != numbers(second)
+    section = {
+        "_target_": "mine.Own",
+        "weights": {"_target_": "torch.load", "f": str(file)},
+        "text": "x" * 300,
+    }
+    assert set(fingerprint.content({"objective": section, "model": {}, "trainer": {}})) == {
+        "objective.weights.f"
+    }
 
 
 def test_the_whole_hash_decides_where_two_runs_share_a_folders_name(
@@ -260,14 +292,3 @@ def test_a_record_of_an_earlier_version_is_named_and_not_used(
     assert notes(capsys) == []
     assert start("objective=vae", f"init_from={old.folder.name}") == 1
     assert "was made by an earlier version of evidence" in notes(capsys)[0]
-
-
-def test_init_from_stands_for_the_record_that_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert start("objective=vae") == 0
-    (first,) = homes(root)
-    monkeypatch.setattr(fingerprint, "package_hash", lambda package: "0" * 16)
-    assert start("objective=vae", "rerun=true") == 0
-    assert start("objective=iwae", f"init_from={first.folder.name}") == 0
-    assert start("objective=iwae", f"init_from={first.folder.name}-2") == 0
-    children = [home for home in homes(root) if home.result["init_from"]]
-    assert len({home.result["train_identity"] for home in children}) == len(children) == 2

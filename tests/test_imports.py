@@ -26,6 +26,13 @@ FILES = {
     "kit/base.py": "",
     "kit/deep/__init__.py": "from ..base import *\nfrom .below import inner\n",
     "kit/deep/below.py": "inner = lambda: 1.0\n",
+    "by_text.py": "import importlib as i\nlocate, load = i.import_module, lambda name: i.import_module(name)\n"
+    "locate(name='by_keyword')\nload('by_alias')\nfrom many import *\nimport colorsys\n",
+    "by_keyword.py": "",
+    "by_alias.py": "print('numpy')",
+    "many/__init__.py": "__all__ = ['one']\n",
+    "many/one.py": "",
+    "colorsys.py": "",  # stands before the standard library's
     "act.py": "",
     "bystander.py": "",
 }
@@ -84,7 +91,15 @@ def test_a_users_modules_are_followed_and_installed_packages_have_their_version(
     }
 
 
-@pytest.mark.parametrize("name", [name for name in FILES if name not in ("act.py", "bystander.py")])
+def test_modules_that_only_a_text_names_are_followed_too() -> None:
+    found = set(code("by_text.anything"))
+    assert found == {"evidence", "torch", "by_text", "by_keyword", "by_alias", "many", "many.one", "colorsys"}
+
+
+FOLLOWED = ["mine.py", "helper.py", "by_name.py", *(name for name in FILES if name.startswith("kit/"))]
+
+
+@pytest.mark.parametrize("name", FOLLOWED)
 def test_an_edit_of_any_followed_file_is_noticed(name: str, edit: Callable[[str, str], None]) -> None:
     before = code()
     edit("bystander.py", "changed = True\n")

@@ -1,6 +1,7 @@
 """What a run is, which record is its own, whose checkpoint it starts from, and by whose code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import runs
 import torch
 from test_training import assert_equal
 
-from evidence import checkpoints, execution, experiment, fingerprint
+from evidence import checkpoints, delivery, execution, experiment, fingerprint
 from evidence.record import Home, homes
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -146,3 +147,89 @@ def test_a_password_in_the_stores_address_is_not_kept(root: Path) -> None:
     assert start("tracking.uri=http://me:secret@127.0.0.1:1") == 0
     assert "secret" not in home_of(root, "iwae").config.read_text()
     assert "http://127.0.0.1:1" in home_of(root, "iwae").config.read_text()
+
+
+def test_checkpoints_of_other_code_are_not_passed_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The record of a longer run, begun by code A, goes on from a shorter run of code B: A's checkpoint goes."""
+    steps = ["trainer.checkpoint_seconds=0", "seed=2"]
+    assert runs.start("tracking=none", *steps, "trainer.steps=20", "paths.outputs=alone") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "package_hash", lambda package: "a" * 16)
+        with runs.at_step(40, runs.interrupt):
+            assert runs.start("tracking=none", *steps, "trainer.steps=60") == 130
+    (longer,) = homes(root / "outputs")
+    assert sorted(longer.checkpoints()) == [0, 20]
+    assert runs.start("tracking=none", *steps, "trainer.steps=40") == 0
+    with runs.at_step(60, runs.interrupt):
+        assert runs.start("tracking=none", *steps, "trainer.steps=60", "other_code=true") == 130
+    assert 20 not in longer.checkpoints()
+    assert longer.result["mixed"] == []
+    assert runs.start("tracking=none", *steps, "trainer.steps=20") == 0
+    (alone,) = homes(root / "alone")
+    (shorter,) = (home for home in homes(root / "outputs") if home.result["steps"] == 20)
+    assert runs.numbers(shorter) == runs.numbers(alone)
+
+
+def test_a_child_of_a_mixed_run_is_mixed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "package_hash", lambda package: "a" * 16)
+        with runs.at_step(40, runs.interrupt):
+            assert start("objective=vae", "trainer.checkpoint_seconds=0") == 130
+    assert start("objective=vae", "other_code=true") == 0
+    source = home_of(root, "vae")
+    assert len(source.result["mixed"]) == 1
+    child = ["objective=iwae", f"init_from={source.folder.name}/"]
+    assert start(*child) == start(*child, "trainer.steps=60") == 0
+    children = [home.result for home in homes(root / "outputs") if home.result["init_from"]]
+    assert len(children) == 2
+    for result in children:
+        assert result["mixed"] == [f"init_from {source.folder.name}/: {source.result['mixed'][0]}"]
+    assert sorted(bool(result["parent"]) for result in children) == [False, True]
+
+
+def test_init_from_in_another_folder_is_not_the_run_of_that_name_here(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert start("objective=vae") == 0
+    name = home_of(root, "vae").folder.name
+    shutil.copytree(root / "outputs", root / "other")
+    capsys.readouterr()
+    assert start("objective=iwae", f"init_from={root / 'other' / name}") == 1
+    assert f"init_from={root / 'other' / name}: lies outside of {root / 'outputs'}" in capsys.readouterr().err
+    assert start("objective=iwae", f"init_from={root / 'outputs' / name}/") == 0
+
+
+def test_a_copied_record_that_is_gone_on_with_is_another_and_a_moved_one_is_not(root: Path) -> None:
+    with runs.at_step(40, runs.interrupt):
+        assert start("trainer.checkpoint_seconds=0") == 130
+    record = home_of(root, "iwae").result["record"]
+    shutil.copytree(root / "outputs", root / "copied")
+    assert start("paths.outputs=copied") == 0
+    (copy,) = homes(root / "copied")
+    assert copy.result["record"] != record
+    (root / "outputs").rename(root / "moved")
+    assert start("paths.outputs=moved") == 0
+    (moved,) = homes(root / "moved")
+    assert moved.result["record"] == record
+
+
+def test_a_record_without_its_config_stops_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert start("seed=1") == 0
+    (home,) = homes(root / "outputs")
+    home.config.unlink()
+    capsys.readouterr()
+    delivery.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root)
+    assert f"{home.config} is missing: the record is not delivered" in capsys.readouterr().err
+    assert start("objective=vae", f"init_from={home.folder.name}") == 1
+    assert f"{home.config} is missing" in capsys.readouterr().err
+
+
+def test_init_from_stands_for_the_record_that_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start("objective=vae") == 0
+    (first,) = homes(root / "outputs")
+    monkeypatch.setattr(fingerprint, "package_hash", lambda package: "0" * 16)
+    assert start("objective=vae", "rerun=true") == 0
+    assert start("objective=iwae", f"init_from={first.folder.name}") == 0
+    assert start("objective=iwae", f"init_from={first.folder.name}-2") == 0
+    children = [home for home in homes(root / "outputs") if home.result["init_from"]]
+    assert len({home.result["train_identity"] for home in children}) == len(children) == 2

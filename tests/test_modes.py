@@ -16,7 +16,7 @@ from own_models import tried, with_layer
 from runs import last_state, only_home, start
 from torch import Tensor, nn
 
-from evidence import gallery
+from evidence import gallery, trial
 from evidence.building import Parts, plan
 from evidence.errors import UserError
 from evidence.evaluation import Plan, evaluate, log_evidence, posterior_means, score, score_semi_implicit
@@ -254,11 +254,11 @@ def test_an_impure_posterior_is_refused_too(layer: str) -> None:
 def test_samples_in_pieces_are_passed_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objective = ONCE[name]()
     model = with_layer(problems.linear_gaussian(), "likelihood", "dropout")
-    rows = objective.k * 20
+    rows = objective.k * trial.IMAGES
     monkeypatch.setattr("evidence.trial.ROWS_KEPT", rows)
     tried(model, objective)
     monkeypatch.setattr("evidence.trial.ROWS_KEPT", rows - 1)
-    with pytest.raises(UserError, match=rf"{objective.k} samples of 20 images .*k or trainer\.batch_size"):
+    with pytest.raises(UserError, match=rf"the {rows} samples of a step .*k or trainer\.batch_size"):
         tried(model, objective)
 
 

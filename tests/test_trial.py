@@ -123,6 +123,8 @@ def test_it_names_numbers_and_generators_that_no_checkpoint_keeps() -> None:
     model = with_layer(problems.linear_gaussian(), "posterior", "Python's random")
     assert tried(model, ELBO(1)) == ["random"]
     a_buffer = with_layer(problems.linear_gaussian(), "posterior", "a count")
+    assert tried(a_buffer, ELBO(1)) == ["model.posterior.layer.calls"]  # it is not persistent
+    a_buffer.posterior.layer._non_persistent_buffers_set.clear()
     assert tried(a_buffer, ELBO(1)) == []
 
 
@@ -208,7 +210,7 @@ def test_a_run_says_in_one_line_what_an_objective_must_return(
     write("super().forward(model, x).surrogate")
     assert start(*OVERRIDES, "tracking=none") == 1
     (line,) = said(capsys)
-    assert "own_trial.Own.forward returned a tensor [3]" in line
+    assert "own_trial.Own.forward returned a tensor [20]" in line
     assert line.endswith("it must return Estimate(surrogate [B], metrics)")
     assert list(only_home(root).checkpoints()) == []
 

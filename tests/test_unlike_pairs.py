@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from frames import frame, made_up
 
+from evidence.identity import VERSION
 from evidence.record import Home
 from experiments import tables
 from experiments.critic import study as critic
@@ -124,7 +125,13 @@ def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
         home.config.write_text(json.dumps(config))
         metrics = {"test/nll": nll, "test/nll_se": 0.2, "test/active_units": 40.0}
         facts = {"cell_identity": backward, "code_digest": "c", "data_digest": "d", "steps": 38_740}
-        facts |= {"eval_samples": 500, "eval_images": 10_000, "mixed": [], "run": home.folder.name}
+        facts |= {
+            "identity_version": VERSION,
+            "eval_samples": 500,
+            "eval_images": 10_000,
+            "mixed": [],
+            "run": home.folder.name,
+        }
         home.update_result(metrics=metrics, status="FINISHED", **facts | changes)
         return home
 

@@ -107,7 +107,10 @@ def ended(runs: Sequence[Home]) -> Chosen:
         rows.append(
             {
                 **tracking.flattened(settings),
-                **{name: result.get(name) for name in (*ALIKE, "steps", "ended", "run", "init_from")},
+                **{
+                    name: result.get(name)
+                    for name in (*ALIKE, "identity_version", "steps", "ended", "run", "init_from")
+                },
                 "seed": settings["seed"],
                 "stages": settings["trainer"]["stages"],
                 "mixed": "; ".join(result["mixed"]) or None,

@@ -28,6 +28,7 @@ TAGS = (
     "train_identity",
     "run_identity",
     "cell_identity",
+    "identity_version",
     "code_digest",
     "data_digest",
     "steps",
@@ -158,6 +159,9 @@ def sync(outputs: Path, uri: str | None, root: Path) -> None:
     """
     delivered = 0
     for home in homes(outputs):
+        if not home.config.exists():
+            terminal.note(f"{home.config} is missing: the record is not delivered")
+            continue
         settings = home.settings
         if home.result["status"] != "RUNNING" and settings["tracking"]["name"] == "mlflow":
             delivered += ensure_delivered(home, Store(uri, settings["name"], root))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from evidence.distributions import SemiImplicit
 from evidence.models import LatentVariableModel
-from evidence.numerics import scoring
+from evidence.numerics import same_numbers, scoring
 
 Values = list[Tensor]  # each [K, B, ...]
 SAMPLES = 3
@@ -93,7 +93,7 @@ def _fault_alone(
         values = _values(model, q, x, noise)
     found = ""
     changed = [
-        name for name, tensor in _held(model) if name not in held or not torch.equal(held[name], tensor)
+        name for name, tensor in _held(model) if name not in held or not same_numbers(held[name], tensor)
     ]
     if generators({"model": model}) != before:
         found = f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"

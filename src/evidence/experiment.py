@@ -56,6 +56,7 @@ def run(settings: Settings, place: Place | None = None, job_number: int | None =
     show what it finds finished. Raises: UserError for what the user can mend.
     """
     torch.set_flush_denormal(True)  # before any other tensor operation, so that worker threads inherit it
+    torch.set_default_dtype(torch.float32)  # a user's module of a job before may have changed it
     place = lineage.locate(settings, ROOT) if place is None else place
     was_finished = place.is_finished
     if not was_finished:

@@ -14,6 +14,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import metadata
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ ONLOOKERS = {
     "terminal",
     "tracking",
     "trial",
+    "unsaved",
 }
 
 
@@ -90,14 +92,11 @@ def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def content(config: Mapping[str, Any]) -> dict[str, str]:
-    """A hash of each file that a class of the user's is given, by its key; of folders the files are not known."""
-    found: dict[str, str] = {}
-    for section in ("model", "objective", "trainer"):
-        for key, text in _own_texts(config[section], section, False):
-            path = Path(text)
-            if "\0" not in text and len(text) < 4096 and path.is_file():
-                found[key] = _hash([path])
-    return found
+    """A hash of each file that a class is given, by its key; of folders the files are not known."""
+    texts = [
+        each for name in ("model", "objective", "trainer") for each in _own_texts(config[name], name, True)
+    ]
+    return {key: _hash([Path(text)]) for key, text in texts if not key.endswith("._target_") and isfile(text)}
 
 
 def data(dataset: Dataset) -> str:
@@ -157,10 +156,10 @@ def _names(section: Any) -> Iterator[str]:
 
 
 def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, str]]:
-    """Each text that a class of the user's is given, with its key."""
+    """Each text that a class of the user's is given, or that lies within such a class, with its key."""
     if isinstance(section, Mapping):
         target = section.get("_target_")
-        is_within = is_own(target) if isinstance(target, str) else is_within
+        is_within = is_within or (isinstance(target, str) and is_own(target))
         for name, value in section.items():
             yield from _own_texts(value, f"{key}.{name}", is_within)
     elif isinstance(section, list):

@@ -115,7 +115,7 @@ def _try(run: Run, start: Start) -> None:
     parts, home, batch_size = run.parts, run.home, run.config["trainer"]["batch_size"]
     with forked_rng(run.device, 0):
         stream = data.batches(parts.dataset, batch_size, run.config["seed"], start.step, run.device)
-        x = torch.cat([next(stream) for _ in range(math.ceil(trial.IMAGES / batch_size))])[: trial.IMAGES]
+        x = torch.cat([next(stream) for _ in range(math.ceil(trial.IMAGES / batch_size))])
     images = run.images[: trial.SCORED].to(run.device)
     unsaved = trial.check(parts.model, parts.objective, x, images, run.plan, batch_size)
     if not unsaved:
@@ -187,8 +187,7 @@ def _commit(run: Run, start: Start, step: int, seconds: float) -> None:
 
 def _check_finite(run: Run, step: int) -> None:
     """Before a number is made of the parts or they are kept; raises UserError naming what is not finite."""
-    stateful = run.parts.stateful
-    training.check_finite({name: stateful[name].state_dict() for name in ("model", "objective")}, step)
+    training.check_finite({"model": run.parts.model, "objective": run.parts.objective}, step)
 
 
 def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:

@@ -148,5 +148,17 @@ def _without_end(path: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _digest(value: Mapping[str, Any]) -> str:
-    text = json.dumps({"version": VERSION, **value}, sort_keys=True, default=repr)
+    text = json.dumps(_encoded({"version": VERSION, **value}, False), default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _encoded(value: Any, is_option: bool) -> Any:
+    """For JSON, with the types of keys. A mapping that is an option of a class counts in its order, others sorted."""
+    if isinstance(value, Mapping):
+        is_call = "_target_" in value
+        pairs = [
+            [type(key).__name__, str(key), _encoded(each, is_option or is_call)]
+            for key, each in value.items()
+        ]
+        return pairs if is_option and not is_call else sorted(pairs, key=lambda pair: pair[:2])
+    return [_encoded(each, is_option) for each in value] if isinstance(value, list | tuple) else value

@@ -1,12 +1,13 @@
 """Which files a user's module is made of: the module itself, and all that it imports outside installed packages.
 
-The imports are read from the source, those inside functions too, and nothing is run for it. A module that this
-process has loaded counts as it was then, whatever has become of its file since.
+The imports are read from the source, those inside functions too, and so are texts that name a module; nothing is run.
+A module that this process has loaded counts as it was then, whatever has become of its file since.
 """
 
 import ast
 import hashlib
 import sys
+import sysconfig
 from collections.abc import Iterable, Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import find_spec, resolve_name
@@ -15,6 +16,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 INSTALLED = {"site-packages", "dist-packages"}  # the folders that packages are installed into
+STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")})
 
 
 class Sources(NamedTuple):
@@ -29,10 +31,11 @@ def sources(names: Iterable[str]) -> Sources:
     found = Sources({}, set())
     waiting = [module for name in names for module in _prefixes(name)]
     seen: set[str] = set()
+    guesses: set[str] = set()  # a text that is the name of an installed package need not stand for it
     while waiting:
         name = waiting.pop()
         top = name.partition(".")[0]
-        if name in seen or top in sys.stdlib_module_names or top == "evidence":
+        if name in seen or top == "evidence":
             continue
         seen.add(name)
         spec = _spec(name)
@@ -40,12 +43,19 @@ def sources(names: Iterable[str]) -> Sources:
             continue  # nothing of that name, or a folder of modules without a file of its own
         path = Path(spec.origin)
         if INSTALLED & set(path.parts):
-            found.installed.add(top)
+            if name not in guesses:
+                found.installed.add(top)
+            continue
+        if spec.origin.startswith(STANDARD):
             continue
         package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
         source = _source(name, path, package)
         found.hashes[name] = source.digest
-        waiting += [module for each in source.imports for module in _prefixes(each)]
+        imported = [module for each in source.imports for module in _prefixes(each)]
+        texts = {module for each in source.texts for module in _prefixes(each)}
+        guesses |= texts - seen - set(imported)
+        guesses -= set(imported)
+        waiting = [*texts, *waiting, *imported]  # the last first, so that what is imported is no guess
     return found
 
 
@@ -57,6 +67,7 @@ def is_own(target: str) -> bool:
 class _Source(NamedTuple):
     digest: str
     imports: list[str]
+    texts: list[str]
 
 
 _known: dict[str, tuple[ModuleType | None, _Source]] = {}  # by module: what was loaded when its file was read
@@ -68,8 +79,9 @@ def _source(name: str, path: Path, package: str) -> _Source:
         source = _known[name][1]
     else:
         content = path.read_bytes()
-        imports = list(_imported(content, package)) if path.suffix == ".py" else []
-        source = _Source(hashlib.sha256(content).hexdigest()[:16], imports)
+        tree = _parsed(content) if path.suffix == ".py" else ast.Module([], [])
+        imports, texts = list(_imported(tree, package)), list(_texts(tree, package))
+        source = _Source(hashlib.sha256(content).hexdigest()[:16], imports, texts)
     _known[name] = loaded, source
     return source
 
@@ -94,24 +106,36 @@ def _spec(name: str) -> ModuleSpec | None:
     return spec
 
 
-def _imported(content: bytes, package: str) -> Iterator[str]:
-    """The dotted names that a file imports, by statements or by calls with a name in quotes."""
+def _parsed(content: bytes) -> ast.Module:
     try:
-        tree = ast.parse(content)
+        return ast.parse(content)
     except (SyntaxError, ValueError):
-        return  # importing it will say so
+        return ast.Module([], [])  # importing it will say so
+
+
+def _imported(tree: ast.Module, package: str) -> Iterator[str]:
+    """The dotted names that a file imports by statements."""
     for node in ast.walk(tree):
-        match node:
-            case ast.Import(names=aliases):
-                yield from (alias.name for alias in aliases)
-            case ast.ImportFrom(module=module, names=aliases, level=level):
-                base = _absolute("." * level + (module or ""), package)
-                yield from (f"{base}.{alias.name}" for alias in aliases if base)
-            case ast.Call(
-                func=ast.Name(id="__import__" | "import_module") | ast.Attribute(attr="import_module"),
-                args=[ast.Constant(value=str(name)), *_],
-            ):
-                yield _absolute(name, package)
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute("." * node.level + (node.module or ""), package)
+            yield from (f"{base}.{alias.name}" for alias in node.names if base)
+
+
+def _texts(tree: ast.Module, package: str) -> Iterator[str]:
+    """The texts that may be a module's name: what calls are given, and what `__all__` lists."""
+    for node in ast.walk(tree):
+        given: list[ast.expr] = []
+        if isinstance(node, ast.Call):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+        elif isinstance(node, ast.Assign) and any(ast.unparse(each) == "__all__" for each in node.targets):
+            given = getattr(node.value, "elts", [])
+        for each in given:
+            if isinstance(each, ast.Constant) and isinstance(each.value, str):
+                name = _absolute(each.value, package)
+                if all(part.isidentifier() for part in name.split(".")):
+                    yield from (name, f"{package}.{name}" if package else name)
 
 
 def _absolute(name: str, package: str) -> str:

@@ -6,7 +6,6 @@ path of parameters; where there is none, from the end of the run that `init_from
 """
 
 import glob
-import json
 import re
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
@@ -34,7 +33,8 @@ class Place(NamedTuple):
     """A run's identity, the code that would compute it now, and the record that it has or would begin.
 
     content: a hash by key of all that no checksum pins. dataset: of the user's own data, which had to be read.
-    notes: records that the same words once stood for, and that are not this run's.
+    inherited: the marks of the run that `init_from` names, where it is mixed. notes: records that the same words once
+    stood for, and that are not this run's.
     """
 
     identity: Identity
@@ -42,6 +42,7 @@ class Place(NamedTuple):
     home: Home
     content: dict[str, str]
     dataset: Dataset | None
+    inherited: Sequence[str] = ()
     notes: Sequence[str] = ()
 
     @property
@@ -112,7 +113,9 @@ def locate(settings: Settings, root: Path, datasets: MutableMapping[str, Dataset
     records = [home for home in same_name if home.result.get("run_identity") == identity.run]
     ours = [home for home in records if home.result.get("code") == code]
     fresh = Home(_free(outputs, identity.name, same_name))
-    place = Place(identity, code, (ours or records or [fresh])[-1], content, dataset)
+    marks = [] if source is None else source.result["mixed"]
+    inherited = [f"init_from {config['init_from']}: {mark}" for mark in marks]
+    place = Place(identity, code, (ours or records or [fresh])[-1], content, dataset, inherited)
     if ours:
         return place
     if not records:
@@ -129,7 +132,7 @@ def family(place: Place, data_digest: str) -> list[Home]:
         "train_identity": place.identity.train,
         "code": place.code,
         "data_digest": data_digest,
-        "mixed": [],
+        "mixed": list(place.inherited),
     }
     return _kin(place.home, known)
 
@@ -148,12 +151,14 @@ def take_up(
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, end(source))
         home.take_metrics(home, 0)
-        return Start(0, 0.0, execution.settle(device, compiled, None)[0])
+        return Start(0, 0.0, execution.settle(device, compiled, None)[0], mixed=place.inherited)
     origin, state = found
     now, changes = execution.settle(device, compiled, state["execution"])
     checkpoints.restore(state, parts.stateful, device)
+    if origin is not home:
+        home.drop_checkpoints((), 0)  # they lie on the path of whatever code began the record
     home.take_metrics(origin, state["metrics_size"])
-    start = Start(state["step"], state["seconds"], now, origin)
+    start = Start(state["step"], state["seconds"], now, origin, mixed=place.inherited)
     if origin is not home:
         return start._replace(parent=origin.folder.name, changes=changes)
     result = home.result
@@ -180,7 +185,7 @@ def kin(home: Home) -> list[Home]:
 
 
 def _own_dataset(config: dict[str, Any], root: Path, datasets: MutableMapping[str, Dataset]) -> Dataset:
-    key = json.dumps(config["data"], sort_keys=True, default=repr)
+    key = repr(config["data"])
     if key not in datasets:
         datasets[key] = build_dataset(config, root)
     return datasets[key]
@@ -213,7 +218,7 @@ def _notes(place: Place, config: Mapping[str, Any], outputs: Path) -> Iterator[s
         if not name.startswith(f"{stem}-"):
             continue
         if result.get("identity_version") != VERSION:
-            if agree(compared(config), compared(home.settings)):
+            if home.config.exists() and agree(compared(config), compared(home.settings)):
                 yield f"{home.folder} was made by an earlier version of evidence: it is not used"
         elif result["settings_identity"] == place.identity.settings:
             theirs = result["content"]
@@ -230,6 +235,11 @@ def _source(config: Mapping[str, Any], outputs: Path) -> Home | None:
     if name is None:
         return None
     source = Home(outputs / Path(name).name)
+    folders = {Path(base, name).resolve().parent for base in (outputs.parent, Path.cwd(), outputs)}
+    if outputs.resolve() not in folders:
+        raise UserError(
+            f"init_from={name}: lies outside of {outputs}: name a run there, or choose its paths.outputs"
+        )
     if source.result.get("status") != "FINISHED":
         finished = [home.folder.name for home in homes(outputs) if home.result["status"] == "FINISHED"]
         match = complaints.nearest(name, finished)

@@ -138,8 +138,14 @@ def unchanged(module: nn.Module) -> Iterator[None]:
             part.training = mode
         with torch.no_grad():
             for tensor, copy in numbers:
-                if not torch.equal(tensor, copy):
+                if not same_numbers(tensor, copy):
                     tensor.copy_(copy)
+
+
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors, sparse or not, are equal."""
+    pair = [each if each.layout == torch.strided else each.to_dense() for each in (one, other)]
+    return torch.equal(*pair)
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ from filelock import FileLock, Timeout
 
 from evidence import files
 from evidence.checkpoints import CorruptCheckpoint, load, save
+from evidence.errors import UserError
 
 KEPT = 2  # checkpoints besides those that are kept for good
 FINAL = {"FINISHED", "FAILED", "KILLED"}  # statuses
@@ -118,7 +119,9 @@ class Home:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """config.yaml."""
+        """config.yaml; raises UserError where it is missing."""
+        if not self.config.exists():
+            raise UserError(f"{self.config} is missing: the record cannot be read without it")
         settings: dict[str, Any] = yaml.safe_load(self.config.read_text())
         return settings
 
@@ -168,8 +171,18 @@ def begin(home: Home, **facts: Any) -> None:
     before = home.result
     process = {"host": socket.gethostname(), "pid": os.getpid(), "since": now("seconds")}
     began = before.get("began") or before.get("process", {}).get("since") or now()
-    number = before.get("record") or uuid.uuid4().hex
-    home.update_result(record=number, status="RUNNING", process=process, began=began, error=None, **facts)
+    number = (None if _is_copy(home) else before.get("record")) or uuid.uuid4().hex
+    lies = {"path": str(home.folder.resolve())}
+    home.update_result(
+        record=number, **lies, status="RUNNING", process=process, began=began, error=None, **facts
+    )
+
+
+def _is_copy(home: Home) -> bool:
+    """Whether the folder is a copy of a record that is still where it was; a folder that was moved is none."""
+    before = home.result
+    there = Path(before.get("path", home.folder))
+    return there.resolve() != home.folder.resolve() and Home(there).result.get("record") == before["record"]
 
 
 def now(resolution: str = "microseconds") -> str:

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
@@ -103,12 +103,18 @@ def set_gradients(parameters: Sequence[Tensor], found: Sequence[Tensor | None]) 
         parameter.grad = gradient
 
 
-def check_finite(states: Mapping[str, Mapping[str, Any]], step: int) -> None:
-    """Raises UserError where a number in the parts' `states` is not finite after `step`, naming it."""
-    for part, state in states.items():
-        for name, value in state.items():
-            if isinstance(value, Tensor) and not value.isfinite().all():
-                raise UserError(diverged(f"{part}.{name} is not finite after step {step}"))
+def check_finite(modules: Mapping[str, nn.Module], step: int) -> None:
+    """Raises UserError where a parameter is not finite, or a buffer not a number, after `step`, naming it.
+
+    A buffer may hold infinities that mean something, such as a mask.
+    """
+    for part, module in modules.items():
+        for name, value in module.state_dict(keep_vars=True).items():
+            if isinstance(value, Tensor):
+                numbers = value.detach() if value.layout == torch.strided else value.detach().to_dense()
+                is_sound = numbers.isfinite() if isinstance(value, nn.Parameter) else ~numbers.isnan()
+                if not is_sound.all():
+                    raise UserError(diverged(f"{part}.{name} is not finite after step {step}"))
 
 
 def diverged(what: str) -> str:
@@ -130,8 +136,14 @@ def gradients(
     mean with eps / B.
     """
     surrogate, metrics = objective(model, x)
+    if surrogate.shape != x.shape[:1]:
+        raise UserError(
+            f"the objective's surrogate has shape {list(surrogate.shape)}, and must have {[len(x)]}"
+        )
     loss = -surrogate.sum() if reduction == "sum" else -surrogate.mean()
-    return torch.autograd.grad(loss, parameters, allow_unused=True), metrics
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
+    return tuple(next(found) if parameter.requires_grad else None for parameter in parameters), metrics
 
 
 def train(
@@ -152,19 +164,19 @@ def train(
     """
     sums: dict[str, Tensor] = {}
     step = last_report = first_step
-    parameters = [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     check_layouts(model, objective)
     _lay_out_state(optimizer, parameters)
-    for segment in schedule:
-        for group in optimizer.param_groups:
-            group["lr"] = segment.learning_rate * group["rate"]
+    for segment, begins in zip(schedule, [0, *(segment.last_step for segment in schedule)], strict=False):
+        if step == begins:  # within a segment the optimiser has its rate, and may have changed it
+            for group in optimizer.param_groups:
+                group["lr"] = segment.learning_rate * group["rate"]
         while step < segment.last_step:
             found, metrics = differentiate(model, objective, parameters, next(batches), reduction)
+            step += 1
+            sums = _added(sums, metrics, step)  # before the optimiser changes what a metric may be a view of
             set_gradients(parameters, found)
             optimizer.step()
-            step += 1
-
-            sums = _added(sums, metrics, step)
             if step % log_every == 0 or step == segment.last_step:
                 averages = _averages(sums, step - last_report, step)
                 yield Report(step, averages, ends_segment=step == segment.last_step)
@@ -191,7 +203,7 @@ def _added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> di
         names = ", ".join(sorted(metrics.keys() ^ sums.keys()))
         raise UserError(f"step {step}: the objective's metrics are others than a step before ({names})")
     values = {name: v.to(torch.promote_types(v.dtype, torch.float32)) for name, v in metrics.items()}
-    return {name: sums[name] + value if sums else value for name, value in values.items()}
+    return {name: sums[name] + value if sums else value.clone() for name, value in values.items()}
 
 
 def _averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:

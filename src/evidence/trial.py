@@ -5,9 +5,11 @@ Every finding is a UserError, one line. An error that a user's own lines raise p
 
 import contextlib
 import copy
+import io
 import numbers
 import random
 from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -21,18 +23,20 @@ from evidence.evaluation import Plan, evaluate
 from evidence.models import ROWS_KEPT, LatentVariableModel
 from evidence.numerics import forked_rng, scoring, unchanged
 from evidence.objectives import Objective
+from evidence.unsaved import unsaved_state
 
-IMAGES = 3  # of a step here: few, but more than one, which a normalisation over the batch could not take
+Module = TypeVar("Module", bound=nn.Module)
+IMAGES = 3  # that the checks of values take: few, but more than one, to see whether they depend on each other
 SCORED = 2  # images, and samples of each
 
 
 def check(
     model: LatentVariableModel, objective: Objective, x: Tensor, images: Tensor, plan: Plan, batch_size: int
 ) -> list[str]:
-    """Take two steps on x [IMAGES, X] and score images [SCORED, X], on a copy: nothing of the run changes.
+    """Take steps on the first images of x [at least IMAGES, X] and score `images` [SCORED, X], on a copy.
 
-    Returns the dotted names of what steps change and no checkpoint keeps: numbers that are attributes of a module, and
-    random generators other than torch's own.
+    Returns the dotted names of what steps change and no checkpoint keeps: numbers that are attributes of a module,
+    whatever else of a module changes the next step's value, and random generators other than torch's own.
     Raises: UserError where a step or a score would fail, or would be wrong without failing.
     """
     forms.check_kinds(model, objective)
@@ -48,15 +52,20 @@ def check(
         modules = {"model": ours, "objective": theirs}
         with scoring(model):  # a function that is an attribute is shared, and may refer to the original
             forms.check_returns(ours, x)
-        before = _unsaved(modules)
-        samples = _steps(ours, theirs, x, originals)
+        before, keys = _unsaved(modules), _saved(modules)
+        rows = _steps(ours, theirs, x[:batch_size], originals)
         after = _unsaved(modules)
-        _check_passes(ours, theirs, x, samples, batch_size)
+        unsaved = [name for name, state in after.items() if before.get(name) != state]
+        _check_saved(keys, modules)
+        if not unsaved and ours is not model and theirs is not objective:
+            again = dict(zip(modules, _copied(model, objective), strict=True))
+            unsaved = unsaved_state(modules, again, x[:batch_size])
+        _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
-            _check_score(ours, x)
+            _check_score(ours, x[:IMAGES])
             few = plan._replace(num_samples=SCORED, num_noises=min(plan.num_noises, SCORED), compiled=False)
             evaluate(ours, images, few, lambda count: None)
-    return [name for name, state in after.items() if before.get(name) != state]
+    return unsaved
 
 
 def _copied(model: LatentVariableModel, objective: Objective) -> tuple[LatentVariableModel, Objective]:
@@ -64,20 +73,27 @@ def _copied(model: LatentVariableModel, objective: Objective) -> tuple[LatentVar
     try:
         return copy.deepcopy((model, objective))
     except Exception:
-        return model, objective
+        return _copy_or_itself(model), _copy_or_itself(objective)
+
+
+def _copy_or_itself(module: Module) -> Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception:
+        return module
 
 
 def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, originals: list[nn.Parameter]) -> int:
-    """Take two steps' estimates and gradients; the most samples whose log-weights one has taken with a graph.
+    """Take two steps' estimates and gradients; the most rows (image, sample) that one has taken with a graph.
 
     `originals` are the parameters that were copied, which a function of the user's may still refer to.
     """
     name = f"{forms.named(objective)}.forward"
-    parameters = {p for p in [*model.parameters(), *objective.parameters(), *originals] if p.requires_grad}
+    parameters = {*model.parameters(), *objective.parameters(), *originals}
     returned: list[list[str]] = []
-    with _counted_samples(model) as counts:
-        for batch in x, x[:-1]:  # of two sizes: a shape that is right for one may be so by chance
-            surrogate, metrics = forms.check_estimate(objective, objective(model, batch), batch)
+    with _counted_rows(model) as counts:
+        for _ in range(2):
+            surrogate, metrics = forms.check_estimate(objective, objective(model, x), x)
             if not surrogate.requires_grad or not _is_reached(list(parameters), surrogate):
                 raise UserError(f"{name}: no parameter is in the graph of the surrogate")
             returned.append(sorted(metrics))
@@ -89,19 +105,20 @@ def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, original
 
 def _is_reached(parameters: list[nn.Parameter], surrogate: Tensor) -> bool:
     """Whether the surrogate has a gradient with respect to any of the parameters."""
-    found = torch.autograd.grad(surrogate.sum(), parameters, allow_unused=True) if parameters else ()
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    found = torch.autograd.grad(surrogate.sum(), trained, allow_unused=True) if trained else ()
     return any(gradient is not None for gradient in found)
 
 
 @contextlib.contextmanager
-def _counted_samples(model: LatentVariableModel) -> Iterator[list[int]]:
-    """How many samples go into each call of what the model computes in pieces where they are many."""
+def _counted_rows(model: LatentVariableModel) -> Iterator[list[int]]:
+    """How many rows go into each call of what the model computes in pieces where they are many."""
     counts: list[int] = []
     kept = {name: getattr(model, name) for name in ("log_weights_at", "log_likelihood_at")}
 
     def counted(name: str) -> Callable[..., Tensor]:
         def call(noise: Tensor, *args: object, **kwargs: object) -> Tensor:
-            counts.append(len(noise) if torch.is_grad_enabled() else 0)
+            counts.append(noise.shape[0] * noise.shape[1] if torch.is_grad_enabled() else 0)
             return kept[name](noise, *args, **kwargs)
 
         return call
@@ -114,11 +131,9 @@ def _counted_samples(model: LatentVariableModel) -> Iterator[list[int]]:
             del vars(model)[name]
 
 
-def _check_passes(
-    model: LatentVariableModel, objective: Objective, x: Tensor, samples: int, batch_size: int
-) -> None:
+def _check_passes(model: LatentVariableModel, objective: Objective, x: Tensor, rows: int) -> None:
     """Raises UserError where a step needs a value from two passes that would not give the same."""
-    in_pieces = samples * batch_size > ROWS_KEPT
+    in_pieces = rows > ROWS_KEPT
     if (objective.passes_twice or in_pieces) and (fault := fault_in_training(model, x)):
         if objective.passes_twice:
             reason = f"{forms.named(objective)} computes the same values twice"
@@ -126,7 +141,7 @@ def _check_passes(
                 f"choose {objective.single_pass}" if objective.single_pass else "take it out of the model"
             )
         else:
-            reason = f"{samples} samples of {batch_size} images are computed in pieces, and these twice"
+            reason = f"the {rows:,} samples of a step are computed in pieces, and these twice"
             way_out = f"choose a smaller k or trainer.batch_size, of a product of at most {ROWS_KEPT:,}"
         raise UserError(f"{fault}, but {reason}: {way_out}")
 
@@ -153,6 +168,32 @@ def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
                 if isinstance(value, numbers.Number) and key != "training"
             }
     return found
+
+
+def _saved(modules: Mapping[str, nn.Module]) -> set[str]:
+    """The names under which a checkpoint keeps the modules."""
+    return {f"{prefix}.{name}" for prefix, module in modules.items() for name in module.state_dict()}
+
+
+def _check_saved(before: set[str], modules: Mapping[str, nn.Module]) -> None:
+    """Raises UserError where a checkpoint could not be read back, as one would notice when a run is continued."""
+    after = _saved(modules)
+    if after != before:
+        name = min(after ^ before)
+        raise UserError(
+            f"{name}: a step makes or removes it; make every parameter, buffer and module in __init__"
+        )
+    for prefix, module in modules.items():
+        if any(name.endswith("_extra_state") for name in after):
+            buffer = io.BytesIO()
+            try:
+                torch.save(module.state_dict(), buffer)
+                torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+            except Exception as error:
+                raise UserError(
+                    f"{prefix}: get_extra_state gives what a checkpoint cannot hold; it may give tensors, numbers,"
+                    " texts, and lists and dicts of these"
+                ) from error
 
 
 @contextlib.contextmanager

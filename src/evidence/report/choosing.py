@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from evidence.identity import VERSION
 from evidence.report.judging import length
 
 ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
@@ -54,7 +55,7 @@ def choose(runs: pd.DataFrame, cell: Sequence[str]) -> Chosen:
     """
     if runs.empty:
         return Chosen(runs, [])
-    needed = [*ALIKE, "steps", "mixed", "ended"]
+    needed = [*ALIKE, "identity_version", "steps", "mixed", "ended"]
     runs = runs.reset_index(drop=True)
     runs = runs.reindex(columns=[*runs.columns, *(name for name in needed if name not in runs)])
     kept: list[int] = []
@@ -101,7 +102,8 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The like runs that stand for a cell, and in words what was left out of it."""
-    is_known = group[[*ALIKE, "steps"]].notna().all(axis=1)
+    is_current = group["identity_version"].astype(str) == str(VERSION)
+    is_known = group[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
     known = group[is_known]
     is_mixed = known["mixed"].notna()
     mixed = [known.loc[[index]] for index in known.index[is_mixed]]

@@ -4,7 +4,6 @@ Jobs that differ in their seed or learning rate only cost the same, so one of th
 and scored on a few images; its costs are then scaled to what each of the jobs has left.
 """
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -70,7 +69,7 @@ def _kind(job: Job) -> str:
     config = job.settings.model_dump(by_alias=True)
     trainer = {key: value for key, value in config["trainer"].items() if key not in COSTLESS}
     sections = {key: config[key] for key in ("objective", "model", "data", "k", "eval", "device", "paths")}
-    return json.dumps(sections | {"trainer": trainer}, sort_keys=True)
+    return repr(sections | {"trainer": trainer})
 
 
 def _costs(job: Job, dataset: data.Dataset | None, root: Path, moment: float) -> Costs | str:

@@ -1,0 +1,53 @@
+"""Whether modules hold state that no checkpoint keeps and that changes what they compute next."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from evidence.numerics import forked_rng, same_numbers
+
+
+def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module], x: Tensor) -> list[str]:
+    """The dotted names of what differs, where a step from `used` is not one from `fresh` with the state of `used`.
+
+    Both hold "model" and "objective". `fresh` is as at the start of training, and is what a run that is continued
+    has: the same once the state_dict of `used` is loaded. What only remembers, such as a cache, changes no step.
+    """
+    for name, module in fresh.items():
+        module.load_state_dict(copy.deepcopy(used[name].state_dict()))
+    names = [
+        name
+        for prefix in used
+        for (name, one), (_, other) in zip(_parts(used, prefix), _parts(fresh, prefix), strict=False)
+        for name in _differences(name, vars(one) | one._buffers, vars(other) | other._buffers)
+    ]
+    return names if names and not torch.allclose(_value(used, x), _value(fresh, x)) else []
+
+
+def _parts(modules: Mapping[str, nn.Module], prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    return modules[prefix].named_modules(prefix=prefix)
+
+
+def _value(modules: Mapping[str, nn.Module], x: Tensor) -> Tensor:
+    with forked_rng(x.device, 0):
+        surrogate: Tensor = modules["objective"](modules["model"], x).surrogate
+        return surrogate.detach()
+
+
+def _differences(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
+    for key in one:
+        if not key.startswith("_") and not _equal(one[key], other.get(key)):
+            yield f"{name}.{key}"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and same_numbers(one.detach(), other.detach())
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(_equal, one, other))
+    return type(one) is type(other) and repr(one) == repr(other)
