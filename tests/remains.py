@@ -19,6 +19,7 @@ from evidence import checkpoints
 TIMED = {"run.log", ".lock"}  # files that tell the time
 TOLD = {
     "record",
+    "path",
     "process",
     "began",
     "ended",
