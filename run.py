@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 try:
-    from evidence.command_line import main
+    from evidence.cli.command_line import main
 except ModuleNotFoundError as error:
     sys.exit(f"evidence: {error}: `make setup` installs what is needed, for .venv/bin/python to run")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence import files
+from evidence.records import files
 from experiments import provenance
 
 IMAGES_PER_WRITE = 25

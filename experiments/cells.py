@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from evidence.report.choosing import Chosen
+from evidence.report.selection import Chosen
 from evidence.report.study import Budget
 from experiments import tables
 

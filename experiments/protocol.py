@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence import composing, tracking
-from evidence.config import Settings
+from evidence import tracking
+from evidence.config import compose
+from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.report.choosing import EVALUATION, INDIFFERENT, LENGTH, SECTIONS
+from evidence.report.selection import EVALUATION, INDIFFERENT, LENGTH, SECTIONS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 NOT_ASKED = (*LENGTH, *EVALUATION)  # these the budget decides, and the tables show them
@@ -18,8 +19,8 @@ RUN = ["objective", "k", "model", "data"]
 
 def asked(arguments: Sequence[str]) -> list[Settings]:
     """The settings of each job that `run.py` makes of the arguments; raises UserError."""
-    read, _ = composing.read_arguments([*arguments])
-    return [job.settings for job in composing.request(CONF, read).jobs]
+    read, _ = compose.read_arguments([*arguments])
+    return [job.settings for job in compose.request(CONF, read).jobs]
 
 
 def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) -> list[str]:
@@ -71,8 +72,8 @@ def _grouped(
 def _expected(experiment: str, choices: tuple[str, ...]) -> dict[str, str]:
     """The settings by dotted keys; none where the choices are no longer to be had, such as a user's own model."""
     try:
-        read, _ = composing.read_arguments([f"experiment={experiment}", *choices])
-        (job, *_) = composing.request(CONF, read).jobs
+        read, _ = compose.read_arguments([f"experiment={experiment}", *choices])
+        (job, *_) = compose.request(CONF, read).jobs
     except UserError:
         return {}
     return tracking.flattened(job.settings.model_dump(by_alias=True))

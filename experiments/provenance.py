@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from evidence import fingerprint
+from evidence.runs import provenance
 
 ORIGIN = ("machine", "date", "commit")
 TEXTS = dict.fromkeys(("source", "record", "run", "date", "commit"), str)  # 12e4567 is a commit and no number
@@ -18,7 +18,7 @@ TEXTS = dict.fromkeys(("source", "record", "run", "date", "commit"), str)  # 12e
 
 def here(device: torch.device) -> dict[str, str]:
     """machine, date and commit of what is measured now, on this device."""
-    facts = fingerprint.provenance()
+    facts = provenance.provenance()
     commit = facts["git_commit"][:7] + ("+" if facts["git_dirty"] == "true" else "")
     today = datetime.now(UTC).date().isoformat()
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else facts["processor"]
@@ -32,7 +32,7 @@ def origin(rows: pd.DataFrame) -> dict[str, str]:
 
 def source(module: str) -> dict[str, str]:
     """The code of a measuring module as it is today: a hash of it and of all that it imports."""
-    return {"source": fingerprint.source_digest(module)}
+    return {"source": provenance.source_digest(module)}
 
 
 def read(path: Path, same: Mapping[str, object]) -> pd.DataFrame:

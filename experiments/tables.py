@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.choosing import Chosen, choose
-from evidence.report.judging import (
+from evidence.report.compare import (
     NATS,
     NATS_AT_ONE,
     PASSES,
@@ -15,6 +14,7 @@ from evidence.report.judging import (
     summary,
     verdict,
 )
+from evidence.report.selection import Chosen, choose
 from evidence.report.study import Budget, Claim, Findings, Picture
 from experiments import protocol, tables_drawing
 

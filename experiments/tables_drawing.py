@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evidence.figures import DARK, DPI, MIDDLE
+from evidence.display.plots import DARK, DPI, MIDDLE
 
 DATA = {"mnist": "MNIST", "mnist_fixed": "fixed MNIST", "omniglot": "OMNIGLOT"}
 LOOKS = {"vae": ("VAE", MIDDLE, "s", "--"), "iwae": ("IWAE", DARK, "o", "-")}

@@ -6,17 +6,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from evidence import checkpoints, lineage
-from evidence.building import Parts, build
+from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
-from evidence.record import Home
+from evidence.records import checkpoints
+from evidence.records.directory import RunDirectory
 from evidence.report.frame import ROOT
+from evidence.runs import resume
+from evidence.runs.build import Parts, build
 
 
 class Trained(NamedTuple):
-    """config.yaml, the parts at the last step, and how many steps that is."""
+    """The settings, the parts at the last step, and how many steps that is."""
 
-    config: dict[str, Any]
+    settings: Settings
     parts: Parts
     steps: int
 
@@ -26,13 +28,14 @@ def trained(run: Mapping[str, Any], device: str = "cpu") -> Trained:
 
     Raises: UserError where it holds another or none, or where its last checkpoint is missing or damaged.
     """
-    home = Home(Path(ROOT, run["folder"]))
-    if home.result.get("record") != run["record"]:
+    directory = RunDirectory(Path(ROOT, run["folder"]))
+    if directory.result.get("record") != run["record"]:
         raise UserError(
-            f"{home.folder} is not the record {run['record']} that MLflow has of this run: train it again,"
+            f"{directory.folder} is not the record {run['record']} that MLflow has of this run: train it again,"
             " or delete the run in MLflow"
         )
-    parts = build(home.settings, torch.device(device), ROOT)
-    checkpoints.restore(lineage.end(home), parts.stateful, torch.device(device))
+    settings = validate(directory.settings)
+    parts = build(settings, torch.device(device), ROOT)
+    checkpoints.restore(resume.end(directory), parts.stateful, torch.device(device))
     parts.model.eval()
-    return Trained(home.settings, parts, home.result["steps"])
+    return Trained(settings, parts, directory.result["steps"])

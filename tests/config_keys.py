@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from pydantic import AfterValidator, BaseModel
 from pydantic.fields import FieldInfo
 
-from evidence import composing
+from evidence.config import compose
 from evidence.errors import UserError
 
 Argv = tuple[str, ...]
@@ -61,10 +61,10 @@ def read(conf: Path) -> House:
     found: dict[tuple[type, str], Key] = {}
     plain = [file for file in files if file.parent.name != "experiment" and file.parts[0] != "hydra"]
     for above in [(), *((f"{file.parent}={file.stem}",) for file in plain)]:
-        arguments, _ = composing.read_arguments(list(above))
-        config = composing.compose(conf, arguments)
+        arguments, _ = compose.read_arguments(list(above))
+        config = compose.compose(conf, arguments)
         try:
-            settings = composing.settings(config)
+            settings = compose.settings(config)
         except UserError:  # this choice needs another beside it
             continue
         raw = OmegaConf.to_container(config)

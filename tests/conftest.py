@@ -48,19 +48,19 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a test's runs and their MLflow store lie."""
-    from evidence import experiment
+    from evidence.runs import lifecycle
 
     shutil.copy(fresh_store, tmp_path)
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     return tmp_path
 
 
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures take most of a small run's time; for tests that are not about them."""
-    from evidence import gallery
+    from evidence.runs import figures
 
-    monkeypatch.setattr(gallery, "draw", lambda *_: None)
+    monkeypatch.setattr(figures, "draw", lambda *_: None)
 
 
 @pytest.fixture(scope="session")
@@ -68,10 +68,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """What a small run ends with when nothing happens to it."""
     import runs
 
-    from evidence import experiment
+    from evidence.runs import lifecycle
 
     root = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "ROOT", root)
+        patch.setattr(lifecycle, "ROOT", root)
         assert runs.start("tracking=none") == 0
-    return runs.numbers(runs.only_home(root))
+    return runs.numbers(runs.only_directory(root))

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from evidence.identity import VERSION
-from evidence.report.judging import length
+from evidence.records.identity import VERSION
+from evidence.report.compare import length
 
 STEPS_A_PASS = 2980  # of MNIST
 NOT_OF_A_CELL = {"seed", "date", "ended", "record", "run", "folder", "init_from", "mixed", "git_commit"}

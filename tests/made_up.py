@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-import evidence
-from evidence import composing, lineage
-from evidence.config import Settings
+import evidence.runs
+from evidence.config import compose
+from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.record import Home
-from evidence.sweeping import planning
-from evidence.sweeping.estimating import Estimate
+from evidence.records.directory import RunDirectory
+from evidence.runs import resume
+from evidence.sweeps import plan
+from evidence.sweeps.estimate import Estimate
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 METRICS = {
@@ -28,7 +29,7 @@ Compute = Callable[[Settings], None]
 
 
 class MadeUp:
-    """In the place of evidence.experiment: each run leaves a record, with `compute` between its start and end."""
+    """In the place of evidence.runs.lifecycle: each run leaves a record, with `compute` between its start and end."""
 
     def __init__(self, root: Path) -> None:
         self.ROOT = root
@@ -39,16 +40,16 @@ class MadeUp:
         self.compute: Compute = lambda settings: None
 
     def run(
-        self, settings: Settings, place: lineage.Place | None = None, job_number: int | None = None
+        self, settings: Settings, place: resume.Place | None = None, job_number: int | None = None
     ) -> float:
         self.started.append(settings)
         self.numbers.append(job_number)
-        place = lineage.locate(settings, self.ROOT) if place is None else place
+        place = resume.locate(settings, self.ROOT) if place is None else place
         if not place.is_finished:
-            place.home.folder.mkdir(parents=True, exist_ok=True)
-            place.home.update_result(status="KILLED", code=place.code, **place.facts())
+            place.directory.folder.mkdir(parents=True, exist_ok=True)
+            place.directory.update_result(status="KILLED", code=place.code, **place.facts())
             self.compute(settings)
-            place.home.update_result(status="FINISHED", metrics=METRICS)
+            place.directory.update_result(status="FINISHED", metrics=METRICS)
         return 90.0
 
     def prepare(self, settings: Settings) -> None:
@@ -61,9 +62,9 @@ class MadeUp:
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     """Made-up runs, below a root of their own; each is expected to take a minute."""
     made_up = MadeUp(tmp_path / "it's the root")
-    monkeypatch.setitem(sys.modules, "evidence.experiment", made_up)  # type: ignore[arg-type]
-    monkeypatch.setattr(evidence, "experiment", made_up, raising=False)
-    monkeypatch.setattr(planning, "estimate", lambda jobs, root: [Estimate(60.0)] * len(jobs))
+    monkeypatch.setitem(sys.modules, "evidence.runs.lifecycle", made_up)  # type: ignore[arg-type]
+    monkeypatch.setattr(evidence.runs, "lifecycle", made_up, raising=False)
+    monkeypatch.setattr(plan, "estimate", lambda jobs, root: [Estimate(60.0)] * len(jobs))
     monkeypatch.setattr(sys, "argv", ["run.py"])
     return made_up
 
@@ -78,15 +79,15 @@ def fails_at(seed: int) -> Compute:
     return compute
 
 
-def request(*words: str) -> composing.Request:
-    arguments, _ = composing.read_arguments(list(words))
-    return composing.request(CONF, arguments)
+def request(*words: str) -> compose.Request:
+    arguments, _ = compose.read_arguments(list(words))
+    return compose.request(CONF, arguments)
 
 
-def home_of(root: Path, *words: str) -> Home:
+def directory_of(root: Path, *words: str) -> RunDirectory:
     """The record of the run that a command line asks for."""
     (job,) = request(*words).jobs
-    return lineage.locate(job.settings, root).home
+    return resume.locate(job.settings, root).directory
 
 
 def rows(table: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ from evidence.distributions import DiagonalNormal, SemiImplicit
 from evidence.models import LatentVariableModel
 from evidence.networks import StandardNormalPrior
 from evidence.objectives import Estimate, Objective
-from evidence.reverse_conditional import ReverseSamples
+from evidence.objectives.reverse_conditional import ReverseSamples
 
 X_DIM, Z_DIM, NOISE_DIM = 4, 2, 3
 NOISE_SCALE = 0.7  # of x given z

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from evidence import checkpoints
+from evidence.records import checkpoints
 
 TIMED = {"run.log", ".lock"}  # files that tell the time
 TOLD = {
@@ -36,15 +36,15 @@ class Rows(NamedTuple):
     other: int  # that the folder does not have
 
 
-def home(root: Path, seed: int = 0) -> Path:
+def directory(root: Path, seed: int = 0) -> Path:
     """The folder of the one run with this seed."""
     (found,) = root.glob(f"outputs/*-s{seed}-*")
     return found
 
 
-def result(home: Path) -> dict[str, Any]:
+def result(directory: Path) -> dict[str, Any]:
     """result.json; empty before there is one."""
-    path = home / "result.json"
+    path = directory / "result.json"
     found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     return found
 
@@ -68,17 +68,19 @@ def differences(ours: Path, theirs: Path) -> Iterator[str]:
     yield from _unequal("MLflow's", _stored(ours), _stored(theirs))
 
 
-def compared_rows(home: Path) -> Rows:
+def compared_rows(directory: Path) -> Rows:
     """Of one finished run."""
-    with (home / "metrics.csv").open(newline="") as file:
+    with (directory / "metrics.csv").open(newline="") as file:
         expected = Counter(
             (row["name"], int(row["step"]), float(row["value"])) for row in csv.DictReader(file)
         )
     ends = {
-        name: value for name, value in result(home)["metrics"].items() if name.startswith(("test/", "speed/"))
+        name: value
+        for name, value in result(directory)["metrics"].items()
+        if name.startswith(("test/", "speed/"))
     }
     expected.update((name, 0, value) for name, value in ends.items())
-    found = Counter(_of_run(home, "key, step, value", "metrics"))
+    found = Counter(_of_run(directory, "key, step, value", "metrics"))
     places = Counter((name, step) for name, step, _ in found.elements())
     return Rows(
         expected.total(),
@@ -88,8 +90,8 @@ def compared_rows(home: Path) -> Rows:
     )
 
 
-def _files(home: Path) -> set[str]:
-    return {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
+def _files(directory: Path) -> set[str]:
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
 def _unequal(what: str, ours: Any, theirs: Any) -> Iterator[str]:
@@ -121,28 +123,32 @@ def _canonical(value: Any) -> Any:
     return value
 
 
-def _stored(home: Path) -> dict[str, Any]:
+def _stored(directory: Path) -> dict[str, Any]:
     """What MLflow has of a run besides its metrics."""
-    (artifacts,) = home.parents[1].glob(f"mlruns/*/{_number(home)}/artifacts")
+    (artifacts,) = directory.parents[1].glob(f"mlruns/*/{_number(directory)}/artifacts")
     return {
-        "runs of this name": _query(home.parents[1], f"select count(*) from runs where name = '{home.name}'"),
-        "status": _of_run(home, "status", "runs"),
-        "params": _of_run(home, "key, value", "params"),
-        "tags": [key for (key,) in _of_run(home, "key", "tags")],
+        "runs of this name": _query(
+            directory.parents[1], f"select count(*) from runs where name = '{directory.name}'"
+        ),
+        "status": _of_run(directory, "status", "runs"),
+        "params": _of_run(directory, "key, value", "params"),
+        "tags": [key for (key,) in _of_run(directory, "key", "tags")],
         "artifacts": {name: (artifacts / name).read_bytes() for name in _files(artifacts)},
     }
 
 
-def _number(home: Path) -> str:
-    record = result(home)["record"]
-    rows = _query(home.parents[1], f"select run_uuid from tags where key = 'record' and value = '{record}'")
+def _number(directory: Path) -> str:
+    record = result(directory)["record"]
+    rows = _query(
+        directory.parents[1], f"select run_uuid from tags where key = 'record' and value = '{record}'"
+    )
     (number,) = (str(number) for (number,) in rows)
     return number
 
 
-def _of_run(home: Path, columns: str, table: str) -> list[tuple[Any, ...]]:
+def _of_run(directory: Path, columns: str, table: str) -> list[tuple[Any, ...]]:
     return sorted(
-        _query(home.parents[1], f"select {columns} from {table} where run_uuid = '{_number(home)}'")
+        _query(directory.parents[1], f"select {columns} from {table} where run_uuid = '{_number(directory)}'")
     )
 
 

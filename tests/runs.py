@@ -13,10 +13,13 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from evidence import command_line, composing, experiment, training
-from evidence.config import Settings
+from evidence import training
+from evidence.cli import command_line
+from evidence.config import compose
+from evidence.config.settings import Settings
 from evidence.models import LatentVariableModel
-from evidence.record import Home, latest_checkpoint
+from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.runs import lifecycle
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 # Reports, and with them checkpoints, at steps 20, 40 and 60.
@@ -39,8 +42,8 @@ def start(*overrides: str) -> int:
 
 def settings(*overrides: str) -> Settings:
     """What `start` runs."""
-    arguments, _ = composing.read_arguments([*SMALL, *overrides])
-    return composing.request(CONF, arguments).jobs[0].settings
+    arguments, _ = compose.read_arguments([*SMALL, *overrides])
+    return compose.request(CONF, arguments).jobs[0].settings
 
 
 @contextlib.contextmanager
@@ -70,33 +73,33 @@ def begin(*overrides: str) -> None:
         assert start(*overrides) == 130
 
 
-def homes(root: Path) -> list[Home]:
+def directories(root: Path) -> list[RunDirectory]:
     """Of the runs' records."""
-    return [Home(path.parent) for path in sorted(root.glob("outputs/*/result.json"))]
+    return [RunDirectory(path.parent) for path in sorted(root.glob("outputs/*/result.json"))]
 
 
-def only_home(root: Path) -> Home:
+def only_directory(root: Path) -> RunDirectory:
     """Of the one run that there is."""
-    (home,) = homes(root)
-    return home
+    (directory,) = directories(root)
+    return directory
 
 
-def last_state(home: Home) -> dict[str, Any]:
+def last_state(directory: RunDirectory) -> dict[str, Any]:
     """The checkpoint that a run ended with."""
-    found = latest_checkpoint([home], home.result["steps"])
+    found = latest_checkpoint([directory], directory.result["steps"])
     assert found is not None
     return found[1]
 
 
-def numbers(home: Home) -> dict[str, float]:
+def numbers(directory: RunDirectory) -> dict[str, float]:
     """A run's results, without those that depend on the clock."""
-    metrics = json.loads((home.folder / "result.json").read_text())["metrics"]
+    metrics = json.loads((directory.folder / "result.json").read_text())["metrics"]
     return {name: value for name, value in metrics.items() if not name.startswith("speed/")}
 
 
 def client(uri: str | None = None) -> MlflowClient:
     """For the store of the test's `root`, or another."""
-    return MlflowClient(uri or f"sqlite:///{experiment.ROOT / 'mlflow.db'}")
+    return MlflowClient(uri or f"sqlite:///{lifecycle.ROOT / 'mlflow.db'}")
 
 
 def mlflow_runs(uri: str | None = None, name: str = "evidence") -> list[Run]:
@@ -115,28 +118,28 @@ def stored_rows(run: Run, uri: str | None = None) -> list[tuple[str, float, int]
     return sorted(rows, key=lambda row: (row[0], row[2]))
 
 
-def recorded_rows(home: Home) -> list[tuple[str, float, int]]:
+def recorded_rows(directory: RunDirectory) -> list[tuple[str, float, int]]:
     """What `stored_rows` should be once a finished run is delivered, by what its folder says."""
-    result = home.result
+    result = directory.result
     final = [
         (name, value, 0) for name, value in result["metrics"].items() if name.startswith(("test/", "speed/"))
     ]
-    return sorted(home.read_metrics() + final, key=lambda row: (row[0], row[2]))
+    return sorted(directory.read_metrics() + final, key=lambda row: (row[0], row[2]))
 
 
 def assert_ends_as(
     root: Path, undisturbed: dict[str, float], uri: str | None = None, name: str = "evidence"
 ) -> None:
     """There is one run, which has ended as if nothing had happened, in its folder and in the store."""
-    home = only_home(root)
-    assert home.result["status"] == "FINISHED"
-    assert numbers(home) == undisturbed
-    assert [row[2] for row in home.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
-    assert list(home.folder.rglob("*.tmp")) == []
+    directory = only_directory(root)
+    assert directory.result["status"] == "FINISHED"
+    assert numbers(directory) == undisturbed
+    assert [row[2] for row in directory.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
+    assert list(directory.folder.rglob("*.tmp")) == []
     (run,) = mlflow_runs(uri, name)
     assert run.info.status == "FINISHED"
     assert run.info.end_time >= run.info.start_time
-    assert stored_rows(run, uri) == recorded_rows(home)
+    assert stored_rows(run, uri) == recorded_rows(directory)
 
 
 def said(capsys: pytest.CaptureFixture[str]) -> list[str]:

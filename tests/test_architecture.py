@@ -1,39 +1,26 @@
-"""Who may import whom, and the rules of style that a machine can hold us to.
+"""The folders are the contract: who may import whom, and the rules of style that a machine can hold us to.
 
-A room is a module or package directly under `evidence`; docs/architecture.md draws them. The walk reads every
-import statement, those inside functions and `if TYPE_CHECKING` too.
+docs/architecture.md lists the folders from the lowest to the highest. The walk reads every import statement, those
+inside functions and `if TYPE_CHECKING` too.
 """
 
 import ast
+import graphlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-SOURCES = sorted((ROOT / "src" / "evidence").rglob("*.py"))
+PACKAGE = ROOT / "src" / "evidence"
+SOURCES = sorted(PACKAGE.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
-
-# What a room of the mathematics, or the loop that trains it, may know of the house. All may raise UserError.
-MAY_IMPORT = {
-    "errors": set(),
-    "numerics": set(),
-    "hmc": {"numerics"},
-    "distributions": {"numerics"},
-    "networks": {"numerics", "distributions"},
-    "models": {"numerics", "distributions", "networks"},
-    "reverse_conditional": {"numerics", "distributions", "hmc"},
-    "objectives": {"numerics", "distributions", "models", "reverse_conditional"},
-    "evaluation": {"numerics", "distributions", "models"},
-    "training": {"models", "objectives", "evaluation", "data", "checkpoints"},
-}
-MATHEMATICS = MAY_IMPORT.keys() - {"errors", "training"}
-FURNITURE = {"hydra", "omegaconf", "mlflow", "matplotlib", "rich"}
-
-# Rooms and libraries that only these may import.
-ONLY_IMPORTED_BY = {
-    "evidence.experiment": {"command_line"},
+MATHEMATICS = {"objectives", "evaluation", "data"}  # with the modules at the top of the package
+ONLY_IN = {
     "mlflow": {"tracking"},
-    "hydra": {"building", "command_line", "composing", "experiment", "sweeping"},
-    "omegaconf": {"building", "command_line", "composing", "experiment", "sweeping"},
+    "hydra": {"cli", "config", "runs"},
+    "omegaconf": {"cli", "config", "runs"},
+    "matplotlib": {"display"},
+    "rich": {"display", "sweeps"},
 }
 
 MAX_LINES = 300
@@ -51,15 +38,28 @@ def imported(source: str, package: str) -> Iterator[str]:
             yield from (f"{base}.{alias.name}" for alias in node.names)
 
 
+def folders() -> list[str]:
+    """The folders, from the lowest to the highest."""
+    return re.findall(r"^\| `(\w+)/` \|", (ROOT / "docs" / "architecture.md").read_text(), re.MULTILINE)
+
+
+def part(dotted: str) -> str:
+    """evidence.runs.fit -> runs; evidence.models -> models."""
+    return dotted.split(".")[1]
+
+
 def all_imports() -> Iterator[tuple[Path, str, str]]:
-    """Of each import in src: the file, its room, and what it imports, a library or `evidence.<room>`."""
+    """Of each import in src: the file, its folder or its module at the top, and the dotted name that it imports."""
     for path in SOURCES:
         parts = path.relative_to(ROOT / "src").with_suffix("").parts
         for name in imported(path.read_text(), ".".join(parts[:-1])):
-            library, _, rest = name.partition(".")
-            target = f"evidence.{rest.partition('.')[0]}" if library == "evidence" else library
-            if target != f"evidence.{parts[1]}":
-                yield path.relative_to(ROOT), parts[1], target
+            yield path.relative_to(ROOT), parts[1], name
+
+
+def own_imports() -> list[tuple[Path, str, str]]:
+    """From one part of the package to another."""
+    found = [(path, here, part(name)) for path, here, name in all_imports() if name.startswith("evidence.")]
+    return [(path, here, there) for path, here, there in found if here != there]
 
 
 def public_definitions(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.ClassDef]:
@@ -77,7 +77,7 @@ from . import numerics
 from .files import fetch
 from ..errors import UserError
 def late():
-    import evidence.experiment
+    import evidence.runs
 """
     assert set(imported(source, "evidence.data")) == {
         "torch.nn",
@@ -87,34 +87,60 @@ def late():
         "evidence.data.numerics",
         "evidence.data.files.fetch",
         "evidence.errors.UserError",
-        "evidence.experiment",
+        "evidence.runs",
     }
 
 
-def test_each_room_imports_only_what_it_may():
+def test_the_page_lists_the_folders_that_there_are():
+    assert sorted(folders()) == sorted(
+        path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()
+    )
+
+
+def test_no_folder_imports_a_higher_one():
+    order = folders()
     assert [
-        f"{path} imports {target}"
-        for path, room, target in all_imports()
-        if room in MAY_IMPORT
-        and target.startswith("evidence.")
-        and target.removeprefix("evidence.") not in MAY_IMPORT[room] | {"errors"}
+        f"{path} imports {there}"
+        for path, here, there in own_imports()
+        if here in order and there in order and order.index(there) > order.index(here)
     ] == []
 
 
-def test_some_things_are_imported_by_few():
+def test_there_are_no_circles():
+    graph: dict[str, set[str]] = {}
+    for _, here, there in own_imports():
+        graph.setdefault(here, set()).add(there)
+    graphlib.TopologicalSorter(graph).prepare()  # which raises CycleError
+
+
+def test_the_mathematics_imports_nothing_but_mathematics():
+    machinery = set(folders()) - MATHEMATICS
     assert [
-        f"{path} imports {target}"
-        for path, room, target in all_imports()
-        if target in ONLY_IMPORTED_BY and room not in ONLY_IMPORTED_BY[target]
+        f"{path} imports {there}"
+        for path, here, there in own_imports()
+        if here not in machinery and there in machinery
+    ] == []
+    assert [
+        f"{path} imports a network"
+        for path, here, there in own_imports()
+        if here in ("objectives", "evaluation") and there == "networks"
     ] == []
 
 
-def test_the_mathematics_imports_no_furniture():
+def test_libraries_stay_where_they_belong():
     assert [
-        f"{path} imports {target}"
-        for path, room, target in all_imports()
-        if room in MATHEMATICS and target in FURNITURE
+        f"{path} imports {name}"
+        for path, here, name in all_imports()
+        if here not in ONLY_IN.get(name.partition(".")[0], {here})
     ] == []
+
+
+def test_the_init_of_a_folder_says_what_it_knows_and_only_hands_on():
+    for name in folders():
+        tree = ast.parse((PACKAGE / name / "__init__.py").read_text())
+        assert ast.get_docstring(tree), name
+        kinds = (ast.Import, ast.ImportFrom, ast.Expr, ast.Assign)
+        assert all(isinstance(node, kinds) for node in tree.body), name
 
 
 def test_no_file_is_longer_than_a_sitting():

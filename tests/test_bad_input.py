@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from evidence.command_line import main
+from evidence.cli.command_line import main
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -163,7 +163,7 @@ def test_says_what_is_wrong_in_one_line(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["run.py"])
-    monkeypatch.setitem(sys.modules, "evidence.experiment", None)  # a job that starts all the same fails
+    monkeypatch.setitem(sys.modules, "evidence.runs.lifecycle", None)  # a job that starts all the same fails
     status = main(typed.split(" "), ROOT / "conf")
     printed = capsys.readouterr()
     assert printed.out == ""

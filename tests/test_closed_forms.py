@@ -16,7 +16,7 @@ from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic, SemiImplicitPosterior
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
-from evidence.reverse_conditional import HMCSampler, target
+from evidence.objectives.reverse_conditional import HMCSampler, target
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from made_up import CONF, MadeUp, fails_at, request, stand_in
 
-from evidence import composing
-from evidence.command_line import main
-from evidence.config import Settings
+from evidence.cli.command_line import main
+from evidence.config import compose
+from evidence.config.settings import Settings
 from evidence.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -48,9 +48,9 @@ def plan(*overrides: str) -> list[Settings]:
 def test_settings_are_the_resolved_config(overrides: list[str]) -> None:
     if overrides == ["model=semi_implicit"]:
         overrides = [*overrides, "objective=sivi"]
-    arguments, _ = composing.read_arguments(overrides)
-    config = composing.compose(CONF, arguments)
-    assert composing.settings(config).model_dump(by_alias=True) == composing.resolved(config)
+    arguments, _ = compose.read_arguments(overrides)
+    config = compose.compose(CONF, arguments)
+    assert compose.settings(config).model_dump(by_alias=True) == compose.resolved(config)
 
 
 def test_own_classes_bring_their_own_keys() -> None:
@@ -207,7 +207,7 @@ def test_help_imports_nothing_slow(tmp_path: Path) -> None:
     ended = command("--help", cwd=tmp_path, options=("-X", "importtime"))
     imported = {line.rpartition("|")[2].strip() for line in ended.stderr.splitlines()}
     assert ended.returncode == 0
-    assert "evidence.help" in imported
+    assert "evidence.cli.help" in imported
     assert not imported & {"torch", "mlflow", "hydra", "pydantic", "omegaconf"}
 
 

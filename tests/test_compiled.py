@@ -7,14 +7,15 @@ from typing import Literal
 
 import pytest
 import torch
-from runs import at_step, interrupt, last_state, numbers, only_home, start
+from runs import at_step, interrupt, last_state, numbers, only_directory, start
 from torch import Tensor
 
-from evidence import execution, models, training
+from evidence import models, training
 from evidence.distributions import Bernoulli
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective
+from evidence.runs import runtime
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
@@ -56,7 +57,7 @@ def test_compiled_steps_end_where_the_same_steps_end_as_they_stand(case: str) ->
     torch.set_default_dtype(torch.float64)
     try:
         plain = after_steps(CASES[case], training.gradients)
-        fused = after_steps(CASES[case], execution.compiled(training.gradients))
+        fused = after_steps(CASES[case], training.compiled(training.gradients))
     finally:
         torch.set_default_dtype(torch.float32)
     for name, expected in plain.items():
@@ -81,16 +82,16 @@ def test_a_product_of_factors_gives_the_likelihood_and_its_gradient() -> None:
 @pytest.mark.usefixtures("no_figures")
 def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path) -> None:
     assert start("compile=true") == 0
-    home = only_home(root)
-    expected, state = numbers(home), last_state(home)
-    assert home.result["execution"]["compiled"] is True
-    shutil.rmtree(home.folder)
+    directory = only_directory(root)
+    expected, state = numbers(directory), last_state(directory)
+    assert directory.result["execution"]["compiled"] is True
+    shutil.rmtree(directory.folder)
     with at_step(60, interrupt):
         assert start("compile=true") == 130
     assert start("compile=false") == 0  # it goes on as it began
-    assert numbers(only_home(root)) == expected
+    assert numbers(only_directory(root)) == expected
     for name, value in state["model"].items():
-        assert torch.equal(last_state(only_home(root))["model"][name], value)
+        assert torch.equal(last_state(only_directory(root))["model"][name], value)
 
 
 def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +99,7 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
         """A user's."""
 
     model, iwae = hierarchical([4], IWAE(5, "all", 4))
-    cpu, enough = torch.device("cpu"), execution.PAYING_STEPS
+    cpu, enough = torch.device("cpu"), runtime.PAYING_STEPS
 
     def wants(
         setting: bool | Literal["auto"],
@@ -107,13 +108,13 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
         device: str = "cpu",
         rows: int = 1000,
     ) -> bool:
-        return execution.wants_compiling(
-            setting, [model, objective], torch.device(device), execution.pays(steps, rows)
+        return runtime.wants_compiling(
+            setting, [model, objective], torch.device(device), runtime.pays(steps, rows)
         )
 
     assert wants("auto")
     assert not wants("auto", steps=enough - 1)
-    assert not wants("auto", rows=execution.ROWS_KEPT + 1)
+    assert not wants("auto", rows=runtime.ROWS_KEPT + 1)
     assert not wants("auto", device="cuda")
     assert not wants("auto", Own(5, "all", 4))
     assert not wants(False)
@@ -124,5 +125,5 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto")
     with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):
         wants(True)
-    kept = execution.settle(cpu, True, None)[0]
-    assert execution.settle(cpu, True, kept)[1] == "compiled True is now False"
+    kept = runtime.settle(cpu, True, None)[0]
+    assert runtime.settle(cpu, True, kept)[1] == "compiled True is now False"

@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from evidence import building, composing, data, training
-from evidence.config import Settings
+from evidence import data, training
+from evidence.config import compose, schema
+from evidence.config.settings import Settings
 from evidence.errors import UserError
+from evidence.runs import build
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
 def jobs(*overrides: str) -> list[Settings]:
-    arguments, _ = composing.read_arguments([*overrides])
-    return [job.settings for job in composing.request(CONF, arguments).jobs]
+    arguments, _ = compose.read_arguments([*overrides])
+    return [job.settings for job in compose.request(CONF, arguments).jobs]
 
 
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
@@ -23,8 +25,7 @@ def test_every_job_of_an_experiment_builds_and_takes_a_step(experiment: str, tmp
     planned = jobs(f"experiment={experiment}", "data=digits")
     assert planned
     for settings in planned:
-        config = settings.model_dump(by_alias=True)
-        parts = building.build(config, torch.device("cpu"), tmp_path)
+        parts = build.build(settings, torch.device("cpu"), tmp_path)
         before = [parameter.detach().clone() for parameter in parts.model.parameters()]
         stream = data.batches(parts.dataset, 20, 0, 0, torch.device("cpu"))
         reports = training.train(
@@ -85,11 +86,12 @@ def test_an_objective_brings_what_suits_it(objective: str, model: str, trainer: 
     assert (job.model.name, job.trainer.name, job.k) == (model, "smoke", 3)
 
 
-def refuse() -> None:
+def refuse(**options: object) -> None:
     raise UserError("images of another size")
 
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
-    config = jobs("data=digits")[0].model_dump(by_alias=True) | {"data": {"_target_": "test_configs.refuse"}}
+    own = schema.OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
+    settings = jobs("data=digits")[0].model_copy(update={"data": own})
     with pytest.raises(UserError, match=r"^images of another size$"):
-        building.build(config, torch.device("cpu"), tmp_path)
+        build.build(settings, torch.device("cpu"), tmp_path)

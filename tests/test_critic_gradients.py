@@ -11,7 +11,7 @@ from frames import frame
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from evidence import composing
+from evidence.config import compose
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, Objective
 from experiments.critic import measuring, study
@@ -121,8 +121,8 @@ def test_a_fixed_critic_stays_and_weighs_from_the_first_draw() -> None:
 def test_the_sweeps_are_seven_forms_of_equal_decoder_passes(budget: Any) -> None:
     jobs = []
     for typed in study.sweeps(budget):
-        arguments, _ = composing.read_arguments([each for each in typed if each != "-m"])
-        jobs += [job.settings for job in composing.request(CONF, arguments).jobs]
+        arguments, _ = compose.read_arguments([each for each in typed if each != "-m"])
+        jobs += [job.settings for job in compose.request(CONF, arguments).jobs]
     seeds = {job.seed for job in jobs}
     assert seeds == ({0} if budget == "quick" else {0, 1, 2})
     assert len(jobs) == 7 * len(seeds)

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from evidence import command_line, experiment, models
+from evidence import models
+from evidence.cli import command_line
+from evidence.runs import lifecycle
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -24,7 +26,7 @@ def start(root: Path, *overrides: str) -> dict[str, float]:
 def test_every_objective_trains_and_is_evaluated(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     metrics = start(tmp_path, f"objective={objective}", "trainer=smoke", "trainer.steps=60")
     assert 0 < metrics["test/nll"] < 60
 
@@ -42,7 +44,7 @@ def test_log_weights_are_the_cpus_up_to_rounding() -> None:
 
 def test_continued_training_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The CUDA generator is part of a checkpoint."""
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     start(tmp_path, "trainer.steps=30")
     assert command_line.main([*SMALL, "trainer.steps=60"], CONF) == 0
     continued = {path.read_text() for path in tmp_path.glob("outputs/*/result.json")}

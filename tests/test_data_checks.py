@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from runs import homes, only_home, said, start
+from runs import directories, only_directory, said, start
 
 from evidence import data
 from evidence.data import Dataset, sets
@@ -150,7 +150,7 @@ def test_a_wrong_data_set_is_one_line_and_leaves_no_record(
     (line,) = said(capsys)
     assert line.startswith("evidence: ")
     assert complaint in line
-    assert homes(root) == []
+    assert directories(root) == []
     assert not list(root.glob("outputs/*"))
 
 
@@ -174,7 +174,7 @@ def test_what_is_no_data_set_is_named(
     (line,) = said(capsys)
     fields = "train, levels, valid, test, image_shape, provenance"
     assert line == f"evidence: data: must be an evidence.data.Dataset({fields}), {complaint}"
-    assert homes(root) == []
+    assert directories(root) == []
 
 
 def test_data_pixels_that_are_not_the_data_sets_are_named(
@@ -183,7 +183,7 @@ def test_data_pixels_that_are_not_the_data_sets_are_named(
     assert run_own("", "data.pixels=63") == 1
     (line,) = said(capsys)
     assert "data.train: must have data.pixels=63 columns, and has the shape [200, 64]" in line
-    assert homes(root) == []
+    assert directories(root) == []
 
 
 RIGHT = {
@@ -209,7 +209,7 @@ def test_a_right_data_set_is_not_refused(
     small = ["model.latent=[3]", "model.hidden=[[5]]", "trainer.steps=2"]
     assert run_own(case, *small) == 0
     assert said(capsys) == []
-    assert only_home(root).result["status"] == "FINISHED"
+    assert only_directory(root).result["status"] == "FINISHED"
 
 
 def test_the_projects_own_data_sets_are_checked_too(
@@ -220,7 +220,7 @@ def test_the_projects_own_data_sets_are_checked_too(
     assert start("tracking=none") == 1
     (line,) = said(capsys)
     assert "data.valid: must hold only 0 and 1, and holds values up to 16" in line
-    assert homes(root) == []
+    assert directories(root) == []
     monkeypatch.setattr(sets, "_binarized", real)
     data.check(sets.digits(64, "stochastic"), 64)
 
@@ -242,7 +242,7 @@ def test_digits_of_another_scikit_learn_are_not_mistaken_for_these(
         f"data=digits: the images of scikit-learn {metadata.version('scikit-learn')} have not the pinned"
         in line
     )
-    assert homes(root) == []
+    assert directories(root) == []
     changed.write_bytes(Path(file).read_bytes()[:5000])
     with pytest.raises(UserError, match=r"data=digits: .*digits\.csv\.gz of scikit-learn .* cannot be read"):
         sets.digits(64, "stochastic")

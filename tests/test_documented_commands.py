@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from runs import CONF
 
-from evidence import composing
-from evidence.config import Settings
-from evidence.report import judging
+from evidence.config import compose
+from evidence.config.settings import Settings
+from evidence.report import compare
 from experiments.studies import STUDIES
 
 ROOT = CONF.parent
@@ -40,8 +40,8 @@ def commands(text: str) -> Iterator[list[str]]:
 
 
 def jobs(words: list[str]) -> list[Settings]:
-    arguments, _ = composing.read_arguments(words)
-    return [job.settings for job in composing.request(CONF, arguments).jobs]
+    arguments, _ = compose.read_arguments(words)
+    return [job.settings for job in compose.request(CONF, arguments).jobs]
 
 
 def described(settings: Settings) -> tuple[str, str, int, int]:
@@ -51,7 +51,7 @@ def described(settings: Settings) -> tuple[str, str, int, int]:
     trainer, scored = settings.trainer, settings.eval
     return (
         "-".join([*parts, f"s{settings.seed}"]),
-        judging.length(trainer.stages if trainer.stages else f"{trainer.steps} steps")[1],
+        compare.length(trainer.stages if trainer.stages else f"{trainer.steps} steps")[1],
         scored.semi_implicit.samples if semi else scored.samples,
         scored.images or 10_000,
     )

@@ -10,7 +10,16 @@ from torch import Tensor, nn
 
 from evidence import evaluation, models
 from evidence.distributions import SemiImplicit, kl_divergence
-from evidence.evaluation import Plan, active_units, activity, evaluate, log_evidence, log_mixture, score
+from evidence.evaluation import (
+    Plan,
+    active_units,
+    activity,
+    evaluate,
+    importance,
+    log_evidence,
+    log_mixture,
+    score,
+)
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng, log_mean_exp
 
@@ -193,7 +202,7 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
     latent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the same samples. A last, smaller chunk, here of 10 samples or of 30 images, is not compiled."""
-    randn, log_ratios, unfused = torch.randn, evaluation.log_ratios, []
+    randn, log_ratios, unfused = torch.randn, importance.log_ratios, []
     monkeypatch.setattr(
         torch,
         "randn",
@@ -209,7 +218,7 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
 
     fused = scored(torch.float32, True)
     monkeypatch.setattr(
-        evaluation,
+        importance,
         "log_ratios",
         lambda model, q, x, noise: unfused.append(noise.shape[:2]) or log_ratios(model, q, x, noise),
     )

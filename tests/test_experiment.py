@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import runs
 import torch
-from runs import CONF, at_step, client, mlflow_runs, numbers, only_home, start
+from runs import CONF, at_step, client, mlflow_runs, numbers, only_directory, start
 
-from evidence import experiment, training
+from evidence import training
 from evidence.errors import Terminated
-from evidence.record import Home
+from evidence.records.directory import RunDirectory
+from evidence.runs import lifecycle
 
 pytestmark = pytest.mark.usefixtures("root")
 
@@ -34,7 +35,7 @@ def at_each_report(seen: Callable[[int], object]) -> Callable[..., Iterator[trai
 
 
 def results(root: Path) -> list[dict[str, Any]]:
-    return [home.result for home in runs.homes(root)]
+    return [directory.result for directory in runs.directories(root)]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +65,7 @@ def test_every_objective_runs_to_a_result(overrides: list[str], root: Path) -> N
     assert metrics["test/nll_se"] > 0
     assert 0 <= metrics["test/active_units"] <= 150
     assert metrics["speed/steps_per_second"] > 0
-    names = {row[0] for row in only_home(root).read_metrics()}
+    names = {row[0] for row in only_directory(root).read_metrics()}
     assert {"valid/nll", "valid/active_units"} < names
     if "objective=uivi" in overrides:
         assert {"hmc/acceptance", "hmc/step_size", "train/log_joint"} < names
@@ -79,15 +80,20 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("objective=iwae", "k=3", "name=study", "seed=4") == 0
-    home = only_home(root).folder
+    directory = only_directory(root).folder
     figures = {"active_units", "reconstructions", "samples", "samples_over_training", "training"}
-    assert {path.stem for path in (home / "figures").glob("*.png")} == figures
-    assert {path.name for path in home.iterdir()} >= {"config.yaml", "result.json", "metrics.csv", "run.log"}
+    assert {path.stem for path in (directory / "figures").glob("*.png")} == figures
+    assert {path.name for path in directory.iterdir()} >= {
+        "config.yaml",
+        "result.json",
+        "metrics.csv",
+        "run.log",
+    }
     (result,) = results(root)
-    assert home.name == result["run"] == f"iwae-k3-one_layer-digits-s4-{result['run_identity'][:6]}"
+    assert directory.name == result["run"] == f"iwae-k3-one_layer-digits-s4-{result['run_identity'][:6]}"
     (run,) = mlflow_runs(name="study")
     assert run.info.status == "FINISHED"
-    assert run.info.run_name == home.name
+    assert run.info.run_name == directory.name
     assert run.info.run_id == result["mlflow_run_id"]
     assert (
         run.data.params.items()
@@ -115,7 +121,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
     assert {"train_identity", "run_identity", "folder", "device", "git_commit", "host"} < set(run.data.tags)
     artifacts = client().list_artifacts(run.info.run_id)
     assert {file.path for file in artifacts} == {"config.yaml", "figures"}
-    assert runs.stored_rows(run) == runs.recorded_rows(only_home(root))
+    assert runs.stored_rows(run) == runs.recorded_rows(only_directory(root))
     shown = capsys.readouterr().out
     assert f"{result['metrics']['test/nll']:.2f} ± {result['metrics']['test/nll_se']:.2f}" in shown
     assert "active units" in shown
@@ -125,18 +131,18 @@ def test_the_same_command_gives_the_same_numbers_whoever_watches(
     root: Path, undisturbed: dict[str, float]
 ) -> None:
     assert start("tracking=none", "trainer.log_every=7", "trainer.checkpoint_seconds=9", "name=other") == 0
-    assert numbers(only_home(root)) == undisturbed
+    assert numbers(only_directory(root)) == undisturbed
 
 
 def test_typing_a_finished_runs_command_shows_its_result_and_computes_nothing(
     root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert start("tracking=none") == 0
-    first, record = capsys.readouterr().out, (only_home(root).folder / "result.json").read_bytes()
-    monkeypatch.setattr(experiment, "build", None)
+    first, record = capsys.readouterr().out, (only_directory(root).folder / "result.json").read_bytes()
+    monkeypatch.setattr(lifecycle, "build", None)
     assert start("tracking=none") == 0
     assert capsys.readouterr().out == first
-    assert (only_home(root).folder / "result.json").read_bytes() == record
+    assert (only_directory(root).folder / "result.json").read_bytes() == record
 
 
 def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
@@ -150,8 +156,8 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
     assert trained == [80]
     (root / "outputs").rename(root / "before")
     assert start("trainer.steps=80", "eval.samples=70", "tracking=none") == 0
-    whole = numbers(only_home(root))
-    continued = [numbers(Home(path.parent)) for path in root.glob("before/*/result.json")]
+    whole = numbers(only_directory(root))
+    continued = [numbers(RunDirectory(path.parent)) for path in root.glob("before/*/result.json")]
     assert whole in continued  # to the last bit
     tags = [run.data.tags.get("parent") for run in mlflow_runs()]
     assert sum(tag is not None for tag in tags) == 2
@@ -185,9 +191,9 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
     assert [run.info.status for run in mlflow_runs()] == [status]
     assert start() == 0
     runs.assert_ends_as(root, undisturbed)
-    home = only_home(root)
-    assert sorted(home.checkpoints()) == [0, 60]
-    assert "goes on from step 40" in home.log.read_text()
+    directory = only_directory(root)
+    assert sorted(directory.checkpoints()) == [0, 60]
+    assert "goes on from step 40" in directory.log.read_text()
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])

@@ -65,9 +65,9 @@ def test_a_failed_sweep_ends_its_study_and_is_told(
     made = study(done, ["objective=unknown"], SMALL)
     assert run(monkeypatch, made, "reproduce") == 1
     assert done == ["quick sweep 1", "report, keep=False"]
-    told = capfd.readouterr().err
-    assert "unknown choice 'objective=unknown'" in told
-    assert told.endswith("evidence: not finished: made-up; the same command goes on\n")
+    launcher_overrides = capfd.readouterr().err
+    assert "unknown choice 'objective=unknown'" in launcher_overrides
+    assert launcher_overrides.endswith("evidence: not finished: made-up; the same command goes on\n")
 
 
 @pytest.mark.parametrize("when", ["sweeping", "measuring"])

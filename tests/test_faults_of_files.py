@@ -19,17 +19,17 @@ from runs import (
     at_step,
     begin,
     mlflow_runs,
-    only_home,
+    only_directory,
     said,
     settings,
     start,
     stored_rows,
 )
 
-from evidence import experiment
-from evidence.checkpoints import load
 from evidence.data import sets
-from evidence.record import Home, Row
+from evidence.records.checkpoints import load
+from evidence.records.directory import Row, RunDirectory
+from evidence.runs import lifecycle
 from evidence.tracking import runs
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -51,7 +51,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     damage, root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin()
-    path = only_home(root).checkpoints()[40]
+    path = only_directory(root).checkpoints()[40]
     path.write_bytes(damage(path.read_bytes()))
     said(capsys)
     assert start() == 0
@@ -64,19 +64,19 @@ def test_a_disk_full_while_checkpointing_keeps_the_checkpoint_before(
     root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fill_the_disk(_: object) -> None:
-        (only_home(root).folder / "checkpoints" / "000000040.pt.tmp").symlink_to(FULL)
+        (only_directory(root).folder / "checkpoints" / "000000040.pt.tmp").symlink_to(FULL)
 
     with at_step(20, fill_the_disk):
         assert start() == 1
     (line,) = said(capsys)
-    home = only_home(root)
+    directory = only_directory(root)
     assert line.startswith("evidence: paths.outputs=outputs cannot be used (No space left on device)")
     assert "the same command goes on" in line
-    assert home.result["status"] == "FAILED"
-    assert "No space left on device" in home.result["error"]
-    assert sorted(home.checkpoints()) == [0, 20]
-    assert list(home.folder.rglob("*.tmp")) == []
-    assert load(home.checkpoints()[20])["step"] == 20
+    assert directory.result["status"] == "FAILED"
+    assert "No space left on device" in directory.result["error"]
+    assert sorted(directory.checkpoints()) == [0, 20]
+    assert list(directory.folder.rglob("*.tmp")) == []
+    assert load(directory.checkpoints()[20])["step"] == 20
     (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert start() == 0
@@ -91,23 +91,23 @@ def test_a_disk_full_while_writing_metrics_leaves_no_half_row(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = Home.append_metrics
+    real = RunDirectory.append_metrics
 
-    def fill_the_disk(home: Home, rows: list[Row]) -> None:
+    def fill_the_disk(directory: RunDirectory, rows: list[Row]) -> None:
         if rows[0][2] == 40:
-            with home.metrics.open("a") as file:
+            with directory.metrics.open("a") as file:
                 file.write("train/iwae,-12.")
-            home = Home(home.folder)
-            home.metrics = FULL
-        real(home, rows)
+            directory = RunDirectory(directory.folder)
+            directory.metrics = FULL
+        real(directory, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Home, "append_metrics", fill_the_disk)
+        patch.setattr(RunDirectory, "append_metrics", fill_the_disk)
         assert start() == 1
     (line,) = said(capsys)
-    home = only_home(root)
+    directory = only_directory(root)
     assert line.startswith("evidence: paths.outputs=outputs cannot be used (No space left on device)")
-    assert home.result["status"] == "FAILED"
+    assert directory.result["status"] == "FAILED"
     (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert start() == 0
@@ -118,8 +118,8 @@ def test_a_disk_full_for_the_log_alone_stops_nothing(
     root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin()
-    only_home(root).log.unlink()
-    only_home(root).log.symlink_to(FULL)
+    only_directory(root).log.unlink()
+    only_directory(root).log.symlink_to(FULL)
     assert start() == 0
     said(capsys)
     assert_ends_as(root, undisturbed)
@@ -141,7 +141,7 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    real = runs.asking
+    real = runs.store_errors
 
     @contextmanager
     def asking_on_a_full_disk(uri: str) -> Iterator[None]:
@@ -150,17 +150,17 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
 
     with (
         monkeypatch.context() as patch,
-        at_step(40, lambda _: patch.setattr(runs, "asking", asking_on_a_full_disk)),
+        at_step(40, lambda _: patch.setattr(runs, "store_errors", asking_on_a_full_disk)),
     ):
         assert start() == 0
     (line,) = said(capsys)
     assert line.startswith("evidence: the MLflow store sqlite:///")
-    assert f"The record is in {only_home(root).folder}" in line
+    assert f"The record is in {only_directory(root).folder}" in line
     assert "`make sync` will deliver it" in line
-    assert only_home(root).result["status"] == "FINISHED"
+    assert only_directory(root).result["status"] == "FINISHED"
     (run,) = mlflow_runs()
     assert [step for name, _, step in stored_rows(run) if name == "train/iwae"] == [20]
-    experiment.sync(settings())
+    lifecycle.sync(settings())
     assert said(capsys) == [
         f"evidence: delivered 1 of the records in {root / 'outputs'}; the others were there"
     ]
@@ -184,15 +184,15 @@ def test_a_file_of_a_data_set_cut_short_is_named_and_not_used(
     begin(*mnist)
     path = root / "data" / "mnist" / sets.IDX_TRAIN
     path.write_bytes(contents[path.name][:-1])
-    before = only_home(root).result
+    before = only_directory(root).result
     said(capsys)
     assert start(*mnist) == 1
     (line,) = said(capsys)
     assert path.name in line
-    assert only_home(root).result == before
+    assert only_directory(root).result == before
     path.write_bytes(contents[path.name])
     assert start(*mnist) == 0
-    assert only_home(root).result["status"] == "FINISHED"
+    assert only_directory(root).result["status"] == "FINISHED"
 
 
 @contextmanager
@@ -233,12 +233,12 @@ def test_a_read_only_output_folder_is_named_and_nothing_begun(
     begin()
     said(capsys)
     change_modes(outputs, 0o555, 0o444)
-    before = only_home(root).result
+    before = only_directory(root).result
     with permissions_in_force():
         assert start() == 1
     (line,) = said(capsys)
     assert "Permission denied" in line
-    assert only_home(root).result == before
+    assert only_directory(root).result == before
     change_modes(outputs, 0o755, 0o644)
     assert start() == 0
     assert_ends_as(root, undisturbed)
@@ -252,7 +252,7 @@ def test_a_finished_run_in_a_read_only_folder_is_shown(
     change_modes(root / "outputs", 0o555, 0o444)
     with permissions_in_force():
         assert start() == 0
-        experiment.prepare(settings())
+        lifecycle.prepare(settings())
     printed = capsys.readouterr()
     assert printed.out == shown
     assert printed.err == ""

@@ -12,17 +12,17 @@ from runs import (
     at_step,
     begin,
     client,
-    homes,
+    directories,
     mlflow_runs,
     numbers,
-    only_home,
+    only_directory,
     said,
     start,
 )
 
-from evidence import fitting
-from evidence.checkpoints import load
 from evidence.models import LatentVariableModel
+from evidence.records.checkpoints import load
+from evidence.runs import fit
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -36,13 +36,13 @@ def poison(model: LatentVariableModel) -> None:
 
 
 def poison_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fitting.measure
+    real = fit.measure
 
-    def measure(run: fitting.Run, *rest: Any) -> dict[str, float]:
+    def measure(run: fit.Run, *rest: Any) -> dict[str, float]:
         poison(run.parts.model)
         return real(run, *rest)
 
-    monkeypatch.setattr(fitting, "measure", measure)
+    monkeypatch.setattr(fit, "measure", measure)
 
 
 @pytest.mark.parametrize(
@@ -71,14 +71,14 @@ def test_a_nan_fails_the_run_by_name_and_spares_the_checkpoints(
         assert start(*(["trainer.checkpoint_seconds=600"] if checkpoints == "seldom" else [])) == 1
     (line,) = said(capsys)
     assert line.startswith(f"evidence: {complaint}: training has diverged; the last good checkpoint is kept")
-    home = only_home(root)
-    assert home.result["status"] == "FAILED"
-    assert complaint in home.result["error"]
-    assert "metrics" not in home.result
-    assert max(home.checkpoints()) == last_good
-    state = load(home.checkpoints()[last_good])
+    directory = only_directory(root)
+    assert directory.result["status"] == "FAILED"
+    assert complaint in directory.result["error"]
+    assert "metrics" not in directory.result
+    assert max(directory.checkpoints()) == last_good
+    state = load(directory.checkpoints()[last_good])
     assert all(value.isfinite().all() for value in state["model"].values())
-    assert "Traceback" in home.traceback.read_text()
+    assert "Traceback" in directory.traceback.read_text()
     (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert not [name for name in run.data.metrics if name.startswith("test/")]
@@ -124,7 +124,7 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
     root: Path, edit: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(*OWN)
-    before = only_home(root).result
+    before = only_directory(root).result
     edit("0.5")
     said(capsys)
     assert start(*OWN) == 1
@@ -132,13 +132,13 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
     assert "was begun by other code (own_objective has changed)" in line
     assert "other_code=true goes on" in line
     assert "rerun=true computes it afresh" in line
-    assert only_home(root).result == before
+    assert only_directory(root).result == before
 
     assert start(*OWN, "other_code=true") == 0
     (line,) = said(capsys)
     assert "goes on from step 40 to 60" in line
     assert "(own_objective has changed): it is marked as mixed" in line
-    result = only_home(root).result
+    result = only_directory(root).result
     assert result["status"] == "FINISHED"
     assert result["mixed"] == ["from step 40: own_objective has changed"]
     (run,) = mlflow_runs()
@@ -147,7 +147,7 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
 
     edit("1.0")
     assert start(*OWN, "rerun=true") == 0
-    mixed, pure = homes(root)
+    mixed, pure = directories(root)
     assert mixed.result == result
     assert (pure.folder.name, pure.result["mixed"]) == (f"{mixed.folder.name}-2", [])
     assert numbers(pure) != numbers(mixed)
@@ -157,10 +157,10 @@ def test_a_rerun_of_an_interrupted_run_leaves_the_first_record_alone(
     root: Path, edit: Callable[[str], None]
 ) -> None:
     begin(*OWN)
-    before = only_home(root).result
+    before = only_directory(root).result
     edit("1.00")  # other code, the same numbers
     assert start(*OWN, "rerun=true") == 0
-    first, second = homes(root)
+    first, second = directories(root)
     assert second.folder.name == f"{first.folder.name}-2"
     assert first.result == before
     assert second.result["status"] == "FINISHED"
@@ -182,17 +182,17 @@ def test_a_finished_runs_result_is_shown_with_a_word_on_its_code(
     assert start(*OWN) == 0
     printed = capsys.readouterr()
     assert printed.out == shown
-    name = only_home(root).folder.name
+    name = only_directory(root).folder.name
     assert printed.err == (
         f"evidence: {name} was computed by other code (own_objective has changed): rerun=true computes it"
         " afresh, in a record of its own\n"
     )
     assert start(*OWN, "rerun=true") == 0
-    first, second = homes(root)
+    first, second = directories(root)
     assert second.folder.name == f"{name}-2"
     assert numbers(first) != numbers(second)
     assert len(mlflow_runs()) == 2
     shown = capsys.readouterr().out
     assert start(*OWN, "rerun=true") == 0
     assert capsys.readouterr() == (shown, "")
-    assert len(homes(root)) == len(mlflow_runs()) == 2
+    assert len(directories(root)) == len(mlflow_runs()) == 2

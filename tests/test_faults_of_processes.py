@@ -17,10 +17,10 @@ from runs import (
     at_step,
     begin,
     client,
-    homes,
+    directories,
     mlflow_runs,
     numbers,
-    only_home,
+    only_directory,
     recorded_rows,
     said,
     settings,
@@ -28,8 +28,10 @@ from runs import (
     stored_rows,
 )
 
-from evidence import delivery, experiment, tracking
-from evidence.record import Home
+from evidence import tracking
+from evidence.records.directory import RunDirectory
+from evidence.runs import lifecycle
+from evidence.tracking import mlflow_sync
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -103,7 +105,7 @@ def test_a_server_killed_and_restarted_in_mid_training_has_every_row_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(delivery, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(mlflow_sync, "RETRY_SECONDS", 0.0)
     real = tracking.MLflowRun.log
 
     def log_and_lose_the_server(run: tracking.MLflowRun, rows: list[Any]) -> None:
@@ -119,7 +121,7 @@ def test_a_server_killed_and_restarted_in_mid_training_has_every_row_once(
     ):
         assert start("name=restarted") == 0
     assert said(capsys) == []
-    assert "the run goes on, its rows wait" in only_home(root).log.read_text()
+    assert "the run goes on, its rows wait" in only_directory(root).log.read_text()
     assert_ends_as(root, undisturbed, server.uri, "restarted")
 
 
@@ -134,25 +136,25 @@ def test_a_server_that_stays_dead_stops_nothing_and_is_told_all_later(
     with at_step(40, server.kill):
         assert start("name=dead", "-m", "seed=0,1") == 0
     lines = [line for line in said(capsys) if "MLflow" in line]
-    assert [home.result["status"] for home in homes(root)] == ["FINISHED"] * 2
-    assert numbers(homes(root)[0]) == undisturbed
+    assert [directory.result["status"] for directory in directories(root)] == ["FINISHED"] * 2
+    assert numbers(directories(root)[0]) == undisturbed
     assert len(lines) == 2
-    for line, home in zip(lines, homes(root), strict=True):
+    for line, directory in zip(lines, directories(root), strict=True):
         assert line.startswith(f"evidence: the MLflow store {server.uri} cannot be used (no answer)")
-        assert f"The record is in {home.folder}: the same command or `make sync` will deliver it" in line
+        assert f"The record is in {directory.folder}: the same command or `make sync` will deliver it" in line
     assert start("name=dead", "seed=0") == 0  # the result is shown all the same
     assert said(capsys) == lines[:1]
     server.start()
     assert start("name=dead", "seed=0") == 0
     assert said(capsys) == []
     assert len(mlflow_runs(server.uri, "dead")) == 1
-    experiment.sync(settings("name=dead"))
+    lifecycle.sync(settings("name=dead"))
     runs = {run.info.run_name: run for run in mlflow_runs(server.uri, "dead")}
     assert len(runs) == 2
-    for home in homes(root):
-        run = runs[home.folder.name]
+    for directory in directories(root):
+        run = runs[directory.folder.name]
         assert run.info.status == "FINISHED"
-        assert stored_rows(run, server.uri) == recorded_rows(home)
+        assert stored_rows(run, server.uri) == recorded_rows(directory)
 
 
 @pytest.mark.parametrize("jump", [-DAY, DAY])
@@ -163,12 +165,12 @@ def test_a_clock_that_jumps_touches_no_live_run(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(delivery, "HEARTBEAT_SECONDS", 0.0)
+    monkeypatch.setattr(mlflow_sync, "HEARTBEAT_SECONDS", 0.0)
     real, others = time.time, settings("seed=1")
 
     def another_command(_: object) -> None:
-        experiment.prepare(others)
-        assert only_home(root).result["status"] == "RUNNING"
+        lifecycle.prepare(others)
+        assert only_directory(root).result["status"] == "RUNNING"
         assert [run.info.status for run in mlflow_runs()] == ["RUNNING"]
 
     with (
@@ -183,8 +185,8 @@ def test_a_clock_that_jumps_touches_no_live_run(
 def leave_running(root: Path, host: str) -> None:
     """What a process on that host, killed by SIGKILL a moment ago, would have left."""
     begin()
-    home = only_home(root)
-    home.update_result(status="RUNNING", process=home.result["process"] | {"host": host})
+    directory = only_directory(root)
+    directory.update_result(status="RUNNING", process=directory.result["process"] | {"host": host})
     (run,) = mlflow_runs()
     client().update_run(run.info.run_id, status="RUNNING")
     client().set_tag(run.info.run_id, "host", host)
@@ -195,10 +197,10 @@ def test_a_run_whose_process_vanished_is_closed_by_the_next_command(
 ) -> None:
     leave_running(root, socket.gethostname())
     said(capsys)
-    experiment.prepare(settings("seed=1"))
+    lifecycle.prepare(settings("seed=1"))
     (line,) = said(capsys)
-    assert line.startswith(f"evidence: {only_home(root).folder.name}: its process had vanished")
-    assert only_home(root).result["status"] == "KILLED"
+    assert line.startswith(f"evidence: {only_directory(root).folder.name}: its process had vanished")
+    assert only_directory(root).result["status"] == "KILLED"
     (run,) = mlflow_runs()
     assert run.info.status == "KILLED"
     assert start() == 0
@@ -212,22 +214,22 @@ def test_a_run_on_another_host_is_closed_only_after_half_an_hours_silence(
     is_shared: bool, root: Path
 ) -> None:
     leave_running(root, "elsewhere")
-    home, (run,) = only_home(root), mlflow_runs()
+    directory, (run,) = only_directory(root), mlflow_runs()
     if not is_shared:
-        home = Home(home.folder.rename(root / "theirs"))
+        directory = RunDirectory(directory.folder.rename(root / "theirs"))
     for minutes, status in (29, "RUNNING"), (31, "KILLED"):
         then = time.time() - 60 * minutes
-        os.utime(home.lock, (then, then))
+        os.utime(directory.lock, (then, then))
         client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(then))
-        experiment.prepare(settings("seed=1"))
+        lifecycle.prepare(settings("seed=1"))
         assert [each.info.status for each in mlflow_runs()] == [status]
-        assert home.result["status"] == (status if is_shared else "RUNNING")
+        assert directory.result["status"] == (status if is_shared else "RUNNING")
 
 
 TWIN = """
 import sys, time, pathlib, runs
-from evidence import gallery
-gallery.draw = lambda *_: None
+from evidence.runs import figures
+figures.draw = lambda *_: None
 gate, outputs = pathlib.Path(sys.argv[1]), sys.argv[2]
 
 def wait(_):
@@ -259,22 +261,22 @@ def test_of_two_identical_runs_at_once_one_computes_and_the_other_waits(
 
     try:
         first = bear()
-        while first.poll() is None and not homes(root):
+        while first.poll() is None and not directories(root):
             time.sleep(0.1)
         second = bear()
         waiting = second.stderr.readline()
         (root / "gate").touch()
-        (shown, _), (shown_too, rest) = (twin.communicate(timeout=120) for twin in twins)
+        (shown, _), (shown_too, rest) = (same_as.communicate(timeout=120) for same_as in twins)
     finally:
-        for twin in twins:
-            twin.kill()
-            twin.communicate()
+        for same_as in twins:
+            same_as.kill()
+            same_as.communicate()
     assert waiting.startswith(
-        f"evidence: {only_home(root).folder.name} is being computed by process {first.pid} on"
+        f"evidence: {only_directory(root).folder.name} is being computed by process {first.pid} on"
     )
     assert waiting.endswith(": waiting\n")
     assert rest == ""
-    assert [twin.returncode for twin in twins] == [0, 0]
+    assert [same_as.returncode for same_as in twins] == [0, 0]
     assert "test NLL" in shown
     assert shown == shown_too
     assert_ends_as(root, undisturbed)

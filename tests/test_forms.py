@@ -14,7 +14,7 @@ from evidence.distributions import DiagonalNormal, SemiImplicit
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, SIVI, UIVI, Estimate, Objective
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.training import Segment, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from bad_overrides import RULES, Bad, draw
 
-from evidence import evaluation, sizes
-from evidence.command_line import main
+from evidence import evaluation
+from evidence.cli.command_line import main
+from evidence.config import limits
 
 ROOT = Path(__file__).resolve().parents[1]
 CONF = ROOT / "conf"
@@ -41,7 +42,7 @@ def wrong_ends(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(sys, "argv", ["run.py"])
-    monkeypatch.setitem(sys.modules, "evidence.experiment", None)  # a job that starts all the same fails
+    monkeypatch.setitem(sys.modules, "evidence.runs.lifecycle", None)  # a job that starts all the same fails
     wrong = []
     for case in cases:
         status = main([*case.argv], CONF)
@@ -120,11 +121,11 @@ def child_seconds() -> float:
     ids=" ".join,
 )
 def test_what_is_only_large_is_allowed(argv: list[str]) -> None:
-    from evidence import composing
+    from evidence.config import compose
 
-    arguments, _ = composing.read_arguments(argv)
-    composing.settings(composing.compose(CONF, arguments))
+    arguments, _ = compose.read_arguments(argv)
+    compose.settings(compose.compose(CONF, arguments))
 
 
 def test_sizes_knows_how_many_images_are_scored_at_a_time() -> None:
-    assert sizes.IMAGES_SCORED == evaluation.IMAGES_PER_BATCH
+    assert limits.IMAGES_SCORED == evaluation.IMAGES_PER_BATCH

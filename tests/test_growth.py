@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from evidence import composing, models
+from evidence import models
+from evidence.config import compose
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, IWAE, Objective
@@ -80,17 +81,17 @@ def test_pieces_give_the_gradient_of_the_whole(
 
 def saved_bytes(objective: Objective, model: LatentVariableModel, x: Tensor) -> int:
     """What the graph of one step holds when the backward pass begins, each tensor's memory counted once."""
-    held: dict[int, int] = {}
+    locked: dict[int, int] = {}
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        held[storage.data_ptr()] = storage.nbytes()
+        locked[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         surrogate = objective(model, x).surrogate
     assert surrogate.requires_grad
-    return sum(held.values())
+    return sum(locked.values())
 
 
 @pytest.mark.parametrize("name", ["vae", "iwae, all"])
@@ -127,10 +128,10 @@ def test_as_many_rows_as_fit_are_one_piece(monkeypatch: pytest.MonkeyPatch) -> N
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_sizes_know_what_goes_in_pieces(argv: list[str], is_refused: bool) -> None:
-    arguments, _ = composing.read_arguments(argv)
+    arguments, _ = compose.read_arguments(argv)
 
     def settings() -> None:
-        composing.settings(composing.compose(CONF, arguments))
+        compose.settings(compose.compose(CONF, arguments))
 
     if is_refused:
         with pytest.raises(UserError, match="numbers in a step"):

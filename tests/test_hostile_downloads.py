@@ -143,7 +143,7 @@ def test_a_run_listens_nowhere(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 sys.addaudithook(lambda event, args: event == "socket.bind" and print("bound", args[1][0], file=sys.stderr))
-from evidence.command_line import main
+from evidence.cli.command_line import main
 sys.exit(main(sys.argv[2:], Path(sys.argv[1])))
 """
     small = ["data=digits", "trainer=smoke", "trainer.steps=10", "eval=smoke", "eval.images=20", "k=2"]

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import runs
 import torch
-from runs import homes, numbers
+from runs import directories, numbers
 
-from evidence import experiment, fingerprint, identity, lineage
-from evidence.identity import Identity, identify
-from evidence.record import Home
+from evidence.records import identity
+from evidence.records.directory import RunDirectory
+from evidence.records.identity import Identity, identify
+from evidence.runs import lifecycle, provenance, resume
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -41,7 +42,7 @@ RECORD = {
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a test's runs lie; they need no store."""
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
     return tmp_path
@@ -147,9 +148,9 @@ def test_schedules_that_pass_the_same_steps_are_not_the_same(
     first, second = schedules[::-1] if is_reversed else schedules
     assert start(*first, "paths.outputs=both") == start(*second, "paths.outputs=both") == 0
     assert start(*second, "paths.outputs=alone") == 0
-    (alone,) = map(Home, root.glob("alone/*-*"))
+    (alone,) = map(RunDirectory, root.glob("alone/*-*"))
     assert len(list(root.glob("both/*-*"))) == 2
-    assert numbers(Home(root / "both" / alone.folder.name)) == numbers(alone)
+    assert numbers(RunDirectory(root / "both" / alone.folder.name)) == numbers(alone)
 
 
 OWN_DATA = """
@@ -174,7 +175,7 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
         images = torch.randint(17, (500, 64), dtype=torch.uint8)
         (root / name / "own.bin").write_bytes(images.numpy().tobytes())
     assert start(*OWN, f"+data.folder={root / 'a'}") == 0
-    (first,) = homes(root)
+    (first,) = directories(root)
     record = first.result
     if change == "files replaced":
         shutil.copy(root / "a" / "own.bin", root / "kept.bin")
@@ -187,7 +188,7 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
     )
     assert notes(capsys) == [said]
     assert first.result == record
-    (second,) = (home for home in homes(root) if home.folder != first.folder)
+    (second,) = (directory for directory in directories(root) if directory.folder != first.folder)
     assert second.result["data_digest"] != record["data_digest"]
     assert numbers(second) != numbers(first)
 
@@ -197,7 +198,7 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
     if change == "files replaced":
         shutil.copy(root / "kept.bin", root / "a" / "own.bin")
     assert start(*OWN, f"+data.folder={root / 'a'}") == 0
-    assert len(homes(root)) == 2  # the same content is the same run again
+    assert len(directories(root)) == 2  # the same content is the same run again
 
 
 def test_an_interrupted_run_is_not_gone_on_with_when_its_data_are_cut_short(
@@ -210,7 +211,7 @@ def test_an_interrupted_run_is_not_gone_on_with_when_its_data_are_cut_short(
     own = [*OWN, f"+data.folder={root}", "tracking=none"]
     assert runs.start(*own, "paths.outputs=whole") == 0
     runs.begin(*own)
-    (interrupted,) = homes(root)
+    (interrupted,) = directories(root)
     before = interrupted.result
     file.write_bytes(whole[: 400 * 64])
     notes(capsys)
@@ -218,11 +219,11 @@ def test_an_interrupted_run_is_not_gone_on_with_when_its_data_are_cut_short(
     said = f"{interrupted.folder.name} was computed from other content (data has changed since): this is another run"
     assert notes(capsys)[0] == said
     assert interrupted.result == before
-    (other,) = {home.folder for home in homes(root)} - {interrupted.folder}
+    (other,) = {directory.folder for directory in directories(root)} - {interrupted.folder}
     shutil.rmtree(other)
     file.write_bytes(whole)
     assert runs.start(*own) == 0
-    (expected,) = map(Home, root.glob("whole/*-*"))
+    (expected,) = map(RunDirectory, root.glob("whole/*-*"))
     assert numbers(interrupted) == numbers(expected)
 
 
@@ -242,14 +243,14 @@ def test_a_file_that_a_users_class_is_given_belongs_to_a_run_by_its_content(root
     for scale in ("1.0", "0.1"):
         file.write_text(scale)
         assert start(*command, f"+objective.file={file}") == 0
-    first, second = homes(root)
+    first, second = directories(root)
     assert numbers(first) != numbers(second)
     section = {
         "_target_": "mine.Own",
         "weights": {"_target_": "torch.load", "f": str(file)},
         "text": "x" * 300,
     }
-    assert set(fingerprint.content({"objective": section, "model": {}, "trainer": {}})) == {
+    assert set(provenance.content({"objective": section, "model": {}, "trainer": {}})) == {
         "objective.weights.f"
     }
 
@@ -261,33 +262,37 @@ def test_the_whole_hash_decides_where_two_runs_share_a_folders_name(
     monkeypatch.setattr(identity, "_digest", lambda value: "abcdef" + real(value)[6:])
     assert start() == 0
     assert start("trainer.learning_rate=0.01") == 0
-    first, second = homes(root)
+    first, second = directories(root)
     assert second.folder.name == f"{first.folder.name}-2"
     assert numbers(first) != numbers(second)
     assert start("trainer.learning_rate=0.01") == start() == 0
-    assert len(homes(root)) == 2
+    assert len(directories(root)) == 2
     sweep = ["-m", "trainer.learning_rate=0.02,0.03"]
     assert start(*sweep) == 0
-    assert len({home.result["run_identity"] for home in homes(root)}) == len(homes(root)) == 4
+    assert (
+        len({directory.result["run_identity"] for directory in directories(root)})
+        == len(directories(root))
+        == 4
+    )
 
 
 def test_a_record_of_an_earlier_version_is_named_and_not_used(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (identity, lineage):
+    for module in (identity, resume):
         monkeypatch.setattr(module, "VERSION", 1)
     assert start() == 0
-    (old,) = homes(root)
+    (old,) = directories(root)
     record = old.result
     monkeypatch.undo()
-    monkeypatch.setattr(experiment, "ROOT", root)
+    monkeypatch.setattr(lifecycle, "ROOT", root)
     notes(capsys)
     assert start("seed=1") == 0
     assert notes(capsys) == []  # not its settings
     assert start() == 0
     assert notes(capsys) == [f"{old.folder} was made by an earlier version of evidence: it is not used"]
     assert old.result == record
-    assert len(homes(root)) == 3
+    assert len(directories(root)) == 3
     assert start() == 0
     assert notes(capsys) == []
     assert start("objective=vae", f"init_from={old.folder.name}") == 1

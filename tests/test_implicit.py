@@ -11,7 +11,7 @@ from torch.distributions import MultivariateNormal
 from evidence.distributions import SemiImplicit
 from evidence.networks import SemiImplicitPosterior
 from evidence.objectives import SIVI, UIVI
-from evidence.reverse_conditional import HMCSampler, ReverseSamples, target
+from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples, target
 
 pytestmark = pytest.mark.usefixtures("float64")
 

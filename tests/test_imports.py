@@ -2,14 +2,14 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import runs
-from runs import homes, numbers, only_home, said
+from runs import directories, numbers, only_directory, said
 
-from evidence import experiment, fingerprint
+from evidence.runs import lifecycle, package_code, provenance
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -42,7 +42,7 @@ OWN = ["objective._target_=mine.Own", "objective.name=own", "tracking=none"]
 @pytest.fixture(autouse=True)
 def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Writes a user's file anew, as between two commands: nothing of the user's stays loaded."""
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
 
@@ -63,7 +63,7 @@ def forget() -> None:
 
 
 def code(target: str = "mine.Own", **options: object) -> dict[str, str]:
-    return fingerprint.code({"objective": {"_target_": target, **options}})
+    return provenance.code({"objective": {"_target_": target, **options}})
 
 
 def test_a_users_modules_are_followed_and_installed_packages_have_their_version() -> None:
@@ -85,7 +85,7 @@ def test_a_users_modules_are_followed_and_installed_packages_have_their_version(
     }
     assert found["numpy"] == numpy.__version__
     assert not {"mine", "helper", "kit"} & set(sys.modules)  # nothing was run for it
-    assert set(fingerprint.code({"objective": {"_target_": "evidence.objectives.IWAE"}})) == {
+    assert set(provenance.code({"objective": {"_target_": "evidence.objectives.IWAE"}})) == {
         "evidence",
         "torch",
     }
@@ -106,29 +106,84 @@ def test_an_edit_of_any_followed_file_is_noticed(name: str, edit: Callable[[str,
     assert code() == before
     edit(name, FILES[name] + "\n# edited\n")
     module = Path(name).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
-    assert fingerprint.difference(before, code()) == f"{module} has changed"
+    assert provenance.difference(before, code()) == f"{module} has changed"
 
 
 def test_changes_are_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     before = code()
-    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "9.9")
     after = code()
     words = f"numpy {before['numpy']} is now 9.9, torch {before['torch']} is now 9.9"
-    assert fingerprint.difference(before, after) == words
-    assert fingerprint.difference(after, after) == ""
+    assert provenance.difference(before, after) == words
+    assert provenance.difference(after, after) == ""
 
 
-def test_the_package_is_hashed_but_for_what_only_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def package(tmp_path: Path) -> Iterator[Path]:
+    """A copy of this package that a test may edit."""
+    package_code._read.cache_clear()
+    yield shutil.copytree(provenance.PACKAGE, tmp_path / "copy")
+    package_code._read.cache_clear()
+
+
+def hashed(package: Path, *names: str) -> str:
+    package_code._read.cache_clear()
+    return package_code.package_hash(package, names)
+
+
+IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "changes_iwae", "changes_uivi"),
+    [
+        ("training.py", "10 ** (-i / 7)", "10 ** (-i / 8)", True, True),
+        (
+            "evaluation/metrics.py",
+            "VALIDATION_SEED = Plan(num_samples=100",
+            "VALIDATION_SEED = Plan(num_samples=99",
+            True,
+            True,
+        ),
+        ("evaluation/units.py", "1e-2", "1e-3", True, True),
+        ("data/subsets.py", "// count", "// count + 0", True, True),
+        ("objectives/iwae.py", "topk", "sort", True, False),
+        ("hmc.py", "0.5", "0.25", False, True),
+        ("objectives/sivi.py", "log_mean_exp", "sum", False, False),
+        ("config/limits.py", "10**9", "10**8", False, False),
+        ("data/checks.py", "data.", "the data's ", False, False),
+        ("runs/lifecycle.py", "FINISHED", "DONE", False, False),
+        ("training.py", '"""The learning rate is multiplied', '"""The rate is multiplied', False, False),
+        ("training.py", "not laid out densely", "laid out oddly", False, False),
+        ("training.py", "import math\n", "# A comment.\nimport math\n", False, False),
+    ],
+)
+def test_a_runs_code_is_what_its_classes_the_loop_and_the_evaluator_import(
+    file: str, old: str, new: str, changes_iwae: bool, changes_uivi: bool, package: Path
 ) -> None:
-    copy = shutil.copytree(fingerprint.PACKAGE, tmp_path / "copy")
-    before = fingerprint.package_hash(copy)
-    assert {path.stem for path in copy.iterdir()} >= fingerprint.ONLOOKERS
-    (copy / "terminal.py").write_text("")
-    (copy / "data" / "sets.py").write_text("")
-    assert fingerprint.package_hash(copy) == before  # it is this process's, which has loaded it
-    fingerprint.package_hash.cache_clear()
-    assert fingerprint.package_hash(copy) != before
+    before = hashed(package, IWAE), hashed(package, UIVI)
+    path = package / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+    assert (hashed(package, IWAE) != before[0], hashed(package, UIVI) != before[1]) == (
+        changes_iwae,
+        changes_uivi,
+    )
+
+
+def test_a_new_objective_leaves_the_others_code_as_it_was(package: Path) -> None:
+    before = hashed(package, IWAE)
+    (package / "objectives" / "mine.py").write_text("class Mine: ...\n")
+    init = package / "objectives" / "__init__.py"
+    init.write_text("from evidence.objectives.mine import Mine\n" + init.read_text())
+    assert hashed(package, IWAE) == before != hashed(package, "evidence.objectives.Mine")
+
+
+def test_the_package_counts_as_this_process_has_loaded_it(package: Path) -> None:
+    before = hashed(package, IWAE)
+    (package / "training.py").write_text("")
+    assert package_code.package_hash(package, [IWAE]) == before
+    assert hashed(package, IWAE) != before
 
 
 def test_a_module_edited_while_a_process_goes_on_is_the_one_that_the_process_has_loaded(
@@ -137,7 +192,7 @@ def test_a_module_edited_while_a_process_goes_on_is_the_one_that_the_process_has
     assert runs.start(*OWN) == 0
     (tmp_path / "helper.py").write_text("factor = 0.5\n")  # between two jobs of a sweep
     assert runs.start(*OWN, "seed=1") == 0
-    first, second = homes(tmp_path)
+    first, second = directories(tmp_path)
     assert first.result["code"] == second.result["code"]
     forget()
     assert code()["helper"] != first.result["code"]["helper"]
@@ -158,9 +213,9 @@ def test_a_run_is_not_gone_on_with_when_a_helper_has_changed(
     (expected,) = tmp_path.glob("fresh/*/result.json")
     forget()
     assert runs.start(*OWN, "rerun=true") == 0
-    interrupted, fresh = homes(tmp_path)
+    interrupted, fresh = directories(tmp_path)
     assert interrupted.result["status"] == "KILLED"
-    assert numbers(fresh) == numbers(runs.Home(expected.parent))
+    assert numbers(fresh) == numbers(runs.RunDirectory(expected.parent))
 
 
 def test_a_finished_runs_result_comes_with_a_word_on_its_helper(
@@ -171,4 +226,4 @@ def test_a_finished_runs_result_comes_with_a_word_on_its_helper(
     said(capsys)
     assert runs.start(*OWN) == 0
     assert "was computed by other code (by_name is no longer used, helper has changed)" in said(capsys)[0]
-    assert only_home(tmp_path).result["status"] == "FINISHED"
+    assert only_directory(tmp_path).result["status"] == "FINISHED"

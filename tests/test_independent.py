@@ -13,9 +13,10 @@ import runs
 import torch
 from independent import Array, Weights
 
-from evidence import evaluation, experiment, gallery, models
+from evidence import evaluation, models
 from evidence.data import digits
 from evidence.models import LatentVariableModel
+from evidence.runs import figures, lifecycle
 
 HIDDEN = {1: [[20, 15]], 2: [[20, 15], [12, 10]]}
 LATENT = {1: [20], 2: [8, 8]}  # of one size, so that the layers can be mistaken for each other
@@ -51,20 +52,20 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     layers = request.param
     root = tmp_path_factory.mktemp("independent")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "ROOT", root)
-        patch.setattr(gallery, "draw", lambda *_: None)
+        patch.setattr(lifecycle, "ROOT", root)
+        patch.setattr(figures, "draw", lambda *_: None)
         sizes = [f"model.latent={LATENT[layers]}", f"model.hidden={HIDDEN[layers]}"]
         training = ["k=5", "trainer.steps=1200", "trainer.learning_rate=0.003", "trainer.batch_size=50"]
         scoring = [f"eval.samples={SAMPLES}", f"eval.images={IMAGES}", "eval.keep_log_weights=true"]
         model = "model=one_layer" if layers == 1 else "model=two_layer"
         overrides = [text.replace(" ", "") for text in (model, *sizes, *training, *scoring, "tracking=none")]
         assert runs.start(*overrides) == 0
-    home = runs.only_home(root)
-    with np.load(home.folder / "log_weights.npz") as kept:
+    directory = runs.only_directory(root)
+    with np.load(directory.folder / "log_weights.npz") as kept:
         images, log_weights = kept["images"], kept["log_weights"].astype(np.float64)
     x = digits(64, "stochastic").test.numpy()[images].astype(np.float64)
-    weights = independent.read_weights(max((home.folder / "checkpoints").glob("*.pt")))
-    return Case(layers, runs.numbers(home), weights, x, log_weights)
+    weights = independent.read_weights(max((directory.folder / "checkpoints").glob("*.pt")))
+    return Case(layers, runs.numbers(directory), weights, x, log_weights)
 
 
 def noise(case: Case, samples: int) -> Array:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import at_step, interrupt, mlflow_runs, numbers, only_home, recorded_rows, start, stored_rows
+from runs import at_step, interrupt, mlflow_runs, numbers, only_directory, recorded_rows, start, stored_rows
 
-from evidence import evaluation, execution, models, training
+from evidence import evaluation, models, training
+from evidence.evaluation import importance
 from evidence.objectives import IWAE
-from evidence.record import Home
+from evidence.records.directory import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -19,10 +20,10 @@ def of_steps(steps: int) -> list[str]:
     return ["trainer.stages=null", f"trainer.steps={steps}"]
 
 
-def home_of(root: Path, steps: int, outputs: str = "outputs") -> Home:
-    found = [Home(path.parent) for path in root.glob(f"{outputs}/*/result.json")]
-    (home,) = (home for home in found if home.result["steps"] == steps)
-    return home
+def directory_of(root: Path, steps: int, outputs: str = "outputs") -> RunDirectory:
+    found = [RunDirectory(path.parent) for path in root.glob(f"{outputs}/*/result.json")]
+    (directory,) = (directory for directory in found if directory.result["steps"] == steps)
+    return directory
 
 
 @pytest.mark.parametrize(
@@ -36,15 +37,15 @@ def test_a_run_that_takes_up_a_longer_one_is_validated_at_its_own_last_step(
     """The longer one is killed later on; the shorter one has no step left, and its last is no stage's end there."""
     with at_step(80, interrupt):
         assert start(*of_steps(80), *schedule) == 130
-    longer = home_of(root, 80)
+    longer = directory_of(root, 80)
     assert steps in longer.checkpoints()
     validated = {step for name, _, step in longer.read_metrics() if name == "valid/nll"}
     assert sorted(step for step in validated if step <= steps) == seen
     assert start(*of_steps(steps), *schedule) == 0
-    taken = home_of(root, steps)
+    taken = directory_of(root, steps)
     assert taken.result["parent"] == longer.folder.name
     assert start(*of_steps(steps), *schedule, "paths.outputs=afresh", "tracking=none") == 0
-    afresh = home_of(root, steps, "afresh")
+    afresh = directory_of(root, steps, "afresh")
     assert numbers(taken) == numbers(afresh)
     assert taken.read_metrics() == afresh.read_metrics()
     assert {"valid/nll", "valid/active_units"} <= numbers(taken).keys()
@@ -77,13 +78,13 @@ def test_a_users_own_groups_of_metrics_are_kept_and_no_stale_ones(
     monkeypatch.delitem(sys.modules, "own_metrics", raising=False)
     own = ["objective=vae", "objective._target_=own_metrics.Own", "objective.name=own", "tracking=none"]
     assert start(*own) == 0
-    home = only_home(root)
-    kept = json.loads((home.folder / "result.json").read_text())["metrics"]
-    last = {name: value for name, value, step in home.read_metrics() if step == 60}
+    directory = only_directory(root)
+    kept = json.loads((directory.folder / "result.json").read_text())["metrics"]
+    last = {name: value for name, value, step in directory.read_metrics() if step == 60}
     assert kept["mine/half"] == last["mine/half"] == pytest.approx(0.5 * last["train/elbo"])
     assert "schedule/late" in kept
     assert "schedule/early" not in kept
-    assert any(name == "schedule/early" for name, _, _ in home.read_metrics())
+    assert any(name == "schedule/early" for name, _, _ in directory.read_metrics())
     assert not any(name.startswith("train/") for name in kept)
 
 
@@ -98,7 +99,7 @@ def eager(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     real = torch.compile
     torch.compiler.reset()
-    evaluation._fused_log_ratios.cache_clear()
+    importance._fused_log_ratios.cache_clear()
 
     def compiled(function: object, options: object = None, **keywords: object) -> object:
         return real(function, backend=backend, **keywords)  # type: ignore[call-overload]
@@ -125,7 +126,7 @@ def test_ten_architectures_are_scored_compiled_and_each_is_compiled_once(eager: 
         for units in range(3, 13):
             torch.testing.assert_close(scored(units, True), scored(units, False), rtol=1e-6, atol=0.0)
         assert len(eager) == 10, turn
-    evaluation._fused_log_ratios.cache_clear()
+    importance._fused_log_ratios.cache_clear()
 
 
 def test_ten_architectures_are_trained_compiled_and_each_is_compiled_once(eager: list[int]) -> None:
@@ -138,6 +139,6 @@ def test_ten_architectures_are_trained_compiled_and_each_is_compiled_once(eager:
 
     for turn in range(2):
         for units in range(3, 13):
-            found = gradients(units, execution.compiled(training.gradients))
+            found = gradients(units, training.compiled(training.gradients))
             torch.testing.assert_close(found, gradients(units, training.gradients))
         assert len(eager) == 10, turn

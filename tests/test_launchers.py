@@ -11,10 +11,11 @@ import pytest
 import submitit
 import torch
 from joblib.externals import loky
-from runs import CONF, SMALL, homes, said
+from runs import CONF, SMALL, directories, said
 
-from evidence import checkpoints, launching
-from evidence.command_line import main
+from evidence.cli.command_line import main
+from evidence.config import launchers
+from evidence.records import checkpoints
 
 ROOT = Path(__file__).resolve().parents[1]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -25,7 +26,7 @@ def engine(plugin: str, cls: str = "Launcher", **keys: Any) -> dict[str, Any]:
 
 
 def ray(address: str | None = None, **remote: float) -> dict[str, Any]:
-    return engine(launching.RAY, ray={"init": {"address": address}, "remote": {"num_gpus": 0} | remote})
+    return engine(launchers.RAY, ray={"init": {"address": address}, "remote": {"num_gpus": 0} | remote})
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_launcher_told_nonsense_is_one_line(
 def test_jobs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(joblib, "cpu_count", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    at_a_time, of_joblib = launching.at_a_time, lambda number: engine(launching.JOBLIB, n_jobs=number)
+    at_a_time, of_joblib = launchers.at_a_time, lambda number: engine(launchers.JOBLIB, n_jobs=number)
     assert at_a_time(engine("core_plugins"), 100, "cpu") == 1
     assert at_a_time(of_joblib(None), 100, "cpu") == 8
     assert at_a_time(of_joblib(None), 3, "cpu") == 3
@@ -96,8 +97,8 @@ def test_jobs_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     assert at_a_time(of_joblib(99), 100, "auto") == 8
     assert at_a_time(ray(num_cpus=3), 100, "cpu") == 2
     assert at_a_time(ray(num_cpus=16), 100, "cpu") == 1
-    assert at_a_time(engine(launching.SUBMITIT, array_parallelism=64), 100, "cpu") == 64
-    assert at_a_time(engine(launching.SUBMITIT), 100, "cpu") == 100
+    assert at_a_time(engine(launchers.SUBMITIT, array_parallelism=64), 100, "cpu") == 64
+    assert at_a_time(engine(launchers.SUBMITIT), 100, "cpu") == 100
 
 
 def test_a_ray_of_our_own_stays_on_loopback_and_a_cluster_must_answer(
@@ -107,10 +108,10 @@ def test_a_ray_of_our_own_stays_on_loopback_and_a_cluster_must_answer(
     monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "before")
     monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER")
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    with pytest.raises(launching.UserError, match=r"no Ray answers at 127\.0\.0\.1:1: Connection refused"):
-        launching.prepare("launcher", "ray", ray("127.0.0.1:1", num_cpus=1))
+    with pytest.raises(launchers.UserError, match=r"no Ray answers at 127\.0\.0\.1:1: Connection refused"):
+        launchers.prepare("launcher", "ray", ray("127.0.0.1:1", num_cpus=1))
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
-    launching.prepare("launcher", "ray", ray(num_cpus=1))
+    launchers.prepare("launcher", "ray", ray(num_cpus=1))
     assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"
 
 
@@ -126,8 +127,8 @@ def sweep(folder: Path, *words: str) -> int:
 
 def threads(folder: Path) -> list[int]:
     """With how many threads each run has computed, which was not in this process."""
-    states = [checkpoints.load(max(home.checkpoints().items())[1]) for home in homes(folder)]
-    assert os.getpid() not in [home.result["process"]["pid"] for home in homes(folder)]
+    states = [checkpoints.load(max(directory.checkpoints().items())[1]) for directory in directories(folder)]
+    assert os.getpid() not in [directory.result["process"]["pid"] for directory in directories(folder)]
     return [state["execution"]["threads"] for state in states]
 
 
@@ -162,12 +163,12 @@ def test_slurm_is_told_what_the_config_says(folder: Path, monkeypatch: pytest.Mo
     words = ["hydra.launcher.partition=gpu", "hydra.launcher.gpus_per_node=1", "name=study"]
     assert sweep(folder, "hydra/launcher=submitit_slurm", *words) == 1  # no job has begun
     (script,) = scripts
-    told = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
-    assert told["job-name"] == "study"
-    assert told["partition"] == "gpu"
-    assert told["gpus-per-node"] == "1"
-    assert told["cpus-per-task"] == "4"
-    assert told["mem"] == "16GB"
-    assert told["time"] == "240"
-    assert told["output"].startswith(f"{folder}/outputs/.sweeps/")
+    launcher_overrides = dict(re.findall(r"^#SBATCH --([\w-]+)=(.*)$", script, re.MULTILINE))
+    assert launcher_overrides["job-name"] == "study"
+    assert launcher_overrides["partition"] == "gpu"
+    assert launcher_overrides["gpus-per-node"] == "1"
+    assert launcher_overrides["cpus-per-task"] == "4"
+    assert launcher_overrides["mem"] == "16GB"
+    assert launcher_overrides["time"] == "240"
+    assert launcher_overrides["output"].startswith(f"{folder}/outputs/.sweeps/")
     assert script.index("export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK") < script.index("run this")

@@ -9,8 +9,10 @@ import runs
 import torch
 from test_training import assert_equal
 
-from evidence import checkpoints, delivery, execution, experiment, fingerprint
-from evidence.record import Home, homes
+from evidence.records import checkpoints
+from evidence.records.directory import RunDirectory, directories
+from evidence.runs import lifecycle, provenance, runtime
+from evidence.tracking import mlflow_sync
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -18,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a test's runs lie; they need no store."""
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -26,9 +28,9 @@ def start(*overrides: str) -> int:
     return runs.start("trainer.steps=40", "tracking=none", "model.hidden=[[20]]", *overrides)
 
 
-def home_of(root: Path, start: str) -> Home:
+def directory_of(root: Path, start: str) -> RunDirectory:
     (folder,) = root.glob(f"outputs/{start}*")
-    return Home(folder)
+    return RunDirectory(folder)
 
 
 def test_only_the_same_codes_checkpoints_are_gone_on_from(
@@ -37,7 +39,7 @@ def test_only_the_same_codes_checkpoints_are_gone_on_from(
     assert start("seed=1") == 0
     assert start("seed=1", "trainer.steps=60") == 0
     assert "goes on from step 40 of iwae-k3" in capsys.readouterr().err
-    monkeypatch.setattr(fingerprint.metadata, "version", lambda name: "9.9")
+    monkeypatch.setattr(provenance.metadata, "version", lambda name: "9.9")
     assert start("seed=1", "trainer.steps=80") == 0
     assert "goes on" not in capsys.readouterr().err
     assert start("seed=1") == 0
@@ -48,10 +50,10 @@ def test_init_from_carries_over_the_model_and_adams_state(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("objective=critic", "trainer.scale_rate=0.5") == 0
-    source = home_of(root, "critic")
+    source = directory_of(root, "critic")
     switch = ["objective=vae", f"init_from=outputs/{source.folder.name}"]
     assert start(*switch) == 0
-    theirs, ours = runs.last_state(source), checkpoints.load(home_of(root, "vae").checkpoints()[0])
+    theirs, ours = runs.last_state(source), checkpoints.load(directory_of(root, "vae").checkpoints()[0])
     assert_equal(ours["model"], theirs["model"])
     number_of = {
         which: dict(zip(group["param_names"], group["params"], strict=True))
@@ -63,7 +65,7 @@ def test_init_from_carries_over_the_model_and_adams_state(
         state = theirs["optimizer"]["state"][number_of["theirs"][name]]
         assert_equal(ours["optimizer"]["state"][number], state)
 
-    assert home_of(root, "vae").result["init_from"] == switch[1].removeprefix("init_from=")
+    assert directory_of(root, "vae").result["init_from"] == switch[1].removeprefix("init_from=")
     assert start("objective=vae") == 0  # another run: it starts from the seed
     names = {path.name for path in root.glob("outputs/vae-*")}
     assert len(names) == 2
@@ -74,12 +76,14 @@ def test_init_from_carries_over_the_model_and_adams_state(
 
 def test_init_from_takes_the_end_of_a_run_that_was_only_evaluated(root: Path) -> None:
     assert start("objective=vae") == 0
-    trained = home_of(root, "vae")
+    trained = directory_of(root, "vae")
     assert start("objective=vae", "eval.samples=70") == 0
-    (evaluated,) = (home for home in homes(root / "outputs") if home.folder != trained.folder)
+    (evaluated,) = (
+        directory for directory in directories(root / "outputs") if directory.folder != trained.folder
+    )
     assert not evaluated.checkpoints()
     assert start("objective=iwae", f"init_from={evaluated.folder.name}") == 0
-    began = checkpoints.load(home_of(root, "iwae").checkpoints()[0])
+    began = checkpoints.load(directory_of(root, "iwae").checkpoints()[0])
     assert_equal(began["model"], runs.last_state(trained)["model"])
 
 
@@ -98,7 +102,7 @@ def test_init_from_says_what_it_needs(
     overrides: list[str], said: str, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("objective=vae") == 0
-    name = home_of(root, "vae").folder.name
+    name = directory_of(root, "vae").folder.name
     capsys.readouterr()
     assert start("objective=iwae", *(override.format(name=name) for override in overrides)) != 0
     printed = capsys.readouterr().err
@@ -112,15 +116,15 @@ def test_a_run_keeps_its_threads_and_says_where_it_cannot_keep_its_hardware(
 ) -> None:
     before = torch.get_num_threads()
     try:
-        monkeypatch.setattr(execution, "THREADS", 2)
+        monkeypatch.setattr(runtime, "THREADS", 2)
         assert start() == 0
-        assert runs.last_state(home_of(root, "iwae"))["execution"]["threads"] == 2
-        monkeypatch.setattr(execution, "THREADS", 1)
+        assert runs.last_state(directory_of(root, "iwae"))["execution"]["threads"] == 2
+        monkeypatch.setattr(runtime, "THREADS", 1)
         capsys.readouterr()
         assert start("trainer.steps=60") == 0
         assert torch.get_num_threads() == 2
         assert "mixed" not in capsys.readouterr().err
-        monkeypatch.setattr(execution, "_hardware", lambda device: "an abacus")
+        monkeypatch.setattr(runtime, "_hardware", lambda device: "an abacus")
         assert start("trainer.steps=80") == 0
     finally:
         torch.set_num_threads(before)
@@ -131,22 +135,22 @@ def test_a_run_keeps_its_threads_and_says_where_it_cannot_keep_its_hardware(
 
 
 def test_besides_stage_ends_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    with home.held(lambda holder: pytest.fail("nobody holds it")):
+    directory = RunDirectory(tmp_path)
+    with directory.locked(lambda holder: pytest.fail("nobody holds it")):
         for step in (0, 3, 5, 8, 10, 13):
-            home.append_metrics([("train/elbo", -1.0, step)])
-            home.save_checkpoint({"step": step}, {0, 10, 20})
-        assert sorted(home.checkpoints()) == [0, 8, 10, 13]
-        state = checkpoints.load(home.checkpoints()[8])
-        assert [row[2] for row in home.read_metrics(state["metrics_size"])] == [0, 3, 5, 8]
-        home.drop_checkpoints({0, 10, 20}, 0)
-        assert sorted(home.checkpoints()) == [0, 10]
+            directory.append_metrics([("train/elbo", -1.0, step)])
+            directory.save_checkpoint({"step": step}, {0, 10, 20})
+        assert sorted(directory.checkpoints()) == [0, 8, 10, 13]
+        state = checkpoints.load(directory.checkpoints()[8])
+        assert [row[2] for row in directory.read_metrics(state["metrics_size"])] == [0, 3, 5, 8]
+        directory.drop_checkpoints({0, 10, 20}, 0)
+        assert sorted(directory.checkpoints()) == [0, 10]
 
 
 def test_a_password_in_the_stores_address_is_not_kept(root: Path) -> None:
     assert start("tracking.uri=http://me:secret@127.0.0.1:1") == 0
-    assert "secret" not in home_of(root, "iwae").config.read_text()
-    assert "http://127.0.0.1:1" in home_of(root, "iwae").config.read_text()
+    assert "secret" not in directory_of(root, "iwae").config.read_text()
+    assert "http://127.0.0.1:1" in directory_of(root, "iwae").config.read_text()
 
 
 def test_checkpoints_of_other_code_are_not_passed_on(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,10 +158,10 @@ def test_checkpoints_of_other_code_are_not_passed_on(root: Path, monkeypatch: py
     steps = ["trainer.checkpoint_seconds=0", "seed=2"]
     assert runs.start("tracking=none", *steps, "trainer.steps=20", "paths.outputs=alone") == 0
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprint, "package_hash", lambda package: "a" * 16)
+        patch.setattr(provenance, "package_hash", lambda *_: "a" * 16)
         with runs.at_step(40, runs.interrupt):
             assert runs.start("tracking=none", *steps, "trainer.steps=60") == 130
-    (longer,) = homes(root / "outputs")
+    (longer,) = directories(root / "outputs")
     assert sorted(longer.checkpoints()) == [0, 20]
     assert runs.start("tracking=none", *steps, "trainer.steps=40") == 0
     with runs.at_step(60, runs.interrupt):
@@ -165,22 +169,24 @@ def test_checkpoints_of_other_code_are_not_passed_on(root: Path, monkeypatch: py
     assert 20 not in longer.checkpoints()
     assert longer.result["mixed"] == []
     assert runs.start("tracking=none", *steps, "trainer.steps=20") == 0
-    (alone,) = homes(root / "alone")
-    (shorter,) = (home for home in homes(root / "outputs") if home.result["steps"] == 20)
+    (alone,) = directories(root / "alone")
+    (shorter,) = (directory for directory in directories(root / "outputs") if directory.result["steps"] == 20)
     assert runs.numbers(shorter) == runs.numbers(alone)
 
 
 def test_a_child_of_a_mixed_run_is_mixed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(fingerprint, "package_hash", lambda package: "a" * 16)
+        patch.setattr(provenance, "package_hash", lambda *_: "a" * 16)
         with runs.at_step(40, runs.interrupt):
             assert start("objective=vae", "trainer.checkpoint_seconds=0") == 130
     assert start("objective=vae", "other_code=true") == 0
-    source = home_of(root, "vae")
+    source = directory_of(root, "vae")
     assert len(source.result["mixed"]) == 1
     child = ["objective=iwae", f"init_from={source.folder.name}/"]
     assert start(*child) == start(*child, "trainer.steps=60") == 0
-    children = [home.result for home in homes(root / "outputs") if home.result["init_from"]]
+    children = [
+        directory.result for directory in directories(root / "outputs") if directory.result["init_from"]
+    ]
     assert len(children) == 2
     for result in children:
         assert result["mixed"] == [f"init_from {source.folder.name}/: {source.result['mixed'][0]}"]
@@ -191,7 +197,7 @@ def test_init_from_in_another_folder_is_not_the_run_of_that_name_here(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert start("objective=vae") == 0
-    name = home_of(root, "vae").folder.name
+    name = directory_of(root, "vae").folder.name
     shutil.copytree(root / "outputs", root / "other")
     capsys.readouterr()
     assert start("objective=iwae", f"init_from={root / 'other' / name}") == 1
@@ -202,34 +208,34 @@ def test_init_from_in_another_folder_is_not_the_run_of_that_name_here(
 def test_a_copied_record_that_is_gone_on_with_is_another_and_a_moved_one_is_not(root: Path) -> None:
     with runs.at_step(40, runs.interrupt):
         assert start("trainer.checkpoint_seconds=0") == 130
-    record = home_of(root, "iwae").result["record"]
+    record = directory_of(root, "iwae").result["record"]
     shutil.copytree(root / "outputs", root / "copied")
     assert start("paths.outputs=copied") == 0
-    (copy,) = homes(root / "copied")
+    (copy,) = directories(root / "copied")
     assert copy.result["record"] != record
     (root / "outputs").rename(root / "moved")
     assert start("paths.outputs=moved") == 0
-    (moved,) = homes(root / "moved")
+    (moved,) = directories(root / "moved")
     assert moved.result["record"] == record
 
 
 def test_a_record_without_its_config_stops_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert start("seed=1") == 0
-    (home,) = homes(root / "outputs")
-    home.config.unlink()
+    (directory,) = directories(root / "outputs")
+    directory.config.unlink()
     capsys.readouterr()
-    delivery.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root)
-    assert f"{home.config} is missing: the record is not delivered" in capsys.readouterr().err
-    assert start("objective=vae", f"init_from={home.folder.name}") == 1
-    assert f"{home.config} is missing" in capsys.readouterr().err
+    mlflow_sync.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root)
+    assert f"{directory.config} is missing: the record is not delivered" in capsys.readouterr().err
+    assert start("objective=vae", f"init_from={directory.folder.name}") == 1
+    assert f"{directory.config} is missing" in capsys.readouterr().err
 
 
 def test_init_from_stands_for_the_record_that_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert start("objective=vae") == 0
-    (first,) = homes(root / "outputs")
-    monkeypatch.setattr(fingerprint, "package_hash", lambda package: "0" * 16)
+    (first,) = directories(root / "outputs")
+    monkeypatch.setattr(provenance, "package_hash", lambda *_: "0" * 16)
     assert start("objective=vae", "rerun=true") == 0
     assert start("objective=iwae", f"init_from={first.folder.name}") == 0
     assert start("objective=iwae", f"init_from={first.folder.name}-2") == 0
-    children = [home for home in homes(root / "outputs") if home.result["init_from"]]
-    assert len({home.result["train_identity"] for home in children}) == len(children) == 2
+    children = [directory for directory in directories(root / "outputs") if directory.result["init_from"]]
+    assert len({directory.result["train_identity"] for directory in children}) == len(children) == 2

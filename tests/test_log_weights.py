@@ -8,12 +8,14 @@ from typing import Any, NoReturn
 import numpy as np
 import pytest
 import torch
-from runs import homes, interrupt, numbers, only_home, said, settings, start
+from runs import directories, interrupt, numbers, only_directory, said, settings, start
 from scipy.special import logsumexp
 
-from evidence import fitting, log_weights, training
+from evidence import training
 from evidence.errors import UserError
-from evidence.record import Home
+from evidence.records import log_weights
+from evidence.records.directory import RunDirectory
+from evidence.runs import fit
 
 pytestmark = pytest.mark.usefixtures("root", "no_figures")
 
@@ -33,9 +35,9 @@ SEMI_IMPLICIT = [
 ]
 
 
-def kept(home: Home) -> dict[str, np.ndarray]:
+def kept(directory: RunDirectory) -> dict[str, np.ndarray]:
     """The arrays of the file, by name."""
-    with np.load(home.folder / "log_weights.npz") as archive:
+    with np.load(directory.folder / "log_weights.npz") as archive:
         return dict(archive)
 
 
@@ -47,7 +49,7 @@ def log_mean_exp(log_w: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("model", SMALL_LAYERS)
 def test_a_posterior_with_a_density_keeps_what_its_metrics_are_made_of(model: str, root: Path) -> None:
     assert start(*KEEP, *SCORED, f"model={model}", *SMALL_LAYERS[model]) == 0
-    arrays, metrics = kept(only_home(root)), numbers(only_home(root))
+    arrays, metrics = kept(only_directory(root)), numbers(only_directory(root))
     assert sorted(arrays) == ["images", "log_weights"]
     log_w = arrays["log_weights"]
     assert (log_w.shape, log_w.dtype) == ((40, 250), np.float32)
@@ -65,7 +67,7 @@ def test_a_posterior_with_a_density_keeps_what_its_metrics_are_made_of(model: st
 
 def test_a_semi_implicit_posterior_keeps_the_weights_of_its_three_estimates(root: Path) -> None:
     assert start(*KEEP, *SCORED, *SEMI_IMPLICIT) == 0
-    arrays, metrics = kept(only_home(root)), numbers(only_home(root))
+    arrays, metrics = kept(only_directory(root)), numbers(only_directory(root))
     assert sorted(arrays) == ["fresh", "gaussian", "images", "mixture"]
     for name in ("mixture", "fresh", "gaussian"):
         assert (arrays[name].shape, arrays[name].dtype) == ((30, 250), np.float32)
@@ -78,7 +80,7 @@ def test_a_semi_implicit_posterior_keeps_the_weights_of_its_three_estimates(root
 @pytest.mark.parametrize(("images", "rows"), [("7", [0, 42, 85, 128, 171, 214, 257]), ("null", range(300))])
 def test_the_file_says_which_test_images_it_is_of(images: str, rows: list[int], root: Path) -> None:
     assert start(*KEEP, f"eval.images={images}") == 0
-    arrays = kept(only_home(root))
+    arrays = kept(only_directory(root))
     assert arrays["images"].tolist() == list(rows)
     assert arrays["log_weights"].shape[1] == len(rows)
 
@@ -90,7 +92,7 @@ def test_keeping_log_weights_changes_no_number_and_without_it_there_is_no_file(
     assert start(*SCORED, *model, "tracking=none") == 0
     assert not list(root.rglob("*.npz"))
     assert start(*SCORED, *model, *KEEP) == 0
-    first, second = homes(root)
+    first, second = directories(root)
     assert numbers(first) == numbers(second)
     assert len(list(root.rglob("*.npz"))) == 1
 
@@ -109,17 +111,17 @@ def test_a_finished_run_typed_again_with_the_key_is_only_evaluated(
 def interrupt_at_the_second_batch(patch: pytest.MonkeyPatch) -> None:
     heard: list[int] = []
 
-    def beat(_: object) -> None:
+    def heartbeat(_: object) -> None:
         heard.append(1)
         if len(heard) == 2:
             raise KeyboardInterrupt
 
-    def measure(run: fitting.Run, *rest: Any) -> dict[str, float]:
-        patch.setattr(type(run.courier), "beat", beat)
+    def measure(run: fit.Run, *rest: Any) -> dict[str, float]:
+        patch.setattr(type(run.tracker), "heartbeat", heartbeat)
         return real(run, *rest)
 
-    real = fitting.measure
-    patch.setattr(fitting, "measure", measure)
+    real = fit.measure
+    patch.setattr(fit, "measure", measure)
 
 
 def interrupt_while_packing(patch: pytest.MonkeyPatch) -> None:
@@ -138,8 +140,8 @@ def make_the_nll_not_finite(patch: pytest.MonkeyPatch) -> None:
         found = real(*args)
         return found._replace(metrics=found.metrics | {"nll": float("nan")}) if len(args) == 5 else found
 
-    real = fitting.evaluate
-    patch.setattr(fitting, "evaluate", evaluate)
+    real = fit.evaluate
+    patch.setattr(fit, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(
@@ -164,14 +166,14 @@ def test_an_evaluation_that_does_not_end_well_leaves_no_file(
         assert start(*KEEP, *SCORED) == code
     (line,) = said(capsys)
     assert complaint in line
-    folder = only_home(root).folder
+    folder = only_directory(root).folder
     assert not [path for path in folder.rglob("*") if path.suffix in (".npz", ".tmp")]
     assert {path.name for path in folder.iterdir()} <= {
         *("config.yaml", "result.json", "metrics.csv", "run.log", "traceback.txt", ".lock"),
         *("checkpoints", "figures"),
     }
     assert start(*KEEP, *SCORED) == 0
-    assert kept(only_home(root))["log_weights"].shape == (40, 250)
+    assert kept(only_directory(root))["log_weights"].shape == (40, 250)
 
 
 def test_batches_of_any_size_stand_in_their_order_and_type(tmp_path: Path) -> None:

@@ -7,24 +7,26 @@ import copy
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import problems
 import pytest
 import torch
 from own_models import tried, with_layer
-from runs import last_state, only_home, start
+from runs import last_state, only_directory, start
 from torch import Tensor, nn
 
-from evidence import gallery, trial
-from evidence.building import Parts, plan
 from evidence.errors import UserError
 from evidence.evaluation import Plan, evaluate, log_evidence, posterior_means, score, score_semi_implicit
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.runs import figures
+from evidence.runs.build import Parts, plan
 from evidence.training import Segment, parameter_groups, train
+from evidence.trial import first_step
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -139,7 +141,7 @@ def test_the_plan_draws_nothing_and_takes_one_image(layer: str) -> None:
     dataset: Any = type("Dataset", (), {"test": problems.images(5)})
     parts = Parts(dataset, model, ELBO(1), None, [])  # type: ignore[arg-type]
     before = torch.get_rng_state()
-    section = {"samples": 3, "rows": 10, "semi_implicit": {"samples": 1, "noises": 1}}
+    section: Any = SimpleNamespace(samples=3, rows=10, semi_implicit=SimpleNamespace(samples=1, noises=1))
     assert plan(section, parts) == Plan(3, 0, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
@@ -164,19 +166,19 @@ def test_a_runs_checkpoints_hold_what_its_steps_alone_have_changed(
     (root / "own_model.py").write_text(OWN_MODEL)
     monkeypatch.syspath_prepend(str(root))
     monkeypatch.delitem(sys.modules, "own_model", raising=False)
-    real, modes = gallery.draw, []
+    real, modes = figures.draw, []
 
-    def draw(home: Any, family: Any, parts: Parts, *rest: Any) -> None:
+    def draw(directory: Any, same_path_as: Any, parts: Parts, *rest: Any) -> None:
         before = copy.deepcopy(parts.model.state_dict())
         parts.model.likelihood.register_forward_hook(lambda module, *_: modes.append(module.training))
-        real(home, family, parts, *rest)
+        real(directory, same_path_as, parts, *rest)
         assert all(torch.equal(value, before[name]) for name, value in parts.model.state_dict().items())
         assert parts.model.likelihood.training
 
-    monkeypatch.setattr(gallery, "draw", draw)
+    monkeypatch.setattr(figures, "draw", draw)
     own = ["objective=vae", "model._target_=own_model.build", "model.name=own", "tracking=none"]
     assert start(*own, "trainer=smoke", "trainer.stages=null", "trainer.steps=60") == 0
-    state = last_state(only_home(root))["model"]
+    state = last_state(only_directory(root))["model"]
     assert state["posterior.0.num_batches_tracked"] == 60
     assert modes
     assert not any(modes)
@@ -254,10 +256,10 @@ def test_an_impure_posterior_is_refused_too(layer: str) -> None:
 def test_samples_in_pieces_are_passed_twice(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     objective = ONCE[name]()
     model = with_layer(problems.linear_gaussian(), "likelihood", "dropout")
-    rows = objective.k * trial.IMAGES
-    monkeypatch.setattr("evidence.trial.ROWS_KEPT", rows)
+    rows = objective.k * first_step.IMAGES
+    monkeypatch.setattr("evidence.trial.first_step.ROWS_KEPT", rows)
     tried(model, objective)
-    monkeypatch.setattr("evidence.trial.ROWS_KEPT", rows - 1)
+    monkeypatch.setattr("evidence.trial.first_step.ROWS_KEPT", rows - 1)
     with pytest.raises(UserError, match=rf"the {rows} samples of a step .*k or trainer\.batch_size"):
         tried(model, objective)
 

@@ -13,7 +13,7 @@ from evidence import models
 from evidence.networks import Critic
 from evidence.numerics import log_mean_exp
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective, choose_few
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
 
 pytestmark = pytest.mark.usefixtures("float64")
 

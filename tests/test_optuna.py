@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 from made_up import MadeUp, fails_at, request, rows, stand_in
-from runs import CONF, SMALL, homes, said
+from runs import CONF, SMALL, directories, said
 
-from evidence.command_line import main
-from evidence.config import Settings
+from evidence.cli.command_line import main
+from evidence.config.settings import Settings
 from evidence.errors import UserError
 
 SEARCH = ["-m", "hydra/sweeper=optuna"]
@@ -110,7 +110,7 @@ def test_a_search_without_a_result_says_so(runs: MadeUp, capsys: pytest.CaptureF
 
 def test_what_a_search_runs_at_a_time() -> None:
     words = [*SEARCH, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "seed=range(1,9)"]
-    assert request(*words).told == ["hydra.launcher.n_jobs=1"]  # Optuna proposes one at a time
+    assert request(*words).launcher_overrides == ["hydra.launcher.n_jobs=1"]  # Optuna proposes one at a time
     assert len(request(*words).jobs) == 1
 
 
@@ -119,13 +119,13 @@ def test_real_runs_are_searched(root: Path, no_figures: None, capsys: pytest.Cap
     space = ["trainer.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=2"]
     words = [*SEARCH, *SMALL, "trainer.steps=20", outputs, "tracking=none", *space]
     assert main(words, CONF) == 0
-    found = {home.folder.name: home.result["metrics"] for home in homes(root)}
+    found = {directory.folder.name: directory.result["metrics"] for directory in directories(root)}
     assert len(found) == 2
     (best,) = root.glob("outputs/.sweeps/*/optimization_results.yaml")
     lowest = min(metrics["valid/nll"] for metrics in found.values())
     assert f"best_value: {lowest}\n" in best.read_text()
     assert main(words, CONF) == 0
-    assert {home.folder.name: home.result["metrics"] for home in homes(root)} == found
+    assert {directory.folder.name: directory.result["metrics"] for directory in directories(root)} == found
     printed = capsys.readouterr()
     (best_name,) = [name for name, metrics in found.items() if metrics["valid/nll"] == lowest]
     (line,) = {line for line in printed.out.splitlines() if "lowest valid/nll" in line}

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import runs
 
-from evidence import identity, tracking
+from evidence import tracking
+from evidence.records import identity
 from evidence.report import frame
-from evidence.tracking.flattening import flattened, shortened
+from evidence.tracking.params import flattened, shortened
 
 MAIN = {"objective", "variant", "k", "model", "data", "seed", "trainer", "stages", "batch_size", "latent_dim"}
 ODD: dict[str, Any] = {

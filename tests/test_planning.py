@@ -4,13 +4,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from made_up import CONF, MadeUp, fails_at, home_of, request, rows, stand_in
+from made_up import CONF, MadeUp, directory_of, fails_at, request, rows, stand_in
 
-from evidence import building, composing, experiment, lineage
-from evidence.command_line import main
+from evidence.cli.command_line import main
+from evidence.config import compose
 from evidence.errors import UserError
-from evidence.sweeping import estimating, planning
-from evidence.sweeping.estimating import Costs, Estimate
+from evidence.runs import build, lifecycle, resume
+from evidence.sweeps import estimate, plan
+from evidence.sweeps.estimate import Costs, Estimate
 
 
 @pytest.fixture
@@ -18,9 +19,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     return stand_in(tmp_path, monkeypatch)
 
 
-def job_and_place(root: Path, *words: str) -> tuple[composing.Job, lineage.Place]:
+def job_and_place(root: Path, *words: str) -> tuple[compose.Job, resume.Place]:
     (job,) = request(*words).jobs
-    return job, lineage.locate(job.settings, root)
+    return job, resume.locate(job.settings, root)
 
 
 def test_the_plan_counts_what_is_done(runs: MadeUp, capsys: pytest.CaptureFixture[str]) -> None:
@@ -45,8 +46,8 @@ def test_plan_only_runs_nothing_and_creates_nothing(
     assert not runs.started
     assert not list(tmp_path.iterdir())
     printed = rows(capsys.readouterr().out)
-    homes = [home_of(runs.ROOT, "k=3", f"seed={seed}") for seed in (0, 1)]
-    first, second = (str(home.folder.relative_to(runs.ROOT)) for home in homes)
+    directories = [directory_of(runs.ROOT, "k=3", f"seed={seed}") for seed in (0, 1)]
+    first, second = (str(directory.folder.relative_to(runs.ROOT)) for directory in directories)
     assert ["0", "seed=0", "begins", "0:01:00", first] in printed
     assert ["1", "seed=1", "begins", "0:01:00", second] in printed
     assert ["2", "seed=1", "as job 1", second] in printed
@@ -58,44 +59,44 @@ def test_what_is_left_is_scaled_from_the_checkpoint_it_goes_on_from(
 ) -> None:
     asked: list[int] = []
 
-    def costs(job: composing.Job, *_: object) -> Costs:
+    def costs(job: compose.Job, *_: object) -> Costs:
         asked.append(job.settings.k)
         return Costs(step=1.0, validation=10.0, scoring=100.0, ends=[20, 40], data="d")
 
-    monkeypatch.setattr(estimating, "_costs", costs)
+    monkeypatch.setattr(estimate, "_costs", costs)
     jobs = [
         job_and_place(tmp_path, f"k={k}", f"seed={seed}", f"trainer.learning_rate={rate}")
         for k, seed, rate in [(1, 0, 0.1), (1, 1, 0.1), (1, 0, 0.2), (5, 0, 0.1)]
     ]
-    folder = jobs[1][1].home.folder / "checkpoints"
+    folder = jobs[1][1].directory.folder / "checkpoints"
     folder.mkdir(parents=True)
     for step in (0, 30, 50):
         (folder / f"{step:09d}.pt").touch()
-    found = estimating.estimate(jobs, tmp_path)
+    found = estimate.estimate(jobs, tmp_path)
     assert found == [Estimate(160.0), Estimate(120.0, first_step=30), Estimate(160.0), Estimate(160.0)]
     assert asked == [1, 5]  # neither the seed nor the learning rate has a price
-    monkeypatch.setattr(estimating, "TOTAL_SECONDS", 1e-9)
-    monkeypatch.setattr(estimating, "_costs", lambda *_: "no data")
-    assert estimating.estimate(jobs[:1], tmp_path) == [Estimate(None, is_rough=True)]
+    monkeypatch.setattr(estimate, "TOTAL_SECONDS", 1e-9)
+    monkeypatch.setattr(estimate, "_costs", lambda *_: "no data")
+    assert estimate.estimate(jobs[:1], tmp_path) == [Estimate(None, is_rough=True)]
 
 
 def test_what_is_not_measured_in_time_is_rough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 0.0, 30.0])
-    monkeypatch.setattr(estimating, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    monkeypatch.setattr(estimating, "_costs", lambda *_: Costs(1.0, 10.0, 100.0, [40], "d"))
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(estimate, "_costs", lambda *_: Costs(1.0, 10.0, 100.0, [40], "d"))
     jobs = [job_and_place(tmp_path, f"k={k}") for k in (1, 5)]
-    assert estimating.estimate(jobs, tmp_path) == [Estimate(150.0), Estimate(150.0, is_rough=True)]
+    assert estimate.estimate(jobs, tmp_path) == [Estimate(150.0), Estimate(150.0, is_rough=True)]
 
 
 def test_estimates_in_words() -> None:
     one, two = request("-m", "seed=0,1"), request("-m", "seed=0,1")._replace(parallel=2)
     known, rough, unknown = Estimate(90.0), Estimate(30.0, is_rough=True), Estimate(None, reason="no data")
-    assert planning.duration(one, []) == ""
-    assert planning.duration(one, [known, known]) == "estimated time about 0:03:00"
-    assert planning.duration(two, [known, known]) == "estimated time about 0:01:30, 2 jobs at a time"
-    assert planning.duration(two, [known, rough]) == "estimated time roughly 0:01:30, 2 jobs at a time"
-    assert planning.duration(one, [unknown]) == "estimated time unknown: no data"
-    assert planning.duration(one, [known, unknown]) == (
+    assert plan.duration(one, []) == ""
+    assert plan.duration(one, [known, known]) == "estimated time about 0:03:00"
+    assert plan.duration(two, [known, known]) == "estimated time about 0:01:30, 2 jobs at a time"
+    assert plan.duration(two, [known, rough]) == "estimated time roughly 0:01:30, 2 jobs at a time"
+    assert plan.duration(one, [unknown]) == "estimated time unknown: no data"
+    assert plan.duration(one, [known, unknown]) == (
         "estimated time about 0:01:30, and 1 of unknown length (no data)"
     )
 
@@ -106,7 +107,7 @@ def test_a_plan_without_data_says_that_the_time_is_unknown(
     def no_data(*args: object) -> None:
         raise UserError("no such set")
 
-    monkeypatch.setattr(building, "build", no_data)
-    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "build", no_data)
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     assert main(["plan=true"], CONF) == 0
     assert "estimated time unknown: no such set" in capsys.readouterr().out

@@ -17,9 +17,9 @@ from pathlib import Path
 import psycopg2
 import pytest
 from joblib.externals import loky
-from runs import CONF, SMALL, homes, mlflow_runs, recorded_rows, stored_rows
+from runs import CONF, SMALL, directories, mlflow_runs, recorded_rows, stored_rows
 
-from evidence.command_line import main
+from evidence.cli.command_line import main
 
 SCRIPT = Path(__file__).with_name("postgres.sh")
 LOOPBACK = "0100007F"  # as Linux lists 127.0.0.1
@@ -109,8 +109,11 @@ def test_two_processes_write_at_once(
     assert os.cpu_count() == 1 or second.info.start_time < first.info.end_time
     names = {run.info.run_name: run for run in runs}
     assert len(names) == 4
-    for home in homes(tmp_path):
-        assert stored_rows(names[home.folder.name], server) == recorded_rows(home)
+    for directory in directories(tmp_path):
+        assert stored_rows(names[directory.folder.name], server) == recorded_rows(directory)
     with contextlib.closing(psycopg2.connect(database)) as connection, connection.cursor() as cursor:
         cursor.execute("select count(*), count(distinct (run_uuid, key, step)) from metrics")
-        assert cursor.fetchone() == (sum(len(recorded_rows(home)) for home in homes(tmp_path)),) * 2
+        assert (
+            cursor.fetchone()
+            == (sum(len(recorded_rows(directory)) for directory in directories(tmp_path)),) * 2
+        )

@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from evidence import report, tracking
-from evidence.report import frame, judging, page
+from evidence.report import compare, frame, page
 from evidence.report.study import Findings
 from experiments import reporting, tables
 from experiments.iwae_table1 import study as table1
@@ -36,10 +36,10 @@ def test_runs_are_two_lines_of_python(root: Path, monkeypatch: pytest.MonkeyPatc
     assert list(found["status"]) == ["KILLED", "FINISHED"]  # the latest first
     assert list(found["seed"]) == [2, 0]
     run = found.iloc[1]
-    home = next(home for home in runs.homes(root) if home.folder.name == run["run"])
-    assert {name: run[name] for name in runs.numbers(home)} == runs.numbers(home)
+    directory = next(directory for directory in runs.directories(root) if directory.folder.name == run["run"])
+    assert {name: run[name] for name in runs.numbers(directory)} == runs.numbers(directory)
     assert (run["objective"], run["k"], run["stages"]) == ("iwae", 3, "60 steps")
-    assert root / run["folder"] == home.folder
+    assert root / run["folder"] == directory.folder
     assert run["url"] is None  # the store is no server
     assert len(report.runs()) == 3
     assert list(frame.finished("study")["run"]) == [run["run"]]
@@ -116,9 +116,9 @@ def test_a_cell_names_every_machine_and_commit_that_it_is_from() -> None:
 
 
 def test_lengths_are_those_of_the_schedule() -> None:
-    assert judging.length("3") == (13, "13 of 3280 passes")
-    assert judging.length("8") == (3280, "3280 of 3280 passes")
-    assert judging.length("5000 steps") == (None, "5,000 steps")  # 5000 steps are no 5000 passes
+    assert compare.length("3") == (13, "13 of 3280 passes")
+    assert compare.length("8") == (3280, "3280 of 3280 passes")
+    assert compare.length("5000 steps") == (None, "5,000 steps")  # 5000 steps are no 5000 passes
 
 
 @pytest.mark.parametrize(
@@ -196,10 +196,10 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     html = written.read_text()
     for study in STUDIES:
         assert f"make {study.target}" in html
-    home = runs.only_home(root)
-    assert f'href="../{home.folder.name}' in html
+    directory = runs.only_directory(root)
+    assert f'href="../{directory.folder.name}' in html
     kept = pd.read_csv(root / "experiments" / "iwae_table1" / "results.csv")
-    assert kept["nll"].item() == pytest.approx(home.result["metrics"]["test/nll"], rel=1e-5)
+    assert kept["nll"].item() == pytest.approx(directory.result["metrics"]["test/nll"], rel=1e-5)
     assert kept[["machine", "date", "commit", "budget"]].notna().all(axis=None)
     assert len(lines.splitlines()) == len(STUDIES)
 

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from evidence import figures, files
+from evidence.display import plots
+from evidence.records import files
 from evidence.report import page
 from evidence.report.page import Links, Piece, Section
 from evidence.report.study import Claim, Findings, Picture, Study
@@ -93,9 +94,9 @@ def example(outputs: Path) -> Path:
 
 
 def draw(published: pd.DataFrame, path: Path) -> None:
-    figure = Figure(figsize=(6.4, 3.8), dpi=figures.DPI, layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), dpi=plots.DPI, layout="constrained")
     axes = figure.add_subplot(xlabel="k, samples an image", ylabel="test NLL, nats an image")
-    for objective, look in {"vae": (figures.MIDDLE, "s"), "iwae": (figures.DARK, "o")}.items():
+    for objective, look in {"vae": (plots.MIDDLE, "s"), "iwae": (plots.DARK, "o")}.items():
         cells, (colour, marker) = published.query("stochastic_layers == 1 and objective == @objective"), look
         k = cells["k"].astype(str)
         axes.errorbar(k, cells["nll"] + 9, 0.2, color=colour, marker=marker, label=objective.upper())

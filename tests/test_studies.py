@@ -9,8 +9,8 @@ import pytest
 from frames import frame, made_up
 from made_up import request
 
-from evidence import lineage
-from evidence.record import Home
+from evidence.records.directory import RunDirectory
+from evidence.runs import resume
 from experiments import tables
 from experiments.iwae_table1 import gains
 from experiments.iwae_table1 import study as table1
@@ -22,13 +22,19 @@ PUBLISHED = pd.read_csv(table1.HERE / "published.csv")
 
 def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
     def trained(objective: str, k: int, seed: int, *nll: float, model: str = "one_layer") -> dict[str, Any]:
-        home = Home(tmp_path / f"{objective}-{k}-{seed}-{model}")
-        home.folder.mkdir()
+        directory = RunDirectory(tmp_path / f"{objective}-{k}-{seed}-{model}")
+        directory.folder.mkdir()
         steps = [2980, 11_920, 38_740]
-        home.append_metrics([("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)])
-        home.append_metrics([("valid/nll", 0.0, 4000)])  # within a stage
-        home.update_result(record=home.folder.name)
-        named = {"folder": str(home.folder), "run": home.folder.name, "record": home.folder.name}
+        directory.append_metrics(
+            [("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)]
+        )
+        directory.append_metrics([("valid/nll", 0.0, 4000)])  # within a stage
+        directory.update_result(record=directory.folder.name)
+        named = {
+            "folder": str(directory.folder),
+            "run": directory.folder.name,
+            "record": directory.folder.name,
+        }
         return made_up(objective=objective, k=k, seed=seed, model=model, **named)
 
     made = [
@@ -88,10 +94,10 @@ def test_a_second_phase_repeats_the_last_stage_of_the_run_that_the_first_command
 
     def finish(*words: str) -> str:
         (job,) = request("experiment=iwae_table2", "eval=paper", "trainer.stages=8", *words).jobs
-        place = lineage.locate(job.settings, tmp_path)
-        place.home.folder.mkdir(parents=True)
-        place.home.update_result(status="FINISHED", code=place.code, **place.facts())
-        return place.home.folder.name
+        place = resume.locate(job.settings, tmp_path)
+        place.directory.folder.mkdir(parents=True)
+        place.directory.update_result(status="FINISHED", code=place.code, **place.facts())
+        return place.directory.folder.name
 
     vae, vae_2 = (finish("objective=vae", "k=1", seed) for seed in ("seed=0", "seed=2"))
     iwae = finish("objective=iwae", "k=50")

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from made_up import CONF, METRICS, MadeUp, fails_at, home_of, request, rows, stand_in
+from made_up import CONF, METRICS, MadeUp, directory_of, fails_at, request, rows, stand_in
 
-from evidence import experiment
-from evidence.command_line import main
-from evidence.config import Settings
-from evidence.record import Home
-from evidence.sweeping import Ledger, Note, closing, planning
+from evidence.cli.command_line import main
+from evidence.config.settings import Settings
+from evidence.records.directory import RunDirectory
+from evidence.runs import lifecycle
+from evidence.sweeps import JobNotes, Note, plan, summary
 
 SMALL = [
     "data=digits",
@@ -60,7 +60,7 @@ def test_the_table_tells_how_each_job_ended(runs: MadeUp, capsys: pytest.Capture
     said = capsys.readouterr()
     printed = rows(said.out)
     assert printed[0] == ["job", "status", "test NLL", "active units", "time", "folder"]
-    ended = home_of(runs.ROOT, "k=3").folder.relative_to(runs.ROOT)
+    ended = directory_of(runs.ROOT, "k=3").folder.relative_to(runs.ROOT)
     assert printed[1] == ["seed=0", "FINISHED", "87.65 ± 0.32", "12", "1:01:00", str(ended)]
     assert [line[:2] for line in printed[2:]] == [["seed=1", "FAILED"], ["seed=2", "FINISHED"]]
     assert said.err.splitlines()[-3:] == [
@@ -110,21 +110,21 @@ def test_notes_of_an_earlier_sweep_in_the_same_folder_are_forgotten(runs: MadeUp
     assert [each.seed for each in runs.started] == [0, 1, 2]
 
 
-def outcome(note: Note | None, folder: Path, is_search: bool = False) -> closing.Outcome:
-    ledger = Ledger(folder)
+def outcome(note: Note | None, folder: Path, is_search: bool = False) -> summary.Outcome:
+    job_notes = JobNotes(folder)
     if note is not None:
-        ledger.write(note)
+        job_notes.write(note)
     asked = request("-m", "seed=0")._replace(is_search=is_search)
-    (found,) = closing.outcomes(asked, planning.survey(asked.jobs, folder / "root"), ledger)
+    (found,) = summary.outcomes(asked, plan.survey(asked.jobs, folder / "root"), job_notes)
     return found
 
 
 def test_a_search_is_told_by_its_notes(runs: MadeUp, tmp_path: Path) -> None:
-    home = Home(tmp_path / "home")
-    home.folder.mkdir()
-    home.update_result(status="FINISHED", metrics=METRICS)
-    found = outcome(Note(7, ["lr=1"], str(home.folder), "ENDED"), tmp_path, is_search=True)
-    assert found == ("lr=1", home.folder, "FINISHED", "", home.result)
+    directory = RunDirectory(tmp_path / "home")
+    directory.folder.mkdir()
+    directory.update_result(status="FINISHED", metrics=METRICS)
+    found = outcome(Note(7, ["lr=1"], str(directory.folder), "ENDED"), tmp_path, is_search=True)
+    assert found == ("lr=1", directory.folder, "FINISHED", "", directory.result)
     failed = Note(7, ["lr=1"], None, "FAILED", "no")
     assert outcome(failed, tmp_path, is_search=True) == ("lr=1", None, "FAILED", "no", {})
 
@@ -134,20 +134,20 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
 ) -> None:
     silent = outcome(None, tmp_path)
     assert silent.status == "not begun"
-    assert closing.exit_status([silent]) == 1
+    assert summary.exit_status([silent]) == 1
     assert "a disk that all machines share" in capsys.readouterr().err
     assert silent.folder is not None
     silent.folder.mkdir(parents=True)
-    home = Home(silent.folder)
-    (place,) = (each.place for each in planning.survey(request("-m", "seed=0").jobs, tmp_path / "root"))
-    home.update_result(status="RUNNING", **place.facts())
+    directory = RunDirectory(silent.folder)
+    (place,) = (each.place for each in plan.survey(request("-m", "seed=0").jobs, tmp_path / "root"))
+    directory.update_result(status="RUNNING", **place.facts())
     assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
-    with home.held(lambda holder: None):
+    with directory.locked(lambda holder: None):
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"
 
 
 def test_one_of_two_claims_is_granted(tmp_path: Path) -> None:
-    assert [Ledger(tmp_path).claim(*work) for work in (("a", None), ("a", None), ("a", "b"))] == [
+    assert [JobNotes(tmp_path).claim(*work) for work in (("a", None), ("a", None), ("a", "b"))] == [
         True,
         False,
         True,
@@ -158,16 +158,16 @@ def test_a_real_sweep_is_measured_run_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["run.py"])
-    monkeypatch.setattr(experiment, "ROOT", tmp_path / "swept")
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path / "swept")
     before = torch.get_rng_state()
     asked = request("-m", *SMALL, "seed=0,1", "objective=vae")
-    for estimated in planning.estimates(planning.survey(asked.jobs, tmp_path), tmp_path).values():
+    for estimated in plan.estimates(plan.survey(asked.jobs, tmp_path), tmp_path).values():
         assert estimated.seconds is not None
         assert 0 < estimated.seconds < 60
     assert torch.equal(torch.get_rng_state(), before)
     assert main(["-m", *SMALL, "seed=0,1", "objective=vae"], CONF) == 0
     assert [line[1] for line in rows(capsys.readouterr().out)[-2:]] == ["FINISHED", "FINISHED"]
-    monkeypatch.setattr(experiment, "ROOT", tmp_path / "alone")
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path / "alone")
     assert main([*SMALL, "seed=1", "objective=vae"], CONF) == 0
     swept, alone = (
         {path.parent.name: path.read_text() for path in (tmp_path / name).glob("outputs/*/metrics.csv")}

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from evidence import terminal
+from evidence.display import terminal
 
 RESULT = {
     "run": "iwae-k5-two_layer-mnist-s0-a1b2c3",

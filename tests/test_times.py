@@ -9,18 +9,20 @@ from pathlib import Path
 
 import pytest
 import runs
-from runs import begin, client, mlflow_runs, only_home, settings, start
+from runs import begin, client, mlflow_runs, only_directory, settings, start
 
-from evidence import delivery, experiment, tracking
-from evidence.record import Home
+from evidence import tracking
+from evidence.records.directory import RunDirectory
+from evidence.runs import lifecycle
+from evidence.tracking import mlflow_sync
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
 HOUR = timedelta(hours=1)
 
 
-def moment(home: Home, name: str) -> datetime:
-    found = datetime.fromisoformat(home.result[name])
+def moment(directory: RunDirectory, name: str) -> datetime:
+    found = datetime.fromisoformat(directory.result[name])
     assert found.tzinfo is not None
     return found
 
@@ -29,24 +31,26 @@ def milliseconds(at: datetime) -> int:
     return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
 
 
-def earlier(home: Home) -> None:
+def earlier(directory: RunDirectory) -> None:
     """The record as if all of it had happened an hour ago."""
-    result = home.result
-    home.update_result(**{name: (moment(home, name) - HOUR).isoformat() for name in ("began", "ended")})
-    home.update_result(process=result["process"] | {"since": (datetime.now(UTC) - HOUR / 2).isoformat()})
+    result = directory.result
+    directory.update_result(
+        **{name: (moment(directory, name) - HOUR).isoformat() for name in ("began", "ended")}
+    )
+    directory.update_result(process=result["process"] | {"since": (datetime.now(UTC) - HOUR / 2).isoformat()})
 
 
 def test_a_record_that_is_delivered_later_has_its_own_times(root: Path) -> None:
     before = datetime.now(UTC)
     assert start("tracking=none") == 0
-    home = only_home(root)
-    assert before < moment(home, "began") < moment(home, "ended") < datetime.now(UTC)
-    assert moment(home, "began").microsecond or moment(home, "ended").microsecond
-    earlier(home)
+    directory = only_directory(root)
+    assert before < moment(directory, "began") < moment(directory, "ended") < datetime.now(UTC)
+    assert moment(directory, "began").microsecond or moment(directory, "ended").microsecond
+    earlier(directory)
     assert start() == 0
     (run,) = mlflow_runs()
-    assert run.info.start_time == milliseconds(moment(home, "began"))
-    assert run.info.end_time == milliseconds(moment(home, "ended"))
+    assert run.info.start_time == milliseconds(moment(directory, "began"))
+    assert run.info.end_time == milliseconds(moment(directory, "ended"))
     histories = [client().get_metric_history(run.info.run_id, name) for name in run.data.metrics]
     assert len(histories) > 5
     assert all(metric.timestamp <= run.info.end_time for history in histories for metric in history)
@@ -54,47 +58,47 @@ def test_a_record_that_is_delivered_later_has_its_own_times(root: Path) -> None:
 
 def test_a_run_that_goes_on_keeps_when_it_began_and_ends_anew(root: Path) -> None:
     begin()
-    home = only_home(root)
-    began, killed = moment(home, "began"), moment(home, "ended")
+    directory = only_directory(root)
+    began, killed = moment(directory, "began"), moment(directory, "ended")
     running: list[dict[str, object]] = []
-    with runs.at_step(60, lambda _: running.append(home.result)):
+    with runs.at_step(60, lambda _: running.append(directory.result)):
         assert start() == 0
     assert "ended" not in running[0]
-    assert moment(home, "began") == began
-    assert moment(home, "ended") > killed
+    assert moment(directory, "began") == began
+    assert moment(directory, "ended") > killed
     (run,) = mlflow_runs()
     assert run.info.start_time == milliseconds(began)
-    assert run.info.end_time == milliseconds(moment(home, "ended"))
+    assert run.info.end_time == milliseconds(moment(directory, "ended"))
 
 
 def test_a_status_that_is_said_again_does_not_move_the_end(tmp_path: Path) -> None:
-    home = Home(tmp_path)
-    home.update_result(status="FINISHED")
-    ended = home.result["ended"]
-    home.update_result(status="FINISHED")
-    home.update_result(mixed=[])
-    assert home.result["ended"] == ended
-    home.update_result(status="RUNNING")
-    assert "ended" not in home.result
-    home.update_result(status="FAILED")
-    assert home.result["ended"] > ended
+    directory = RunDirectory(tmp_path)
+    directory.update_result(status="FINISHED")
+    ended = directory.result["ended"]
+    directory.update_result(status="FINISHED")
+    directory.update_result(mixed=[])
+    assert directory.result["ended"] == ended
+    directory.update_result(status="RUNNING")
+    assert "ended" not in directory.result
+    directory.update_result(status="FAILED")
+    assert directory.result["ended"] > ended
 
 
 def test_a_run_whose_process_vanished_ended_at_its_last_sign_of_life(root: Path) -> None:
     begin()
-    home = only_home(root)
-    home.update_result(status="RUNNING")
+    directory = only_directory(root)
+    directory.update_result(status="RUNNING")
     (run,) = mlflow_runs()
     client().update_run(run.info.run_id, status="RUNNING")
     now = time.time()
-    paths = [home.metrics, home.lock, *home.checkpoints().values()]
+    paths = [directory.metrics, directory.lock, *directory.checkpoints().values()]
     for minutes, path in enumerate(paths, 60):
         os.utime(path, (now, now - 60 * minutes))
-    experiment.prepare(settings("seed=1"))
-    assert home.result["status"] == "KILLED"
-    assert moment(home, "ended").timestamp() == pytest.approx(now - 3600, abs=1e-3)
-    os.utime(home.lock)
-    assert home.last_sign().timestamp() == pytest.approx(time.time(), abs=1)
+    lifecycle.prepare(settings("seed=1"))
+    assert directory.result["status"] == "KILLED"
+    assert moment(directory, "ended").timestamp() == pytest.approx(now - 3600, abs=1e-3)
+    os.utime(directory.lock)
+    assert directory.last_sign().timestamp() == pytest.approx(time.time(), abs=1)
 
 
 def test_a_run_on_another_host_ended_at_its_last_heartbeat(
@@ -103,46 +107,46 @@ def test_a_run_on_another_host_ended_at_its_last_heartbeat(
     begin()
     (run,) = mlflow_runs()
     shutil.rmtree(root / "outputs")
-    beat = run.info.start_time / 1000 + 0.25
+    heartbeat = run.info.start_time / 1000 + 0.25
     client().update_run(run.info.run_id, status="RUNNING")
     client().set_tag(run.info.run_id, "host", f"not {socket.gethostname()}")
-    client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(beat))
-    monkeypatch.setattr(delivery, "SILENT_SECONDS", 0.0)
-    experiment.prepare(settings("seed=1"))
+    client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(heartbeat))
+    monkeypatch.setattr(mlflow_sync, "SILENT_SECONDS", 0.0)
+    lifecycle.prepare(settings("seed=1"))
     (run,) = mlflow_runs()
     assert run.info.status == "KILLED"
-    assert run.info.end_time == pytest.approx(1000 * beat, abs=1)
+    assert run.info.end_time == pytest.approx(1000 * heartbeat, abs=1)
 
 
 def test_a_record_of_an_earlier_version_begins_with_its_process_and_ends_when_it_is_delivered(
     root: Path,
 ) -> None:
     assert start("tracking=none") == 0
-    home = only_home(root)
+    directory = only_directory(root)
     since = (datetime.now(UTC) - HOUR).isoformat(timespec="seconds")
-    result = {key: value for key, value in home.result.items() if key not in ("began", "ended")}
-    (home.folder / "result.json").unlink()
-    home.update_result(**{key: value for key, value in result.items() if key != "status"})
-    path = home.folder / "result.json"
+    result = {key: value for key, value in directory.result.items() if key not in ("began", "ended")}
+    (directory.folder / "result.json").unlink()
+    directory.update_result(**{key: value for key, value in result.items() if key != "status"})
+    path = directory.folder / "result.json"
     path.write_text(path.read_text().replace("{", '{"status": "FINISHED",', 1))
-    home.update_result(process=result["process"] | {"since": since})
-    assert "ended" not in home.result
+    directory.update_result(process=result["process"] | {"since": since})
+    assert "ended" not in directory.result
     assert start() == 0
     (run,) = mlflow_runs()
     assert run.info.start_time == milliseconds(datetime.fromisoformat(since))
     assert abs(run.info.end_time / 1000 - time.time()) < 60
-    assert not delivery.ensure_delivered(home, tracking.Store(None, "evidence", root))
+    assert not mlflow_sync.ensure_delivered(directory, tracking.Store(None, "evidence", root))
 
 
 def test_rows_added_while_no_store_was_asked_are_delivered_all_the_same(root: Path) -> None:
     begin()  # killed, and delivered as such
-    home = only_home(root)
+    directory = only_directory(root)
     with runs.at_step(60, runs.interrupt):
         assert start("tracking=none", "trainer.log_every=10") == 130
     store = tracking.Store(None, "evidence", root)
-    assert delivery.ensure_delivered(home, store)
-    assert not delivery.ensure_delivered(home, store)
+    assert mlflow_sync.ensure_delivered(directory, store)
+    assert not mlflow_sync.ensure_delivered(directory, store)
     (run,) = mlflow_runs()
     steps = {step for _, _, step in runs.stored_rows(run)}
     assert 50 in steps
-    assert run.info.end_time == milliseconds(moment(home, "ended"))
+    assert run.info.end_time == milliseconds(moment(directory, "ended"))

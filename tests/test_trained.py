@@ -7,7 +7,7 @@ import runs
 import torch
 
 from evidence.errors import UserError
-from evidence.record import Home
+from evidence.records.directory import RunDirectory
 from experiments import trained
 
 
@@ -17,20 +17,22 @@ def test_a_run_is_had_again_though_another_one_trained_it(
 ) -> None:
     monkeypatch.setattr(trained, "ROOT", root)
     assert runs.start() == 0
-    (home,) = runs.homes(root)
+    (directory,) = runs.directories(root)
     assert runs.start("eval.samples=7") == 0
-    (evaluated,) = (other for other in runs.homes(root) if other.folder != home.folder)
+    (evaluated,) = (other for other in runs.directories(root) if other.folder != directory.folder)
     assert not any(evaluated.checkpoints())  # its checkpoint is the other's
 
-    expected = runs.last_state(home)["model"]
-    rows = [{"folder": each.result["folder"], "record": each.result["record"]} for each in (home, evaluated)]
+    expected = runs.last_state(directory)["model"]
+    rows = [
+        {"folder": each.result["folder"], "record": each.result["record"]} for each in (directory, evaluated)
+    ]
     for run in rows:
         again = trained.trained(run)
         assert again.steps == 60
         model = again.parts.model.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in model.items())
 
-    home.checkpoints()[60].unlink()
+    directory.checkpoints()[60].unlink()
     with pytest.raises(
         UserError, match=f"{evaluated.folder.name}: its last checkpoint is missing or damaged"
     ):
@@ -41,9 +43,9 @@ def test_a_folder_that_holds_another_record_by_now_is_not_taken_for_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trained, "ROOT", tmp_path)
-    home = Home(tmp_path / "vae-k1")
-    home.folder.mkdir()
-    home.update_result(record="b", status="FINISHED")
+    directory = RunDirectory(tmp_path / "vae-k1")
+    directory.folder.mkdir()
+    directory.update_result(record="b", status="FINISHED")
     for folder, record in (("vae-k1", "a"), ("iwae-k5", "b")):
         with pytest.raises(UserError, match=f"{folder} is not the record {record} that MLflow has"):
             trained.trained({"folder": folder, "record": record})

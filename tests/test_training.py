@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from evidence import checkpoints
 from evidence.errors import UserError
 from evidence.evaluation import Plan, evaluate
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic, SemiImplicitPosterior
 from evidence.numerics import forked_rng
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.records import checkpoints
 from evidence.training import Segment, decayed_schedule, parameter_groups, staged_schedule, train
 
 CPU = torch.device("cpu")

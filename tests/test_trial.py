@@ -13,16 +13,17 @@ import problems
 import pytest
 import torch
 from own_models import tried, with_layer
-from runs import at_step, begin, homes, interrupt, mlflow_runs, numbers, only_home, said, start
+from runs import at_step, begin, directories, interrupt, mlflow_runs, numbers, only_directory, said, start
 from torch import Tensor, nn
 
-from evidence import models, trial
+from evidence import models
 from evidence.errors import UserError
 from evidence.evaluation import Plan
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Estimate, Objective
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.trial import first_step
 
 PIXELS = 20
 
@@ -72,18 +73,18 @@ def test_it_takes_every_objective_and_changes_no_number(name: str, kind: str, dt
         before = copy.deepcopy([vars(module) for module in modules])
         states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
         plan = Plan(50, 30 if kind == "semi_implicit" else 0, 200)
-        x, images = (torch.rand(count, PIXELS).round() for count in (trial.IMAGES, trial.SCORED))
+        x, images = (torch.rand(count, PIXELS).round() for count in (first_step.IMAGES, first_step.SCORED))
         torch.set_rng_state(states[0])
-        assert trial.check(model, objective, x, images.byte(), plan, 20) == []
+        assert first_step.check(model, objective, x, images.byte(), plan, 20) == []
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
         assert np.array_equal(np.random.get_state()[1], states[2])
-        for module, held in zip(modules, before, strict=True):
-            assert vars(module).keys() == held.keys()
+        for module, locked in zip(modules, before, strict=True):
+            assert vars(module).keys() == locked.keys()
             for group in "_parameters", "_buffers":
-                assert list(held[group]) == list(vars(module)[group])
+                assert list(locked[group]) == list(vars(module)[group])
                 assert all(
-                    torch.equal(vars(module)[group][each], value) for each, value in held[group].items()
+                    torch.equal(vars(module)[group][each], value) for each, value in locked[group].items()
                 )
     finally:
         torch.set_default_dtype(torch.float32)
@@ -212,7 +213,7 @@ def test_a_run_says_in_one_line_what_an_objective_must_return(
     (line,) = said(capsys)
     assert "own_trial.Own.forward returned a tensor [20]" in line
     assert line.endswith("it must return Estimate(surrogate [B], metrics)")
-    assert list(only_home(root).checkpoints()) == []
+    assert list(only_directory(root).checkpoints()) == []
 
 
 def test_a_run_that_begins_a_number_anew_is_marked(
@@ -221,20 +222,20 @@ def test_a_run_that_begins_a_number_anew_is_marked(
     write(COUNTED)
     begin(*OVERRIDES)
     assert any("no checkpoint keeps objective.steps" in line for line in said(capsys))
-    assert only_home(root).result["mixed"] == []
+    assert only_directory(root).result["mixed"] == []
     with at_step(60, interrupt):
         assert start(*OVERRIDES) == 130
     assert start(*OVERRIDES) == 0
-    home = only_home(root)
-    assert home.result["mixed"] == ["from step 40: objective.steps began anew"]
+    directory = only_directory(root)
+    assert directory.result["mixed"] == ["from step 40: objective.steps began anew"]
     (run,) = mlflow_runs()
     assert run.data.tags["mixed"] == "from step 40: objective.steps began anew"
-    broken_off = numbers(home)
+    broken_off = numbers(directory)
     assert start(*OVERRIDES, "paths.outputs=whole", "tracking=none") == 0
     (whole,) = (path for path in root.glob("whole/*/result.json"))
     assert '"mixed": []' in whole.read_text()
     assert f'"test/nll": {broken_off["test/nll"]}' not in whole.read_text()
-    assert len(homes(root)) == 1
+    assert len(directories(root)) == 1
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")

@@ -8,9 +8,9 @@ import pytest
 import runs
 from frames import frame as made_up
 
-from evidence import fingerprint
 from evidence.errors import UserError
-from evidence.report import choosing, frame
+from evidence.report import frame, selection
+from evidence.runs import provenance as code
 from experiments import by_image, cells, provenance
 from experiments.active_units import measuring as active_units
 from experiments.bounds import measuring as bounds
@@ -62,11 +62,9 @@ def test_figures_from_several_machines_days_and_commits_name_each(tmp_path: Path
 
 def test_the_measuring_code_is_known_by_all_that_it_imports() -> None:
     modules = [f"experiments.{name}.measuring" for name in ("active_units", "bounds", "critic")]
-    digests = {fingerprint.source_digest(module) for module in (*modules, fitting.__name__)}
+    digests = {code.source_digest(module) for module in (*modules, fitting.__name__)}
     assert len(digests) == 4
-    assert all(
-        provenance.source(module) == {"source": fingerprint.source_digest(module)} for module in modules
-    )
+    assert all(provenance.source(module) == {"source": code.source_digest(module)} for module in modules)
 
 
 @pytest.mark.usefixtures("no_figures")
@@ -77,7 +75,7 @@ def test_a_trained_run_is_measured_again_only_by_other_code(
         monkeypatch.setattr(f"{module}.ROOT", root)
     monkeypatch.setattr(critic, "DRAWS", 3)
     assert runs.start("objective=vae", "k=1", "name=study") == 0
-    (_, run), *_ = choosing.choose(frame.finished("study"), ["k"]).runs.iterrows()
+    (_, run), *_ = selection.choose(frame.finished("study"), ["k"]).runs.iterrows()
 
     def measured() -> dict[str, tuple[float, ...]]:
         active_units.measure(root, run, 5, 4)
@@ -90,10 +88,10 @@ def test_a_trained_run_is_measured_again_only_by_other_code(
     assert measured() == first
     for name in first:
         assert len(provenance.read(root / name, {"record": run["record"]}))
-    monkeypatch.setattr(fingerprint, "source_digest", lambda module: "another")
+    monkeypatch.setattr(code, "source_digest", lambda module: "another")
     second = measured()
     assert all(second[name] > first[name] for name in first)
-    runs.only_home(root).update_result(record="replaced")
+    runs.only_directory(root).update_result(record="replaced")
     with pytest.raises(UserError, match="is not the record"):
         measured()
 
@@ -116,7 +114,7 @@ def test_a_fit_begins_anew_where_other_code_began_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(fitting, "NUM_NOISES", 50)
     path = tmp_path / "state.pt"
     assert [row["step"] for row in fit("banana", 0, 20, path).rows] == [10, 20]
-    monkeypatch.setattr(fingerprint, "source_digest", lambda module: "another")
+    monkeypatch.setattr(code, "source_digest", lambda module: "another")
     rows = fit("banana", 0, 10, path).rows
     assert [(row["step"], row["source"]) for row in rows] == [(10, "another")]
 
@@ -133,7 +131,7 @@ def fitted(folder: Path, target: str, seed: int, steps: int, source: str, kl: fl
 
 
 def test_seeds_of_a_toy_that_were_fitted_unlike_are_not_averaged(tmp_path: Path) -> None:
-    today = fingerprint.source_digest(fitting.__name__)
+    today = code.source_digest(fitting.__name__)
     for target in ("banana", "multimodal", "x_shaped"):
         fitted(tmp_path, target, 0, 1000, today, 0.01)
     fitted(tmp_path, "banana", 1, 500, today, 0.5)

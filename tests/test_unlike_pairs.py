@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from frames import frame, made_up
 
-from evidence.identity import VERSION
-from evidence.record import Home
+from evidence.records.directory import RunDirectory
+from evidence.records.identity import VERSION
 from experiments import tables
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
@@ -53,11 +53,11 @@ def test_a_form_is_one_row_whatever_its_bound_and_of_the_studys_data_and_model(t
 
 def trained(folder: Path, per_pass: int = 2980, **changes: Any) -> dict[str, Any]:
     """A run of three stages whose valid/nll is 100 less the number of passes."""
-    home = Home(folder / str(len(list(folder.iterdir()))))
-    home.folder.mkdir()
-    home.append_metrics([("valid/nll", 100.0 - passes, passes * per_pass) for passes in (1, 4, 13)])
-    home.update_result(record=home.folder.name)
-    named = {"folder": str(home.folder), "run": home.folder.name, "record": home.folder.name}
+    directory = RunDirectory(folder / str(len(list(folder.iterdir()))))
+    directory.folder.mkdir()
+    directory.append_metrics([("valid/nll", 100.0 - passes, passes * per_pass) for passes in (1, 4, 13)])
+    directory.update_result(record=directory.folder.name)
+    named = {"folder": str(directory.folder), "run": directory.folder.name, "record": directory.folder.name}
     return made_up(**{"stages": "3", "steps": 13 * per_pass, **named, **changes})
 
 
@@ -77,7 +77,7 @@ def test_gains_are_of_like_runs_at_the_passes_that_they_had(tmp_path: Path) -> N
 def test_a_folder_that_holds_another_record_has_no_gains(tmp_path: Path) -> None:
     made = [trained(tmp_path, objective="vae", k=1), trained(tmp_path, k=5)]
     assert len(gained(*made).table) == 3
-    Home(tmp_path / "1").update_result(record="replaced")
+    RunDirectory(tmp_path / "1").update_result(record="replaced")
     assert gained(*made).table.empty
 
 
@@ -114,15 +114,15 @@ def test_a_second_phase_as_long_as_the_papers_is_no_full_training_after_a_short_
 
 
 def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
-    def ended(backward: str, seed: int, nll: float, **changes: Any) -> Home:
-        home = Home(tmp_path / f"{backward}-{seed}-{nll}")
-        home.folder.mkdir()
+    def ended(backward: str, seed: int, nll: float, **changes: Any) -> RunDirectory:
+        directory = RunDirectory(tmp_path / f"{backward}-{seed}-{nll}")
+        directory.folder.mkdir()
         config = {
             "seed": seed,
             "objective": {"backward": backward},
             "trainer": {"stages": 3, "learning_rate": changes.pop("learning_rate", 0.001)},
         }
-        home.config.write_text(json.dumps(config))
+        directory.config.write_text(json.dumps(config))
         metrics = {"test/nll": nll, "test/nll_se": 0.2, "test/active_units": 40.0}
         facts = {"cell_identity": backward, "code_digest": "c", "data_digest": "d", "steps": 38_740}
         facts |= {
@@ -130,10 +130,10 @@ def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
             "eval_samples": 500,
             "eval_images": 10_000,
             "mixed": [],
-            "run": home.folder.name,
+            "run": directory.folder.name,
         }
-        home.update_result(metrics=metrics, status="FINISHED", **facts | changes)
-        return home
+        directory.update_result(metrics=metrics, status="FINISHED", **facts | changes)
+        return directory
 
     runs = [ended(backward, seed, 90.0 + seed) for backward in ("all", "top") for seed in (0, 1)]
     runs += [ended("top", 2, 80.0, cell_identity="x", learning_rate=0.01), ended("top", 1, 91.5)]

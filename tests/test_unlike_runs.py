@@ -8,8 +8,8 @@ import pytest
 import runs
 from frames import frame
 
-from evidence.report import choosing
 from evidence.report import frame as recorded
+from evidence.report import selection
 from experiments import tables
 from experiments.iwae_table1 import study as table1
 
@@ -34,10 +34,12 @@ def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(
     assert runs.start(*VAE, *other) == 0
     found = table1.find(recorded.finished("iwae_table1"), root)
     (row,) = [row for _, row in found.results.iterrows()]
-    homes = {home.folder.name: home.result["metrics"]["test/nll"] for home in runs.homes(root)}
+    directories = {
+        directory.folder.name: directory.result["metrics"]["test/nll"] for directory in runs.directories(root)
+    }
     assert row["seeds"] == 2
-    assert row["nll"] == pytest.approx(sum(homes[name] for name in row["runs"].split("; ")) / 2)
-    (left_out,) = set(homes) - set(row["runs"].split("; "))
+    assert row["nll"] == pytest.approx(sum(directories[name] for name in row["runs"].split("; ")) / 2)
+    (left_out,) = set(directories) - set(row["runs"].split("; "))
     (note,) = [note for note in found.notes if left_out in note]
     assert "objective vae, k 1" in note
     assert "trainer.learning_rate 0.01, not 0.001" in note
@@ -74,7 +76,7 @@ def test_a_cell_is_of_like_runs_and_those_left_out_are_named_with_the_reason(
         "date": "2026-02-02",
         **left_out,
     }  # the latest, and no seed of the others
-    found = choosing.choose(frame(*([other, *like] if is_first else [*like, other])), CELL)
+    found = selection.choose(frame(*([other, *like] if is_first else [*like, other])), CELL)
     assert names(found.runs) == ["kept-0", "kept-1"]
     assert found.notes == ([f"Left out of objective iwae, k 50: `other` ({reason})."] if reason else [])
 
@@ -82,9 +84,9 @@ def test_a_cell_is_of_like_runs_and_those_left_out_are_named_with_the_reason(
 def test_of_groups_as_long_and_as_well_scored_that_of_most_seeds_counts_and_then_the_latest() -> None:
     old = [{"run": f"old-{seed}", "seed": seed, "ended": "2026-03-03T08:00:00.000+00:00"} for seed in (0, 1)]
     new = {"code_digest": "c1de", "ended": "2026-03-03T08:00:00.001+00:00"}
-    found = choosing.choose(frame(*old, {"run": "new-0", **new}), CELL)
+    found = selection.choose(frame(*old, {"run": "new-0", **new}), CELL)
     assert names(found.runs) == ["old-0", "old-1"]
-    found = choosing.choose(
+    found = selection.choose(
         frame(*old, *({"run": f"new-{seed}", "seed": seed, **new} for seed in (0, 1))), CELL
     )
     assert names(found.runs) == ["new-0", "new-1"]
@@ -95,12 +97,12 @@ def test_of_one_seed_the_latest_run_of_a_day_counts() -> None:
     ends = ["2026-03-03T21:00:00.500+00:00", "2026-03-03T21:00:00.499+00:00", "2026-03-03T08:00:00.000+00:00"]
     made = frame(*({"run": f"at {end}", "ended": end} for end in ends))  # MLflow gives the latest first
     for order in (made, made[::-1]):
-        assert names(choosing.choose(order, CELL).runs) == [f"at {ends[0]}"]
+        assert names(selection.choose(order, CELL).runs) == [f"at {ends[0]}"]
 
 
 def test_a_mixed_run_counts_only_where_there_is_no_other_and_then_alone() -> None:
     made = frame(*({"run": f"mixed-{seed}", "seed": seed, "mixed": "other data"} for seed in (0, 1)))
-    found = choosing.choose(made, CELL)
+    found = selection.choose(made, CELL)
     assert len(found.runs) == 1
     left_out, said = found.notes
     assert left_out == "Left out of objective iwae, k 50: `mixed-1` (mixed: other data)."
@@ -111,7 +113,7 @@ def test_a_mixed_run_counts_only_where_there_is_no_other_and_then_alone() -> Non
 
 def test_steps_are_not_compared_with_passes() -> None:
     steps = {"run": "steps", "stages": "38000 steps"}  # under 13 passes
-    found = choosing.choose(frame(steps, {"run": "staged", "stages": "3"}), CELL)
+    found = selection.choose(frame(steps, {"run": "staged", "stages": "3"}), CELL)
     assert names(found.runs) == ["staged"]
     result = tables.cells(tables.chosen(frame({"stages": "3280 steps"})).runs, PUBLISHED)
     assert result["verdict"].item() == "short budget"  # 3280 steps are no 3280 passes

@@ -8,11 +8,12 @@ import torch
 from own_models import tried, with_layer
 from torch import Tensor, nn
 
-from evidence import training, trial
+from evidence import training
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, Estimate
 from evidence.training import Segment, parameter_groups, train
+from evidence.trial import first_step as trial
 
 
 class Drifting(ELBO):

@@ -28,7 +28,9 @@ from typing import NamedTuple
 import remains
 import torch
 
-from evidence import command_line, experiment, tracking
+from evidence import tracking
+from evidence.cli import command_line
+from evidence.runs import lifecycle
 
 PROJECT = Path(__file__).resolve().parents[1]
 SLOW_TO_IMPORT = [
@@ -37,8 +39,8 @@ SLOW_TO_IMPORT = [
     "mlflow.store.tracking.sqlalchemy_store",
     "alembic",
     "hydra",
-    "evidence.composing",
-    "evidence.experiment",
+    "evidence.config.compose",
+    "evidence.runs.lifecycle",
 ]
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 MAKING_A_STORE = 4.0  # seconds, about
@@ -69,7 +71,7 @@ NO_ROWS = remains.Rows(0, 0, 0, 0)
 class Reference(NamedTuple):
     """The folder of a run that nobody interrupted, and the seconds that its command took."""
 
-    home: Path
+    directory: Path
     seconds: float
 
 
@@ -118,9 +120,9 @@ class Torture:
         wrong += self._type(root, CASES[case])
         if wrong:  # nothing to compare
             return Outcome(moments, wrong, NO_ROWS)
-        home = remains.home(root)
-        wrong += [*remains.differences(home, reference.home), *_not_finished(root)]
-        return Outcome(moments, wrong, remains.compared_rows(home))
+        directory = remains.directory(root)
+        wrong += [*remains.differences(directory, reference.directory), *_not_finished(root)]
+        return Outcome(moments, wrong, remains.compared_rows(directory))
 
     def _reference(self, case: str) -> Reference:
         if case not in self._references:
@@ -128,9 +130,9 @@ class Torture:
             began = time.monotonic()
             wrong = self._type(root, CASES[case])
             seconds = time.monotonic() - began
-            if wrong or remains.compared_rows(remains.home(root))[1:] != (0, 0, 0):
+            if wrong or remains.compared_rows(remains.directory(root))[1:] != (0, 0, 0):
                 raise AssertionError(f"{case}: the uninterrupted run is wrong: {wrong}")
-            self._references[case] = Reference(remains.home(root), seconds)
+            self._references[case] = Reference(remains.directory(root), seconds)
         return self._references[case]
 
     def _root(self, with_store: bool = True) -> Path:
@@ -168,7 +170,7 @@ class Torture:
         """Type the command of another run: it must close the one that was killed."""
         wrong = self._type(root, [*CASES[case], *ANOTHER])
         if (root / "outputs").is_dir():
-            status = {remains.result(home).get("status") for home in root.glob("outputs/*-s0-*")}
+            status = {remains.result(directory).get("status") for directory in root.glob("outputs/*-s0-*")}
             wrong += [f"the killed run is {each}" for each in status - {None, "KILLED", "FINISHED"}]
         return wrong + [f"{run} in the store" for run in _not_finished(root) if not run.endswith("KILLED")]
 
@@ -186,7 +188,7 @@ def sweep(root: Path, n_jobs: int) -> Sweep:
         capture_output=True,
         text=True,
     )
-    folders = Counter(remains.result(home).get("status") for home in root.glob("outputs/*"))
+    folders = Counter(remains.result(directory).get("status") for directory in root.glob("outputs/*"))
     stored = Counter(remains.statuses(root).values())
     said = "" if ended.returncode == 0 else f"status {ended.returncode}: {ended.stderr[-2000:]}"
     return Sweep(folders["FINISHED"], stored["FINISHED"], said)
@@ -205,19 +207,19 @@ def _command(root: Path, argv: list[str]) -> None:
     os.dup2(terminal, 1)
     os.dup2(terminal, 2)
     os.chdir(root)
-    experiment.ROOT = root
+    lifecycle.ROOT = root
     sys.exit(command_line.main(argv, PROJECT / "conf"))
 
 
 def _moment(root: Path) -> str:
     """What a process was doing when it died, as far as what it left behind tells."""
-    homes = list(root.glob("outputs/*"))
-    result = remains.result(homes[0]) if homes else {}
+    directories = list(root.glob("outputs/*"))
+    result = remains.result(directories[0]) if directories else {}
     if not result:
         return "starting"
     if result["status"] == "FINISHED":
         return "leaving" if not _not_finished(root) else "delivering"
-    steps = [int(path.stem) for path in homes[0].glob("checkpoints/*.pt")]
+    steps = [int(path.stem) for path in directories[0].glob("checkpoints/*.pt")]
     if not steps:
         return "opening"
     return "measuring" if max(steps) == result["steps"] else "training"

@@ -8,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
 from evidence.evaluation import ACTIVE_THRESHOLD
-from evidence.figures import DARK, DPI, LIGHT, MIDDLE
 from experiments import cells
 from experiments.active_units.reading import NATS
 

@@ -5,10 +5,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from evidence import execution, files
 from evidence.evaluation import ACTIVE_THRESHOLD, IMAGES_PER_BATCH, MEAN_SAMPLES, activity, posterior_means
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
+from evidence.records import files
+from evidence.runs import runtime
 from experiments import by_image, provenance
 from experiments.active_units.removing import bounds
 from experiments.trained import trained
@@ -19,7 +20,7 @@ NOISE_SEED = 0
 
 def measure(folder: Path, run: "pd.Series[str]", num_samples: int, num_images: int) -> None:
     """A_u over the whole test set, and -L_S of so many images with and without the inactive units."""
-    device = execution.choose_device("auto", 0)
+    device = runtime.choose_device("auto", 0)
     parts = trained(run, device.type).parts
     images, origin = parts.dataset.test, provenance.here(device)
     same = {**provenance.source(MEASURING), "record": run["record"]}

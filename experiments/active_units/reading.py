@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from evidence.evaluation import ACTIVE_THRESHOLD
-from evidence.report import judging
-from evidence.report.judging import apart, mean_and_deviation
+from evidence.report import compare
+from evidence.report.compare import apart, mean_and_deviation
 from evidence.report.study import Claim
 from experiments import cells, provenance
 from experiments.active_units.modes import FACTOR, modes
@@ -35,7 +35,7 @@ def results(folder: Path, chosen: pd.DataFrame) -> pd.DataFrame:
         removal = _removal(folder, run, measured[cell]) if cell in measured else {}
         if removal:
             runs = chosen[(chosen["objective"] == cell[0]) & (chosen["k"] == cell[1])]
-            counts = judging.summary(runs, ["test/active_units"])
+            counts = compare.summary(runs, ["test/active_units"])
             rows.append(
                 {
                     **dict(zip(cells.CELL, cell, strict=True)),

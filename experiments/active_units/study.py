@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report import judging
+from evidence.report import compare
 from evidence.report.frame import finished
 from evidence.report.study import Budget, Findings, Picture, Study
 from experiments import cells, protocol, provenance
@@ -57,7 +57,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         " and noise.",
         "One stochastic layer only: below another layer a unit has no prior of its own by which it could be replaced.",
     ]
-    if (results["passes"] != judging.PASSES).any():
+    if (results["passes"] != compare.PASSES).any():
         notes.append(
             "The lower mode comes down from above as training goes on, and at first lies across the threshold, so that"
             " the count of active units depends on where it stands; the upper mode alone, A_u above ten times the"

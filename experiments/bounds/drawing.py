@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from evidence.figures import DARK, DPI, LIGHT, MIDDLE
+from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
 
 STYLES = [(MIDDLE, "s"), (DARK, "o"), (LIGHT, "^")]  # in the models' order
 

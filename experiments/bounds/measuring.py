@@ -6,9 +6,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence import execution
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
+from evidence.runs import runtime
 from experiments import by_image, provenance
 from experiments.bounds.estimates import POOL, POOLS, Draws, ladder, moments
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
@@ -48,7 +48,7 @@ def measure_linear_gaussian(folder: Path, points: int) -> None:
 
 def measure_trained(folder: Path, run: "pd.Series[str]", images: int) -> None:
     """ladder-<run>.csv, of the run's model for so many test images."""
-    device = execution.choose_device("auto", 0)
+    device = runtime.choose_device("auto", 0)
     parts = trained(run, device.type).parts
     test = parts.dataset.test
     origin = provenance.here(device)

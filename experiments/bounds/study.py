@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.choosing import Chosen
 from evidence.report.frame import finished
+from evidence.report.selection import Chosen
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments import cells, protocol, provenance
 from experiments.bounds import drawing, measuring

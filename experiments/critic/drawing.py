@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evidence.figures import DARK, DPI, LIGHT, MIDDLE
+from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
 from experiments.critic.gradients import FLOOR
 
 STYLES = [

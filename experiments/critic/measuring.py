@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from evidence import execution
 from evidence.evaluation import score
 from evidence.numerics import forked_rng
+from evidence.runs import runtime
 from experiments import by_image, provenance
 from experiments.critic.gradients import FORMS, Baselines, encoder_moments
 from experiments.trained import trained
@@ -21,7 +21,7 @@ NOISE_SEED = 0
 
 def measure_gradients(folder: Path, run: "pd.Series[str]", images: int) -> None:
     """gradients-<run>.csv for so many test images; each is written when it is done."""
-    device = execution.choose_device("auto", 0)
+    device = runtime.choose_device("auto", 0)
     parts = trained(run, device.type).parts
     model, test = parts.model, parts.dataset.test
     about = {"run": run["run"], "budget": f"{run['budget']}; seed {run['seed']}", **provenance.here(device)}

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.choosing import Chosen, choose, pairs
+from evidence.report.compare import mean_and_deviation, summary
 from evidence.report.frame import finished
-from evidence.report.judging import mean_and_deviation, summary
+from evidence.report.selection import Chosen, choose, pairs
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments import protocol, provenance, tables
 from experiments.critic import drawing
@@ -92,7 +92,9 @@ def _forms(chosen: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for form, group in chosen.groupby("form", sort=False):
         found = pairs(group, vae)
         notes += found.notes
-        difference = pd.Series([run["test/nll"] - twin["test/nll"] for run, twin in found.runs], dtype=float)
+        difference = pd.Series(
+            [run["test/nll"] - same_as["test/nll"] for run, same_as in found.runs], dtype=float
+        )
         paired = {
             "pairs": len(difference),
             "difference": difference.mean(),

@@ -15,14 +15,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import checkpoints, data, execution, lineage, tracking, training
-from evidence.building import Parts, build
-from evidence.figures import DARK, DPI, LIGHT, MIDDLE
+from evidence import data, tracking, training
+from evidence.config.settings import validate
+from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
-from evidence.record import Home, homes
-from evidence.report.choosing import ALIKE, Chosen, choose, pairs
+from evidence.records import checkpoints
+from evidence.records.directory import RunDirectory, directories
+from evidence.report.selection import ALIKE, Chosen, choose, pairs
+from evidence.runs import resume
+from evidence.runs.build import Parts, build
 from experiments.few_samples.gradients import PARTS, added_variance, full_variance, products
 
 HERE = Path(__file__).parent
@@ -98,11 +101,11 @@ def step_times(
     return pd.DataFrame(rows)
 
 
-def ended(runs: Sequence[Home]) -> Chosen:
+def ended(runs: Sequence[RunDirectory]) -> Chosen:
     """What the runs ended with, nats per image: of all and of few samples backward like runs, one for each seed."""
     rows = []
-    for home in runs:
-        settings, result = home.settings, home.result
+    for directory in runs:
+        settings, result = directory.settings, directory.result
         metrics = result["metrics"]
         rows.append(
             {
@@ -170,7 +173,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    runs = [home for home in homes(arguments.outputs) if _is_of_this_study(home)]
+    runs = [directory for directory in directories(arguments.outputs) if _is_of_this_study(directory)]
     chosen, notes = ended(runs)
     table = chosen[SHOWN]
     table.to_csv(HERE / "nll.csv", index=False, float_format="%.4f")
@@ -180,22 +183,24 @@ def main() -> None:
     for note in (*notes, *unpaired):
         print(note)
     if arguments.images:
-        first = next(home for home in runs if home.folder.name == table["run"].iloc[0])
+        first = next(directory for directory in runs if directory.folder.name == table["run"].iloc[0])
         variance = at_checkpoints(first, arguments.images)
         variance.to_csv(HERE / "variance.csv", index=False, float_format="%.5f")
         draw(variance, HERE / "variance.png")
         print(variance.round(4).to_string(index=False))
 
 
-def at_checkpoints(home: Home, images: int) -> pd.DataFrame:
+def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     """Variances and times at the start of a run, after its first stage and at its end."""
-    parts = build(home.settings, torch.device("cpu"), ROOT)
+    parts = build(validate(directory.settings), torch.device("cpu"), ROOT)
     objectives: dict[int | str, Objective] = {"all": IWAE(K, "all", 0)}
     objectives |= {m: IWAE(K, "top" if m else "sampled", m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
-    differentiate = execution.compiled(training.gradients)
-    paths = {step: path for other in lineage.kin(home) for step, path in other.checkpoints().items()}
-    steps = sorted(step for step in paths if step <= home.result["steps"])
+    differentiate = training.compiled(training.gradients)
+    paths = {
+        step: path for other in resume.same_path(directory) for step, path in other.checkpoints().items()
+    }
+    steps = sorted(step for step in paths if step <= directory.result["steps"])
     tables = []
     for step in [*steps[:2], steps[-1]]:
         checkpoints.restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
@@ -209,11 +214,11 @@ def at_checkpoints(home: Home, images: int) -> pd.DataFrame:
     return pd.concat(tables)
 
 
-def _is_of_this_study(home: Home) -> bool:
-    settings = home.settings
+def _is_of_this_study(directory: RunDirectory) -> bool:
+    settings = directory.settings
     chosen = {group: settings[group]["name"] for group in CHOICE}
     is_ours = chosen == CHOICE and settings["k"] == K and settings["objective"]["backward"] in ("all", "top")
-    return is_ours and settings["trainer"]["stages"] == STAGES and home.result["status"] == "FINISHED"
+    return is_ours and settings["trainer"]["stages"] == STAGES and directory.result["status"] == "FINISHED"
 
 
 def _step(parts: Parts, objective: Objective, differentiate: training.Differentiate, x: Tensor) -> None:

@@ -10,11 +10,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evidence.figures import DARK, DPI, MIDDLE
-from evidence.record import Home
-from evidence.report.choosing import EVALUATION, LENGTH, OBJECTIVE, pairs
+from evidence.display.plots import DARK, DPI, MIDDLE
+from evidence.records.directory import RunDirectory
+from evidence.report.compare import PASSES
 from evidence.report.frame import ROOT
-from evidence.report.judging import PASSES
+from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
 
 IGNORED = (
     *OBJECTIVE,
@@ -73,11 +73,11 @@ def gains(runs: pd.DataFrame) -> Gains:
 
 def _curve(run: "pd.Series[str]") -> dict[int, float]:
     """valid/nll by the number of passes; empty where the folder is not here, or holds another record by now."""
-    home = Home(Path(ROOT, run["folder"]))
-    if home.result.get("record") != run["record"]:
+    directory = RunDirectory(Path(ROOT, run["folder"]))
+    if directory.result.get("record") != run["record"]:
         return {}
     per_pass = int(run["steps"]) // int(run["passes"])
-    rows = [(step, value) for name, value, step in home.read_metrics() if name == "valid/nll"]
+    rows = [(step, value) for name, value, step in directory.read_metrics() if name == "valid/nll"]
     return {step // per_pass: value for step, value in rows if step % per_pass == 0}
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence import lineage
-from evidence.report.choosing import Chosen, choose
+from evidence.report.compare import NATS, PASSES, UNITS, apart, mean_and_deviation, summary, verdict
 from evidence.report.frame import ROOT
-from evidence.report.judging import NATS, PASSES, UNITS, apart, mean_and_deviation, summary, verdict
+from evidence.report.selection import Chosen, choose
 from evidence.report.study import Budget, Claim, Findings, Study
+from evidence.runs import resume
 from experiments import protocol, tables
 
 HERE = Path(__file__).parent
@@ -42,14 +42,14 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     for number, arguments in firsts.items():
         other, other_k = FIRST[3 - number]
         for settings in protocol.asked(arguments):
-            ended = lineage.locate(settings, ROOT)
+            ended = resume.locate(settings, ROOT)
             if ended.is_finished:
                 yield [
                     f"experiment={NAME}",
                     f"objective={other}",
                     f"k={other_k}",
                     f"seed={settings.seed}",
-                    f"init_from={ended.home.folder.name}",
+                    f"init_from={ended.directory.folder.name}",
                     *second,
                 ]
 

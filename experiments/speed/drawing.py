@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from evidence.figures import DARK, LIGHT, MIDDLE
+from evidence.display.plots import DARK, LIGHT, MIDDLE
 from experiments.speed.growth import Measured
 from experiments.speed.records import Row
 from experiments.speed.setting import BATCH, NUM_EXACT

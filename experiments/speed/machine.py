@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 
-from evidence.hardware import cpuinfo, processor, short, threads
+from evidence.runs.hardware import cpuinfo, processor, short, threads
 
 PEERS = ("jax", "pythae")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and Arm

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from evidence.figures import DARK, DPI, MIDDLE
+from evidence.display.plots import DARK, DPI, MIDDLE
 from experiments.uivi_toys.targets import targets
 
 GREY = "#7d8fa3"

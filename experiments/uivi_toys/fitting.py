@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from evidence import checkpoints
 from evidence.evaluation import MIXTURE_BLOCK, log_mixture
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
 from evidence.objectives import UIVI
-from evidence.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.records import checkpoints
 from evidence.training import Report, decayed_schedule, parameter_groups, train
 from experiments import provenance
 from experiments.uivi_toys.targets import targets, toy

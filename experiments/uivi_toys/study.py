@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 import torch
 
-from evidence import files
 from evidence.numerics import forked_rng
+from evidence.records import files
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments import provenance
 from experiments.uivi_toys import drawing, fitting

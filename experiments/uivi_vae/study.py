@@ -11,9 +11,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from evidence.figures import DARK, DPI, LIGHT, MIDDLE
-from evidence.report.choosing import Chosen, choose
-from evidence.report.judging import COMPARED, NATS, apart, mean_and_deviation, summary, verdict
+from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
+from evidence.report.compare import COMPARED, NATS, apart, mean_and_deviation, summary, verdict
+from evidence.report.selection import Chosen, choose
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments import protocol, tables
 

@@ -117,18 +117,18 @@ def unchanged(module: nn.Module) -> Iterator[None]:
     parameters and buffers among them, have the numbers they had. What changes inside any other object, such as a list
     or a generator, stays changed.
     """
-    held = [
+    locked = [
         (group, dict(group.items()))
         for part in module.modules()
         for group in (vars(part), part._parameters, part._buffers)
     ]
     modes = [(part, part.training) for part in module.modules()]  # which torch.jit keeps elsewhere
-    tensors = [value for _, group in held for value in group.values() if isinstance(value, Tensor)]
+    tensors = [value for _, group in locked for value in group.values() if isinstance(value, Tensor)]
     numbers = [(tensor, tensor.detach().clone()) for tensor in tensors if not is_lazy(tensor)]
     try:
         yield
     finally:
-        for now, before in held:
+        for now, before in locked:
             for name in set(now.keys()) - set(before):
                 del now[name]
             for name, value in before.items():

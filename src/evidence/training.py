@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
+from logging import ERROR, getLogger
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
+from evidence.numerics import fused
 from evidence.objectives import Objective
 
 Differentiate = Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Tensor]]]  # as `gradients` does
@@ -32,6 +34,21 @@ def decayed_schedule(steps: int, learning_rate: float, decay: float, every: int)
     """The learning rate is multiplied by `decay` every so many steps (UIVI's code: 0.9 every 15,000)."""
     starts = range(0, steps, every)
     return [Segment(min(start + every, steps), learning_rate * decay**i) for i, start in enumerate(starts)]
+
+
+def schedule(
+    stages: int | None,
+    steps: int | None,
+    learning_rate: float,
+    decay: float | None,
+    decay_every: int | None,
+    steps_per_pass: int,
+) -> list[Segment]:
+    """The stages' schedule where their number is given, else the one of `steps` steps, with its decay if it has one."""
+    if stages is not None:
+        return staged_schedule(stages, steps_per_pass, learning_rate)
+    assert steps is not None  # one of the two is given
+    return decayed_schedule(steps, learning_rate, decay or 1.0, decay_every or steps)
 
 
 class Report(NamedTuple):
@@ -144,6 +161,16 @@ def gradients(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
     return tuple(next(found) if parameter.requires_grad else None for parameter in parameters), metrics
+
+
+def compiled(differentiate: Differentiate) -> Differentiate:
+    """The same function, whose forward and backward passes are one fused graph, made when it is first called.
+
+    It draws the random numbers that the lines themselves would draw.
+    """
+    getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
+    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
+    return fused(differentiate, {"fallback_random": True, "cpp_wrapper": True})
 
 
 def train(

@@ -3,11 +3,11 @@
 import sys
 from typing import Any
 
-from evidence.command_line import main
-from evidence.importing import uncollected
+from evidence.cli.command_line import main
+from evidence.startup import without_garbage_collection
 from experiments.speed.setting import FIRST_STEP, ROOT
 
-with uncollected():  # as the command line imports torch
+with without_garbage_collection():  # as the command line imports torch
     from torch.optim.optimizer import register_optimizer_step_post_hook
 
 

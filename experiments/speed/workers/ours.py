@@ -2,7 +2,7 @@
 
 import torch
 
-from evidence import execution, training
+from evidence import training
 from evidence.objectives import IWAE
 from experiments.speed.setting import BATCH, NUM_EXACT, task
 from experiments.speed.workers import building
@@ -14,7 +14,7 @@ def prepare(case: str) -> Run:
     k = int(case)
     torch.manual_seed(0)
     objective = IWAE(k, BACKWARD, NUM_EXACT)
-    differentiate = execution.compiled(training.gradients) if COMPILED else training.gradients
+    differentiate = training.compiled(training.gradients) if COMPILED else training.gradients
     report_every = 500 if DEVICE.type == "cuda" else max(10, 100 // k)
     return building.loop(
         building.one_layer(IMAGES), objective, IMAGES, BATCH, DEVICE, report_every, differentiate

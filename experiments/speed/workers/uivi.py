@@ -6,7 +6,7 @@ from torch import Tensor
 from evidence import data, models
 from evidence.distributions import SemiImplicit
 from evidence.objectives import UIVI
-from evidence.reverse_conditional import HMCSampler, ReverseSamples
+from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples
 from experiments.speed.setting import HIDDEN, PIXELS, UIVI_BATCH, task
 from experiments.speed.workers import building
 from experiments.speed.workers.protocol import Run, serve

@@ -1,18 +1,22 @@
 """Images as bytes, checked before use, and the stream of batches they become.
 
 mirrors.py fetches files, sources.py trusts none of them unchecked, sets.py splits and binarizes, checks.py refuses
-a data set whose numbers would mean nothing, batches.py streams.
+a data set whose numbers would mean nothing, batches.py streams,
+subsets.py chooses images to score.
 """
 
 from evidence.data.batches import batches, steps_per_pass
 from evidence.data.checks import check
 from evidence.data.sets import Dataset, digits, fashion_mnist, mean_pixels, mnist, mnist_fixed, omniglot
+from evidence.data.subsets import evenly_spaced, evenly_spaced_rows
 
 __all__ = [
     "Dataset",
     "batches",
     "check",
     "digits",
+    "evenly_spaced",
+    "evenly_spaced_rows",
     "fashion_mnist",
     "mean_pixels",
     "mnist",

@@ -16,8 +16,8 @@ from typing import Any, Literal, NamedTuple
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evidence import files
-from evidence.figures import DPI
+from evidence.display.plots import DPI
+from evidence.records import files
 from evidence.report.study import Claim, Findings, Picture, Study
 
 TITLE = "Published claims, measured again"

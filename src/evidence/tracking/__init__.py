@@ -1,7 +1,7 @@
 """Recording runs in MLflow. The only room that imports it, not before a run is opened: that takes seconds."""
 
-from evidence.tracking.asking import without_password
-from evidence.tracking.flattening import flattened
+from evidence.tracking.calls import without_password
+from evidence.tracking.params import flattened
 from evidence.tracking.runs import (
     HEARTBEAT,
     MLflowRun,

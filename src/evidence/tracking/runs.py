@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evidence.tracking.asking import asking, without_password
-from evidence.tracking.flattening import shortened
+from evidence.tracking.calls import store_errors, without_password
+from evidence.tracking.params import shortened
 from evidence.tracking.stores import Store, connect
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class MLflowRun:
 
     def last_steps(self) -> dict[str, int]:
         """The last step of each metric that the store has."""
-        with asking(self._uri):
+        with store_errors(self._uri):
             names = self._client.get_run(self.run_id).data.metrics
             return {
                 name: max(metric.step for metric in self._client.get_metric_history(self.run_id, name))
@@ -56,13 +56,13 @@ class MLflowRun:
         metrics = [
             Metric(name, value if math.isfinite(value) else math.nan, at, step) for name, value, step in rows
         ]
-        with asking(self._uri):
+        with store_errors(self._uri):
             for start in range(0, len(metrics), BATCH):
                 self._client.log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy the file to the run's artifacts, below `folder`."""
-        with asking(self._uri):
+        with store_errors(self._uri):
             self._client.log_artifact(self.run_id, str(path), folder)
 
     def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
@@ -70,7 +70,7 @@ class MLflowRun:
         from mlflow.entities import Param, RunTag
 
         new = [Param(key, shortened(str(value))) for key, value in params.items() if key not in self._params]
-        with asking(self._uri):
+        with store_errors(self._uri):
             self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
             for start in range(0, len(new), PARAMS_BATCH):
                 self._client.log_batch(self.run_id, params=new[start : start + PARAMS_BATCH])
@@ -78,18 +78,18 @@ class MLflowRun:
 
     def resume(self) -> None:
         """Set the status to RUNNING."""
-        with asking(self._uri):
+        with store_errors(self._uri):
             self._client.update_run(self.run_id, status="RUNNING")
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Note that the run's process is alive."""
-        with asking(self._uri):
+        with store_errors(self._uri):
             self._client.set_tag(self.run_id, HEARTBEAT, str(time.time()))
 
     def close(self, status: Status, ended: datetime | None = None) -> None:
         """Set the run's final status and when it ended, which is now if nobody knows better."""
         end = max(_now(), self._started) if ended is None else self._end(ended)
-        with asking(self._uri):
+        with store_errors(self._uri):
             self._client.set_terminated(self.run_id, status, end_time=end)
             self.status, self._ended = status, end
 
@@ -113,7 +113,7 @@ def prepare(store: Store) -> None:
 def find_run(store: Store, record: str) -> MLflowRun | None:
     """The experiment's run of a record, which its tag `record` tells; raises UserError as `prepare` does."""
     client, experiment_id, uri = connect(store)
-    with asking(uri):
+    with store_errors(uri):
         found = client.search_runs([experiment_id], f"tags.record = '{record}'")
         return MLflowRun(client, found[0], uri) if found else None
 
@@ -122,14 +122,14 @@ def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | 
     """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
     client, experiment_id, uri = connect(store)
     start = _now() if began is None else _milliseconds(began)
-    with asking(uri):
+    with store_errors(uri):
         return MLflowRun(client, client.create_run(experiment_id, start, tags, name), uri)
 
 
 def running(store: Store) -> list[MLflowRun]:
     """The runs of records, in any experiment of the store, that say they are running."""
     client, _, uri = connect(store)
-    with asking(uri):
+    with store_errors(uri):
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
         return [MLflowRun(client, run, uri) for run in found]
@@ -139,7 +139,7 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
     """Every run of an experiment, or of all, with the experiment's name; none where there is no such experiment."""
     client, _, uri = connect(Store(uri or os.environ.get("MLFLOW_TRACKING_URI"), "Default", root))
     found: list[Run] = []
-    with asking(uri):
+    with store_errors(uri):
         names = {each.experiment_id: each.name for each in client.search_experiments()}
         wanted, token = [number for number, name in names.items() if experiment in (None, name)], None
         while wanted:

@@ -17,10 +17,10 @@ from urllib.parse import quote
 
 from filelock import FileLock
 
-from evidence import files
 from evidence.errors import UserError
-from evidence.importing import uncollected
-from evidence.tracking.asking import asking
+from evidence.records import files
+from evidence.startup import without_garbage_collection
+from evidence.tracking.calls import store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -38,7 +38,7 @@ class Store(NamedTuple):
 
 
 @functools.cache
-@uncollected()
+@without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody else about itself
@@ -48,7 +48,7 @@ def connect(store: Store) -> tuple["MlflowClient", str, str]:
     for chatter in ("mlflow", "alembic"):
         getLogger(chatter).setLevel(CRITICAL)  # what goes wrong comes as an exception, and is told once
     uri = store.uri or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
-    with asking(uri), _loggers_left_alone(), _alone_in(uri) as location:
+    with store_errors(uri), _loggers_left_alone(), _alone_in(uri) as location:
         client = MlflowClient(uri)
         return client, _experiment_id(client, store.experiment, location), uri
 

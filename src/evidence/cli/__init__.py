@@ -1,0 +1,1 @@
+"""The command line: from what was typed to an exit status, and the help."""

@@ -1,0 +1,191 @@
+"""One command line, from what was typed to an exit status.
+
+Status 0: every job ended well. 1: a job failed. 2: the command line is wrong, and nothing was begun.
+130: stopped by Ctrl-C. 143: stopped by SIGTERM. Whatever is wrong is said in one line, to which
+HYDRA_FULL_ERROR=1 adds the traceback.
+
+Hydra takes 0.3 s to import, torch and mlflow seconds, so each is imported where it is first needed.
+"""
+
+import os
+import signal
+import sys
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+from evidence.cli.help import help_text
+from evidence.errors import Terminated, UserError
+from evidence.startup import without_garbage_collection
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+
+    from omegaconf import DictConfig
+
+    from evidence.config.compose import Request
+    from evidence.config.job_context import JobContext
+
+
+def main(argv: list[str], conf: Path) -> int:
+    """The exit status, after doing what `argv` asks with the configs in the folder `conf`."""
+    handler = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        status = _run(argv, conf)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has still to flush
+        return 0
+    except KeyboardInterrupt:
+        print("evidence: interrupted", file=sys.stderr)
+        return 130
+    except Terminated:
+        print("evidence: terminated", file=sys.stderr)
+        return 143
+    except Exception as error:
+        print(f"evidence: {_said(error)}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
+        return int(stop.code or 0)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def job(config: "DictConfig") -> float | None:
+    """One job, as Hydra calls it: the validation negative log-likelihood in nats.
+
+    In a sweep one that fails is None and leaves a note; else it ends the process with status 1.
+    """
+    from evidence.config import compose
+    from evidence.config.job_context import job_context
+
+    context = job_context()
+    if context is not None:
+        return _job_of_sweep(config, context)
+    try:
+        with without_garbage_collection():
+            from evidence.runs.lifecycle import run
+
+        return run(compose.settings(config))
+    except Exception as error:
+        print(f"evidence: {_said(error)}", file=sys.stderr)
+        sys.exit(1)  # which Hydra lets pass, unlike an Exception
+
+
+def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
+    from evidence import sweeps
+    from evidence.config import compose
+
+    job_notes, note = (
+        sweeps.JobNotes(context.folder),
+        sweeps.Note(context.number, context.overrides),
+    )
+    try:
+        settings = compose.settings(config)
+        if settings.fail_fast and job_notes.has_failure():
+            return None
+        from evidence.runs import lifecycle, resume
+
+        place = resume.locate(settings, lifecycle.ROOT)
+        work = (place.identity.run, settings.name, settings.tracking.uri)
+        if not context.is_search and not job_notes.claim(*work):
+            return None  # an earlier job computes this run; only a search would use the number
+        note = note._replace(folder=str(place.directory.folder))
+        job_notes.write(note)
+        nll = lifecycle.run(settings, place, context.number)
+        job_notes.write(note._replace(status="ENDED"))
+        return nll
+    except Exception as error:
+        said = _said(error)
+        print(f"evidence: {' '.join(context.overrides)}: {said}", file=sys.stderr)
+        job_notes.write(note._replace(status="FAILED", error=said))
+        return None
+
+
+def _run(argv: list[str], conf: Path) -> int:
+    if "--help" in argv or "-h" in argv:
+        print(help_text(conf))
+        return 0
+    from evidence.config import compose
+
+    arguments, words = compose.read_arguments(argv)
+    if arguments.config_path:
+        raise UserError("--config-path: conf/ is the only one; --config-dir=FOLDER adds yours to its choices")
+    if arguments.cfg or arguments.info:
+        compose.compose(conf, arguments)
+    elif not (arguments.hydra_help or arguments.shell_completion):
+        return _do(compose.request(conf, arguments), arguments, words, conf)
+    _hydra(words, conf)
+    return 0
+
+
+def _do(request: "Request", arguments: "Namespace", words: list[str], conf: Path) -> int:
+    settings = request.jobs[0].settings
+    if settings.sync:
+        from evidence.runs import lifecycle
+
+        lifecycle.sync(settings)
+    elif settings.plan:
+        from evidence.runs.lifecycle import ROOT
+        from evidence.sweeps import plan
+
+        plan.show(request, ROOT)
+    elif request.is_sweep:
+        return _sweep(request, arguments, conf)
+    else:
+        _hydra(words, conf)
+    return 0
+
+
+def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
+    from evidence.config import compose
+    from evidence.runs import lifecycle
+    from evidence.sweeps import JobNotes, plan, summary
+
+    root = lifecycle.ROOT
+    request = request._replace(folder=root / request.folder)
+    planned = plan.survey(request.jobs, root)
+    print(f"evidence: {plan.counts(request, planned)}", file=sys.stderr)
+    if time := plan.duration(request, list(plan.estimates(planned, root).values())):
+        print(f"evidence: {time}", file=sys.stderr)
+    left = [each.job.settings for each in planned if each.is_left or request.is_search]
+    stores = {str((each.tracking, each.name, each.paths)): each for each in left}
+    for settings in stores.values():
+        lifecycle.prepare(settings)  # once, before jobs that run at the same time would all do it
+    job_notes = JobNotes(request.folder)
+    job_notes.clear()
+    is_broken = False
+    try:
+        compose.sweep(conf, arguments, request, job)
+    except Exception as error:  # a cluster does not answer, a process of joblib's was killed
+        print(f"evidence: {_said(error)}", file=sys.stderr)
+        is_broken = True
+    finally:
+        outcomes = summary.outcomes(request, planned, job_notes)
+        summary.show(request, outcomes, root)
+    return 1 if is_broken else summary.exit_status(outcomes)
+
+
+def _hydra(words: list[str], conf: Path) -> None:
+    import hydra
+    from hydra._internal import utils
+
+    utils.run_and_report = lambda func: func()  # what it reports takes several lines
+    sys.argv[1:] = words  # where Hydra reads them
+    hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+
+
+def _said(error: Exception) -> str:
+    """An error in one line; a traceback goes to stderr where it is asked for."""
+    from evidence.config.messages import describe
+
+    if os.environ.get("HYDRA_FULL_ERROR") == "1":
+        traceback.print_exception(error)
+    hint = "" if isinstance(error, UserError) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
+    return describe(error) + hint
+
+
+def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

@@ -1,0 +1,285 @@
+"""From a command line to the settings of each of its jobs, before Hydra runs any of them.
+
+Hydra would find most mistakes itself, but says so in several lines, one job at a time, after it has begun.
+Here everything is composed and validated first, and whatever is wrong becomes one UserError.
+"""
+
+import argparse
+import contextlib
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, cast
+
+from hydra import initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from evidence.config import launchers, messages, search
+from evidence.config.job_context import searches
+from evidence.config.settings import Settings, validate
+from evidence.errors import UserError
+
+MAX_JOBS = 10_000  # of a sweep: each is composed before the first begins
+OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
+
+
+class Job(NamedTuple):
+    """One job of a command line."""
+
+    overrides: list[str]
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        """The overrides on one line."""
+        return " ".join(self.overrides)
+
+
+class Request(NamedTuple):
+    """What a command line asks for. A search chooses its jobs as it goes: `jobs` is then one that it may propose.
+
+    folder: where the jobs of a sweep leave notes, below the root; parallel: how many of them run at a time;
+    launcher_overrides: what the launcher is told of that.
+    """
+
+    jobs: list[Job]
+    is_sweep: bool
+    is_search: bool
+    folder: Path
+    parallel: int
+    launcher_overrides: list[str]
+
+
+def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
+    """What Hydra's parser reads in `argv`, and the same command line with the overrides before the flags.
+
+    The parser refuses overrides on both sides of a flag (`k=1 -m seed=0,1`), which people write.
+    """
+    said = io.StringIO()
+    parser = get_args_parser()
+    try:
+        with contextlib.redirect_stderr(said):
+            arguments, rest = parser.parse_known_args(argv)
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise UserError(said.getvalue().rpartition("error: ")[2].strip()) from None
+    flags = [word for word in rest if word.startswith("-")]
+    if flags:
+        known = [flag for action in parser._actions for flag in action.option_strings]
+        bare = flags[0].lstrip("-")
+        match = bare if "=" in bare else messages.nearest(flags[0], [*known, "--help"])
+        hint = f": did you mean '{match}'?" if match else "."
+        raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
+    arguments.overrides += rest
+    return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
+
+
+def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
+    """The config, Hydra's own section included, that the command line makes of `conf`; raises UserError."""
+    with _loader(conf) as loader:
+        config = _load(loader, arguments.config_name, _overrides(loader, arguments))
+        if arguments.resolve:
+            resolved(config)
+        return config
+
+
+def request(conf: Path, arguments: argparse.Namespace) -> Request:
+    """Every job that the command line asks for, validated; raises UserError on the first wrong one."""
+    with _loader(conf) as loader:
+        overrides = _overrides(loader, arguments)
+        config = _load(loader, arguments.config_name, overrides)
+        is_sweep = bool(arguments.multirun) or config.hydra.mode == RunMode.MULTIRUN
+        is_search = is_sweep and searches(config.hydra)
+        parallel, launcher_overrides = 1, []
+        if is_sweep:
+            sweeper, launcher = _engine(config, "sweeper"), _engine(config, "launcher")
+            fixed = [override for override in overrides if override.is_hydra_override()]
+            swept = [override for override in overrides if not override.is_hydra_override()]
+            jobs = [
+                Job(job, _settings_of_job(loader, arguments.config_name, fixed, job))
+                for job in _expand(loader, config, swept)
+            ]
+            most = sweeper.get("n_jobs", 1) if is_search else len(jobs)
+            parallel = launchers.at_a_time(launcher, most, jobs[0].settings.device)
+            launcher_overrides = launchers.overrides(launcher, parallel)
+        else:
+            for override in overrides:
+                if override.is_sweep_override():
+                    raise UserError(
+                        f"{override.input_line}: more than one value; use -m to sweep over them"
+                        " ([...] makes a list, quotes make text with commas)"
+                    )
+            jobs = [Job([str(override.input_line) for override in overrides], settings(config))]
+        folder = Path(config.hydra.sweep.dir)
+        return Request(
+            jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, launcher_overrides
+        )
+
+
+def settings(config: DictConfig) -> Settings:
+    """The validated settings in a composed config; raises UserError."""
+    return validate(resolved(config))
+
+
+def resolved(config: DictConfig) -> dict[str, Any]:
+    """A composed config without Hydra's section, its interpolations resolved; raises UserError."""
+    run = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+    for key in Settings.model_fields:
+        if key not in run:
+            raise UserError(f"{key}: needs a value")
+    try:
+        return cast(dict[str, Any], OmegaConf.to_container(run, resolve=True, throw_on_missing=True))
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key}: needs a value") from error
+    except OmegaConfBaseException as error:
+        first_line = str(error).partition("\n")[0]
+        raise UserError(f"{error.full_key}: {first_line}") from error
+
+
+def sweep(
+    conf: Path, arguments: argparse.Namespace, request: Request, job: Callable[[DictConfig], Any]
+) -> None:
+    """Have Hydra run the jobs; what its launcher or sweeper raises comes through, where hydra.main would print it."""
+    folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
+    with _loader(conf) as loader:
+        words = [str(override.input_line) for override in _overrides(loader, arguments)]
+        launcher_overrides = [
+            *words,
+            "hydra.mode=MULTIRUN",
+            f"hydra.sweep.dir='{folder}'",
+            *request.launcher_overrides,
+        ]
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None  # the loader is its
+        hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
+
+
+@contextlib.contextmanager
+def _loader(conf: Path) -> Iterator[ConfigLoader]:
+    with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
+        for kind in ("launcher", "sweeper"):  # a file of ours stands for what a plugin has under its name
+            for file in (conf / "hydra" / kind).glob("*.yaml"):
+                ConfigStore.instance().repo["hydra"][kind].pop(file.name, None)
+        try:
+            yield GlobalHydra.instance().config_loader()
+        finally:
+            HydraConfig.instance().cfg = None
+
+
+def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Override]:
+    lines = list(arguments.overrides)
+    if arguments.config_dir is not None:
+        lines.append(f"hydra.searchpath=['file://{Path(arguments.config_dir).resolve()}']")
+    return [_parse(loader, line) for line in lines]
+
+
+def _parse(loader: ConfigLoader, line: str) -> Override:
+    try:
+        (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
+    except HydraException as error:
+        raise UserError(
+            f"cannot read '{messages.one_line(line)}': write key=value; a value with brackets in it"
+            " goes in quotes, which the shell must leave alone: \"key='a (value)'\""
+        ) from error
+    group = override.key_or_group
+    if not group:
+        raise UserError(f"cannot read '{messages.one_line(line)}': write key=value")
+    if override.is_hydra_override() and override.is_sweep_override():
+        raise UserError(f"{line}: Hydra's own settings take one value, also in a sweep")
+    if f"{group}.".replace("/", ".").startswith(tuple(f"{key}." for key in OURS)):
+        raise UserError(f"{line}: a run has a folder and a log of its own, below paths.outputs")
+    if _is_choice(loader, override) and not isinstance(override.value(), str):
+        choice = messages.shown(override.value())
+        raise UserError(messages.unknown_choice(group, choice, loader.get_group_options(group)))
+    return override
+
+
+def _is_choice(loader: ConfigLoader, override: Override) -> bool:
+    """Whether an override chooses from a config group, one option."""
+    if override.is_delete() or override.is_sweep_override() or override.package is not None:
+        return False
+    return bool(loader.get_group_options(override.key_or_group))
+
+
+def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> DictConfig:
+    """Composes; a sweep's overrides are left for the sweeper."""
+    lines = [str(override.input_line) for override in overrides]
+    try:
+        with warnings.catch_warnings(action="error", category=UserWarning):  # of folders that are not there
+            config = loader.load_configuration(
+                config_name or "config", lines, run_mode=RunMode.RUN, validate_sweep_overrides=False
+            )
+    except Exception as error:  # what a broken file in conf/ raises is not Hydra's own kind of exception
+        raise UserError(_complaint(error, loader, config_name, overrides)) from error
+    HydraConfig.instance().set_config(config)  # for ${hydra:...} in a config
+    return config
+
+
+def _complaint(
+    error: Exception, loader: ConfigLoader, config_name: str | None, overrides: list[Override]
+) -> str:
+    said = str(error) or str(error.__cause__)
+    missing = re.search(r"Could not find '(.+)/(.*?)'", said)
+    if isinstance(error, MissingConfigException) and missing:
+        return messages.unknown_choice(missing[1], missing[2], loader.get_group_options(missing[1]))
+    unknown = re.match(r"Could not (?:override|delete from config\.) '(.+?)'", said)
+    choices = [override for override in overrides if _is_choice(loader, override)]
+    if isinstance(error, ConfigCompositionException) and unknown and len(choices) < len(overrides):
+        keys = cast(dict[str, Any], OmegaConf.to_container(_load(loader, config_name, choices)))
+        if not unknown[1].startswith("hydra."):
+            del keys["hydra"]
+        hint = f" (where only a swept choice brings it, write {unknown[1]}=choice(...))"
+        is_swept = any(override.is_sweep_override() for override in overrides)
+        return messages.unknown_key(unknown[1], keys) + hint * is_swept
+    return messages.composition(error)
+
+
+def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
+    """The overrides of each job of a sweep."""
+    params = OmegaConf.select(config, "hydra.sweeper.params") or {}
+    overrides = [*(_parse(loader, f"{key}={value}") for key, value in params.items()), *overrides]
+    if searches(config.hydra):
+        return search.corners(overrides)
+    for override in overrides:
+        if override.is_interval_sweep():
+            raise UserError(f"{override.input_line}: an interval is for a search: add hydra/sweeper=optuna")
+    swept = [override for override in overrides if override.is_sweep_override()]
+    if math.prod(sum(1 for _ in islice(each.sweep_iterator(), MAX_JOBS + 1)) for each in swept) > MAX_JOBS:
+        raise UserError(f"{', '.join(str(each.input_line) for each in swept)}: more than {MAX_JOBS} jobs")
+    try:
+        (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)
+    except HydraException as error:
+        raise UserError(messages.one_line(str(error))) from error
+    return jobs
+
+
+def _settings_of_job(
+    loader: ConfigLoader, config_name: str | None, fixed: list[Override], job: list[str]
+) -> Settings:
+    try:
+        return settings(_load(loader, config_name, [*fixed, *(_parse(loader, line) for line in job)]))
+    except UserError as error:
+        raise UserError(f"job '{' '.join(job)}': {error}") from error
+
+
+def _engine(config: DictConfig, kind: str) -> dict[str, Any]:
+    """Hydra's launcher or sweeper, ready; raises UserError where it cannot be used."""
+    engine = cast(dict[str, Any], OmegaConf.to_container(config.hydra[kind], resolve=True))
+    launchers.prepare(kind, config.hydra.runtime.choices[f"hydra/{kind}"], engine)
+    return engine

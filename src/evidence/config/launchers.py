@@ -1,0 +1,177 @@
+"""The engines that run a sweep's jobs side by side or on other machines, and Optuna, which proposes them.
+
+Each is a plugin of Hydra's that an extra installs, and has its file in conf/hydra. Left alone, a plugin that is
+missing or told nonsense ends in a traceback, joblib shares the cores among processes that have no job, and Ray
+listens on every network.
+"""
+
+import importlib.util
+import os
+import re
+import shutil
+import socket
+from collections.abc import Mapping
+from logging import CRITICAL, WARNING, getLogger
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from evidence.config import messages
+from evidence.config.schema import Count, Natural, NotNegative, Positive, Section, Seed, Text
+from evidence.errors import UserError
+
+
+class _Engine(Section):
+    model_config = ConfigDict(extra="allow")  # whatever else the plugin takes
+
+
+class Joblib(_Engine):
+    """conf/hydra/launcher/joblib.yaml."""
+
+    n_jobs: Count | None
+
+
+class RayInit(_Engine):
+    """What joins or starts Ray."""
+
+    address: Text | None
+
+
+class RayRemote(_Engine):
+    """What a job needs of it."""
+
+    num_cpus: Positive
+    num_gpus: NotNegative
+
+
+class RayParts(_Engine):
+    """The two of them."""
+
+    init: RayInit
+    remote: RayRemote
+
+
+class Ray(_Engine):
+    """conf/hydra/launcher/ray.yaml."""
+
+    ray: RayParts
+
+
+class Submitit(_Engine):
+    """conf/hydra/launcher/submitit_slurm.yaml and submitit_local.yaml."""
+
+    submitit_folder: Text
+    timeout_min: Count
+    cpus_per_task: Count | None = None
+    gpus_per_node: Natural | None = None
+    mem_gb: Count | None = None
+    max_num_timeout: Natural = 0
+    array_parallelism: Count = 1
+    setup: list[Text] | None = None
+
+
+class Sampler(_Engine):
+    """Where the next proposal comes from."""
+
+    seed: Seed | None = None
+
+
+class Optuna(_Engine):
+    """conf/hydra/sweeper/optuna.yaml."""
+
+    sampler: Sampler
+    n_trials: Count
+    n_jobs: Count
+    direction: Literal["minimize", "maximize"]
+    max_failure_rate: Annotated[float, Field(ge=0, le=1)]
+    storage: None  # Optuna 2 cannot use one with the SQLAlchemy that MLflow wants
+
+
+class _Plugin(NamedTuple):
+    extra: str
+    section: type[_Engine]
+
+
+JOBLIB, RAY, SUBMITIT = "hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"
+OPTUNA = "hydra_optuna_sweeper"
+PLUGINS = {  # by their package in hydra_plugins
+    JOBLIB: _Plugin("joblib", Joblib),
+    RAY: _Plugin("ray", Ray),
+    SUBMITIT: _Plugin("submitit", Submitit),
+    OPTUNA: _Plugin("optuna", Optuna),
+}
+
+
+def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
+    """Check the launcher or sweeper hydra/`kind`=`choice` and make ready for it.
+
+    Raises: UserError where it is not installed, or cannot do what `config` says.
+    """
+    package = _package(config)
+    if package not in PLUGINS:
+        return
+    extra, section = PLUGINS[package]
+    if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(
+        f"hydra_plugins.{package}"
+    ):
+        raise UserError(f"hydra/{kind}={choice} needs an extra: pip install -e '.[{extra}]'")
+    try:
+        section.model_validate(config)
+    except ValidationError as error:
+        raise UserError(f"hydra.{kind}.{messages.invalid(error, dict(config))}") from None
+    if _is_slurm(config) and shutil.which("srun") is None:
+        raise UserError(f"hydra/{kind}={choice}: no srun here; start the sweep where SLURM's commands are")
+    if package == RAY:
+        _find_ray(config["ray"]["init"]["address"] or os.environ.get("RAY_ADDRESS"))
+    if package == OPTUNA:
+        getLogger("optuna.storages").setLevel(WARNING)  # which tell of every new study
+        getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(CRITICAL)  # a failed job says so itself
+
+
+def at_a_time(launcher: Mapping[str, Any], num_jobs: int, device: str) -> int:
+    """How many of `num_jobs` jobs run at a time, as far as can be told from this machine."""
+    package = _package(launcher)
+    if package == SUBMITIT:
+        most = launcher.get("array_parallelism", num_jobs)
+    elif package in (JOBLIB, RAY):
+        from joblib import cpu_count
+
+        cores = cpu_count()  # that this process may use
+        if package == RAY:
+            most = int(cores / launcher["ray"]["remote"]["num_cpus"])
+        else:
+            most = min(cores, launcher["n_jobs"] or _num_gpus(device) or cores)
+    else:
+        most = 1
+    return max(1, min(most, num_jobs))
+
+
+def overrides(launcher: Mapping[str, Any], parallel: int) -> list[str]:
+    """What Hydra is told besides: joblib divides the cores by the number of jobs at a time."""
+    return [f"hydra.launcher.n_jobs={parallel}"] if _package(launcher) == JOBLIB else []
+
+
+def _package(config: Mapping[str, Any]) -> str:
+    """hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher -> hydra_joblib_launcher."""
+    return str(config["_target_"]).split(".")[1]
+
+
+def _is_slurm(config: Mapping[str, Any]) -> bool:
+    return str(config["_target_"]).endswith(".SlurmLauncher")
+
+
+def _find_ray(address: str | None) -> None:
+    """Knock at a cluster, where Ray itself would try for minutes; a Ray of our own stays on loopback."""
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    elif match := re.fullmatch(r"([\w.-]+):(\d{1,5})", address):
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=5).close()
+        except OSError as error:
+            raise UserError(f"no Ray answers at {address}: {error.strerror or error}") from None
+
+
+def _num_gpus(device: str) -> int:
+    import torch
+
+    return 0 if device == "cpu" else torch.cuda.device_count()

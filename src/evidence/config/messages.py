@@ -1,0 +1,188 @@
+"""One line for each thing a user can get wrong: the key, what it must be, the nearest match."""
+
+import difflib
+import itertools
+import re
+import sysconfig
+import traceback
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from evidence.errors import UserError
+
+Keys = tuple[str | int, ...]
+
+PACKAGE = str(Path(__file__).parents[1])
+LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+_MUST_BE = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "none_required": "null",
+    "list_type": "a list, such as [200,200]",
+    "model_type": "a section with keys of its own",
+    "string_type": "text (a number is made text by quotes: \"'2024'\")",
+    "string_too_short": "text, not empty",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "above {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "below {lt}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """The choice that `word` most likely meant, if any is near."""
+    choices = list(choices)
+    if same := [choice for choice in choices if choice.lower() == word.lower()]:
+        return same[0]
+    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(
+        word.lower(), choices, n=1
+    )
+    return next(iter(found), None)
+
+
+def unknown_key(key: str, config: Mapping[str, Any]) -> str:
+    """The complaint about a key that is not in the config: the nearest that is, and its siblings."""
+    *sections, last = key.split(".")
+    known, above = config, ""
+    while sections and isinstance(known.get(sections[0]), Mapping):
+        known, above = known[sections[0]], f"{above}{sections.pop(0)}."
+    siblings = {name: f"{above}{name}" for name in known}
+    keys = [dotted(path) for path in _paths(config)]
+    if key in keys:
+        return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
+    anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
+    if sections:
+        match = nearest(key, keys)
+    elif near_by := nearest(last, siblings):
+        match = siblings[near_by]
+    else:
+        match = anywhere.get(last if above else nearest(last, anywhere) or "")
+    hint = f": did you mean '{match}'?" if match else "."
+    return f"unknown key '{key}'{hint} Keys: {', '.join(siblings.values())}"
+
+
+def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:
+    """The complaint about a config group's option that does not exist."""
+    choices = sorted(choices)
+    match = nearest(choice, choices)
+    hint = f": did you mean '{group}={match}'?" if match else "."
+    return f"unknown choice '{group}={choice}'{hint} Choices: {', '.join(choices) or 'none yet'}"
+
+
+def invalid(error: ValidationError, config: dict[str, Any]) -> str:
+    """The complaint about the first of a validation's errors."""
+    details = error.errors(include_url=False)
+    first, key = details[0], dotted(details[0]["loc"])
+    if first["type"] == "extra_forbidden":
+        unknown = {detail["loc"] for detail in details if detail["type"] == "extra_forbidden"}
+        return unknown_key(key, _without(unknown, config))
+    if first["type"] == "missing":
+        return f"{key}: needs a value"
+    return f"{key}={shown(first['input'])}: {_requirement(first)}"
+
+
+def composition(error: Exception) -> str:
+    """The complaint about a config that Hydra cannot compose: what it says, and why where that leaves it open."""
+    said = (str(error) or str(error.__cause__)).partition("\nConfig search path:")[0]
+    reason = str(error.__cause__).partition("\n")[0]
+    return one_line(f"{said}: {reason}" if said.startswith("Error merging override") else said)
+
+
+def dotted(path: Keys) -> str:
+    """('model', 'latent', 0) -> 'model.latent[0]'."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
+
+
+def shown(value: Any) -> str:
+    """A value as one would type it, on one line and not too long."""
+    if value is None or isinstance(value, bool):
+        text = "null" if value is None else str(value).lower()
+    elif isinstance(value, list):
+        text = f"[{','.join(map(shown, value))}]"
+    elif isinstance(value, dict):
+        text = f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
+    else:
+        text = printable(str(value))
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def one_line(text: str) -> str:
+    """The text with line breaks and other unprintable characters replaced."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each unprintable character, line breaks among them."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def _requirement(detail: ErrorDetails) -> str:
+    context = detail.get("ctx", {})
+    match detail["type"]:
+        case "value_error":
+            return str(context["error"])
+        case "literal_error":
+            choices = re.findall(r"\w+", context["expected"].replace(" or ", " "))
+            match = nearest(shown(detail["input"]), choices)
+            hint = f" (did you mean '{match}'?)" if match else ""
+            return f"must be {'one of ' if len(choices) > 1 else ''}{', '.join(choices)}{hint}"
+        case "int_type" if isinstance(detail["input"], float) and detail["input"].is_integer():
+            return f"must be a whole number: {detail['input']:.0f} (in a search: int(interval(...)))"
+        case kind if kind in _MUST_BE:
+            return f"must be {_MUST_BE[kind].format(**context)}"
+        case _:
+            return one_line(detail["msg"])
+
+
+def _paths(config: Mapping[str, Any], above: Keys = ()) -> list[Keys]:
+    """Every key of the config; those of a section before those of its own sections."""
+    below = [_paths(value, (*above, key)) for key, value in config.items() if isinstance(value, Mapping)]
+    return [*((*above, key) for key in config), *itertools.chain(*below)]
+
+
+def _without(unknown: set[Keys], config: Mapping[str, Any], above: Keys = ()) -> dict[str, Any]:
+    return {
+        key: _without(unknown, value, (*above, key)) if isinstance(value, Mapping) else value
+        for key, value in config.items()
+        if (*above, key) not in unknown
+    }
+
+
+class Location(NamedTuple):
+    """A line of a file."""
+
+    file: str
+    line: int
+
+
+def own_location(error: BaseException) -> Location | None:
+    """The innermost line of a user's file that this package or a library called; None where there is none."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return Location(Path(error.filename).name, error.lineno or 0)
+    found, is_within = None, False
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith((PACKAGE, *LIBRARIES, "<")):
+            is_within = True
+        elif is_within:
+            found = Location(Path(frame.filename).name, frame.lineno or 0)
+    return found
+
+
+def describe(error: BaseException) -> str:
+    """What an error says, with its type where the words alone may not tell, and the line of a user's file."""
+    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    if isinstance(error, UserError):
+        return said
+    if not isinstance(error, ImportError | SyntaxError):
+        said = f"{type(error).__name__}: {said}"
+    place = own_location(error)
+    return said if place is None else f"{place.file}: {said} (line {place.line})"

@@ -1,0 +1,72 @@
+"""The log evidence of images under a posterior with a density: log p(x) >= E L_S with L_S = log (1/S) sum_s w_s."""
+
+from collections.abc import Callable
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from evidence.distributions import Chain, DiagonalNormal, with_density
+from evidence.evaluation.scoring import Keep, chunks, in_eval
+from evidence.models import LatentVariableModel
+from evidence.numerics import WeightSums, fused, summarize
+
+
+class Scores(NamedTuple):
+    """Per-image sums of log-weights, and KL(q || p(z)) estimated from the same samples, [B]."""
+
+    weights: WeightSums
+    kl: Tensor
+
+
+def log_ratios(
+    model: LatentVariableModel, q: DiagonalNormal | Chain, x: Tensor, noise: Tensor
+) -> tuple[Tensor, Tensor]:
+    """log w = log p(x, z) - log q(z | x), and log q(z | x) - log p(z), of the z that noise [K, B, D] makes: [K, B]."""
+    z, log_q = q.rsample_and_log_prob(noise)
+    log_prior = model.prior().log_prob(z)
+    return log_prior + model.likelihood(z).log_prob(x) - log_q, log_q - log_prior
+
+
+@cache
+def _fused_log_ratios() -> Callable[..., tuple[Tensor, Tensor]]:
+    """The same compiled when it is first called, and once for all models of an architecture."""
+    return fused(log_ratios)
+
+
+@in_eval
+def score(
+    model: LatentVariableModel,
+    x: Tensor,
+    num_samples: int,
+    rows: int,
+    compiled: bool = False,
+    keep: Keep | None = None,
+) -> Scores:
+    """The importance weights of S samples for each image x [B, X], at most `rows` (image, sample) pairs at a time.
+
+    Compiled or not the noise is the same, and so are the sums, to rounding. A last, smaller chunk is not compiled.
+    `keep` hears log_weights.
+    """
+    q = with_density(model.posterior(x))
+    weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
+    kept: list[Tensor] = []
+    largest = max(1, rows // x.shape[0])
+    for size in chunks(num_samples, largest):
+        terms = _fused_log_ratios() if compiled and size == largest else log_ratios
+        log_w, log_ratio = terms(model, q, x, q.noise(size))
+        if keep is not None:
+            kept.append(log_w)
+        part = summarize(log_w.double())
+        weights = part if weights is None else weights.merge(part)
+        kl += log_ratio.double().sum(0)
+    assert weights is not None
+    if keep is not None:
+        keep({"log_weights": torch.cat(kept)})
+    return Scores(weights, kl / num_samples)
+
+
+def log_evidence(model: LatentVariableModel, x: Tensor, num_samples: int, rows: int) -> Tensor:
+    """L_S of each image, [B], float64: streaming, so memory is bounded whatever S (Burda et al. 2015, Section 5)."""
+    return score(model, x, num_samples, rows).weights.log_evidence

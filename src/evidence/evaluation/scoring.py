@@ -1,0 +1,34 @@
+"""How a model is scored: in eval mode, without graphs, in pieces of bounded size."""
+
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Concatenate, ParamSpec, TypeVar
+
+import torch
+from torch import Tensor
+
+from evidence.models import LatentVariableModel
+from evidence.numerics import scoring
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
+Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
+
+
+def in_eval(
+    function: Callable[Concatenate[LatentVariableModel, Given], Found],
+) -> Callable[Concatenate[LatentVariableModel, Given], Found]:
+    """`function` without graphs, its model in eval mode and afterwards as it was: whoever scores, dropout is off."""
+
+    @wraps(function)
+    def scored(model: LatentVariableModel, /, *args: Given.args, **kwargs: Given.kwargs) -> Found:
+        with torch.no_grad(), scoring(model):
+            return function(model, *args, **kwargs)
+
+    return scored
+
+
+def chunks(total: int, size: int) -> Iterator[int]:
+    """Sizes that add up to `total`, none above `size`."""
+    for start in range(0, total, size):
+        yield min(size, total - start)

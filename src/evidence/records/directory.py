@@ -1,0 +1,216 @@
+"""A run's folder: what stands in it, and how it is read and written so that a crash leaves nothing half-written.
+
+A checkpoint is the commit point. It holds how long metrics.csv was when it was taken, and what was written
+after that counts only once the next checkpoint is there.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import socket
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from evidence.errors import UserError
+from evidence.records import files
+from evidence.records.checkpoints import CorruptCheckpoint, load, save
+
+KEPT = 2  # checkpoints besides those that are kept for good
+FINAL = {"FINISHED", "FAILED", "KILLED"}  # statuses
+
+Row = tuple[str, float, int]  # a metric's name, value and step
+
+
+class RunDirectory:
+    """outputs/<run name>/: config.yaml, result.json, metrics.csv, run.log, checkpoints/, figures/."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config, self.log, self.traceback = (
+            folder / name for name in ("config.yaml", "run.log", "traceback.txt")
+        )
+        self.metrics, self.figures = folder / "metrics.csv", folder / "figures"
+        self.lock = folder / ".lock"
+
+    @contextlib.contextmanager
+    def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+        """The folder, made if need be and for this process alone; `on_wait` is told who holds it, if another does.
+
+        Raises: OSError where it cannot be written.
+        """
+        self.figures.mkdir(parents=True, exist_ok=True)
+        (self.folder / "checkpoints").mkdir(exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            holder = self.result.get("process", {})
+            on_wait(
+                f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
+            )
+            lock.acquire()
+        try:
+            self.heartbeat()
+            for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing
+                torn.unlink()
+            yield
+        finally:
+            lock.release()
+
+    @contextlib.contextmanager
+    def try_locked(self) -> Iterator[bool]:
+        """Whether the folder is there and no process holds it; if so, it is this one's inside the block."""
+        if not self.result:
+            yield False
+            return
+        try:
+            lock = FileLock(self.lock)
+            lock.acquire(blocking=False)
+        except (Timeout, OSError):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def heartbeat(self) -> None:
+        """Note that the process which holds the folder is alive, for hosts that cannot see its lock."""
+        os.utime(self.lock)
+
+    def silent_seconds(self) -> float:
+        """Since the last beat."""
+        return time.time() - self.lock.stat().st_mtime if self.lock.exists() else math.inf
+
+    def last_sign(self) -> datetime:
+        """When a process was last seen to compute the run: when it last beat, or wrote metrics or a checkpoint."""
+        paths = [self.lock, self.metrics, *self.checkpoints().values()]
+        written = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in paths if path.exists()]
+        return max(written, default=datetime.fromisoformat(self.result["process"]["since"]))
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """result.json: status, identity and numbers; empty before the first start."""
+        path = self.folder / "result.json"
+        result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        return result
+
+    def update_result(self, **changes: Any) -> None:
+        """Replace some entries of result.json; a final status brings `ended`: as given, or the time that it is."""
+        before = self.result
+        result = before | changes
+        status = changes.get("status")
+        is_new = status != before.get("status") or "ended" not in before
+        if status == "RUNNING":
+            result.pop("ended", None)
+        elif status in FINAL and is_new:
+            result["ended"] = changes.get("ended") or now()
+        files.write(self.folder / "result.json", json.dumps(result, indent=2).encode(), b"\n")
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """config.yaml; raises UserError where it is missing."""
+        if not self.config.exists():
+            raise UserError(f"{self.config} is missing: the record cannot be read without it")
+        settings: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        return settings
+
+    def append_metrics(self, rows: Sequence[Row]) -> None:
+        """Add rows to metrics.csv."""
+        with self.metrics.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(["name", "value", "step"])
+            writer.writerows(rows)
+
+    def read_metrics(self, size: int | None = None) -> list[Row]:
+        """The rows in the first `size` bytes of metrics.csv, or in all of it."""
+        if not self.metrics.exists():
+            return []
+        text = io.StringIO(self.metrics.read_bytes()[:size].decode(), newline="")
+        return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
+
+    def take_metrics(self, origin: "RunDirectory", size: int) -> None:
+        """Make metrics.csv the first `size` bytes of another's, or of its own."""
+        content = origin.metrics.read_bytes()[:size] if size else b""
+        files.write(self.metrics, content)
+
+    def checkpoints(self) -> dict[int, Path]:
+        """Checkpoints by step."""
+        return {int(path.stem): path for path in sorted((self.folder / "checkpoints").glob("*.pt"))}
+
+    def save_checkpoint(self, state: dict[str, Any], for_good: Collection[int]) -> None:
+        """Commit the state and metrics.csv so far; of checkpoints at steps not `for_good`, keep the last two."""
+        size = 0
+        if self.metrics.exists():
+            with self.metrics.open("rb") as file:
+                os.fsync(file.fileno())
+                size = os.fstat(file.fileno()).st_size
+        save(self.folder / "checkpoints" / f"{state['step']:09d}.pt", state | {"metrics_size": size})
+        self.drop_checkpoints(for_good, KEPT)
+
+    def drop_checkpoints(self, for_good: Collection[int], keep: int) -> None:
+        """Of the checkpoints at steps not `for_good`, leave the last `keep`."""
+        passing = [path for step, path in self.checkpoints().items() if step not in for_good]
+        for path in passing[: len(passing) - keep]:
+            path.unlink(missing_ok=True)
+
+
+def begin(directory: RunDirectory, **facts: Any) -> None:
+    """Note that this process computes the run now, and when the first one that did so began it."""
+    before = directory.result
+    process = {"host": socket.gethostname(), "pid": os.getpid(), "since": now("seconds")}
+    began = before.get("began") or before.get("process", {}).get("since") or now()
+    number = (None if _is_copy(directory) else before.get("record")) or uuid.uuid4().hex
+    lies = {"path": str(directory.folder.resolve())}
+    directory.update_result(
+        record=number, **lies, status="RUNNING", process=process, began=began, error=None, **facts
+    )
+
+
+def _is_copy(directory: RunDirectory) -> bool:
+    """Whether the folder is a copy of a record that is still where it was; a folder that was moved is none."""
+    before = directory.result
+    there = Path(before.get("path", directory.folder))
+    return (
+        there.resolve() != directory.folder.resolve()
+        and RunDirectory(there).result.get("record") == before["record"]
+    )
+
+
+def now(resolution: str = "microseconds") -> str:
+    """The time in UTC."""
+    return datetime.now(UTC).isoformat(timespec=resolution)
+
+
+def directories(outputs: Path) -> Iterator[RunDirectory]:
+    """The homes of the records under `outputs`."""
+    for path in sorted(outputs.glob("*/result.json")):
+        if (directory := RunDirectory(path.parent)).result.get("record"):
+            yield directory
+
+
+def latest_checkpoint(
+    directories: Sequence[RunDirectory], last_step: int
+) -> tuple[RunDirectory, dict[str, Any]] | None:
+    """The furthest sound checkpoint at or before `last_step`, and the home it lies in."""
+    found = [
+        (step, directory, path) for directory in directories for step, path in directory.checkpoints().items()
+    ]
+    for step, directory, path in sorted(found, key=lambda entry: -entry[0]):
+        if step <= last_step:
+            try:
+                return directory, load(path)
+            except (CorruptCheckpoint, FileNotFoundError):
+                continue
+    return None

@@ -1,0 +1,64 @@
+"""The log-weights behind a run's test metrics, kept so that a figure can be checked, or judged otherwise, later.
+
+`np.load(folder / FILE)["log_weights"]` is float32 [S, N], as it was computed: S samples of each of N test images, which
+`images`, int64 [N], numbers by their row in the test set. For a semi-implicit posterior there are three arrays instead,
+mixture, fresh and gaussian. The log-mean-exp over S is an image's estimate of log p(x), the mean over images -test/nll.
+"""
+
+import contextlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from torch import Tensor
+
+from evidence.evaluation import Keep
+from evidence.records import files
+
+FILE = "log_weights.npz"
+COPIED = 2**20  # bytes at a time
+
+
+@contextlib.contextmanager
+def writing(path: Path, images: Tensor) -> Iterator[Keep]:
+    """Takes batches of log-weights [S, B], B images each, and writes them to `path` when the block ends.
+
+    `images` [N] are the rows of the images in the test set. Memory does not grow with N. Nothing is left of a block
+    that is interrupted. Raises: OSError where the file cannot be written.
+    """
+    with contextlib.ExitStack() as stack:
+        # An archive takes one array after the other, the batches bring a piece of each. These files have no names.
+        columns: dict[str, BinaryIO] = {}
+        headers: dict[str, dict[str, Any]] = {}
+
+        def keep(log_weights: dict[str, Tensor]) -> None:
+            for name, values in log_weights.items():
+                batch = values.T.contiguous().cpu().numpy()  # an image's samples lie together
+                if name not in columns:
+                    columns[name] = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
+                    headers[name] = {
+                        "descr": np.lib.format.dtype_to_descr(batch.dtype),
+                        "fortran_order": True,
+                        "shape": (len(values), len(images)),
+                    }
+                columns[name].write(batch.data)
+
+        yield keep
+        with files.replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            with _member(archive, "images") as member:
+                np.lib.format.write_array(member, images.numpy())
+            for name, content in columns.items():
+                with _member(archive, name) as member:
+                    np.lib.format.write_array_header_1_0(member, headers[name])
+                    content.seek(0)
+                    shutil.copyfileobj(content, member, COPIED)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> Any:
+    info = zipfile.ZipInfo(f"{name}.npy")  # without the time, so that the same numbers are the same file
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return archive.open(info, "w", force_zip64=True)

@@ -1,0 +1,152 @@
+"""Which runs a figure of a table is of: runs that differ in nothing but their seed.
+
+Runs are alike where their cell identity (all settings but the seed, with the length of training and the evaluation),
+the content of their data and the code that computed them agree. Only like runs are averaged.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from evidence.records.identity import VERSION
+from evidence.report.compare import length
+
+ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
+EARLIER = "made by an earlier version"
+# The columns that are settings: those with a dot that begin so, and the plain ones.
+SECTIONS = ("data.", "eval.", "model.", "objective.", "trainer.")
+PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from")
+INDIFFERENT = (
+    "trainer.name",
+    "trainer.log_every",
+    "trainer.checkpoint_seconds",
+    "eval.name",
+    "eval.keep_log_weights",
+)
+# What two runs of one comparison may differ in, as the beginnings of columns.
+OBJECTIVE = ("objective.", "k")
+LENGTH = ("steps", "trainer.stages", "trainer.steps")
+EVALUATION = ("eval.", "eval_samples", "eval_images")
+
+
+class Chosen(NamedTuple):
+    """Of each cell like runs, one for each seed; and which others were left out, and why."""
+
+    runs: pd.DataFrame
+    notes: list[str]
+
+
+class Pairs(NamedTuple):
+    """Runs of one seed beside each other; and which were not compared, and why."""
+
+    runs: list[tuple["pd.Series[str]", "pd.Series[str]"]]
+    notes: list[str]
+
+
+def choose(runs: pd.DataFrame, cell: Sequence[str]) -> Chosen:
+    """Of each cell, a combination of values of these columns, one group of like runs.
+
+    The one trained longest; of these the one scored on most images, with most samples, with most seeds, and the
+    latest. Of each seed the latest run counts. The columns `passes`, missing where the length is given in steps, and
+    `budget`, in words, say how long they were trained. A run computed by several codes (mixed) is like no other and
+    counts only where all others are mixed too; one without the tags of ALIKE never counts. Groups as long and as
+    well scored that were not chosen are named in the notes; lesser ones are not.
+    """
+    if runs.empty:
+        return Chosen(runs, [])
+    needed = [*ALIKE, "identity_version", "steps", "mixed", "ended"]
+    runs = runs.reset_index(drop=True)
+    runs = runs.reindex(columns=[*runs.columns, *(name for name in needed if name not in runs)])
+    kept: list[int] = []
+    notes = []
+    for key, group in runs.groupby(list(cell), dropna=False, sort=False):
+        best, left_out = _chosen(group)
+        where = ", ".join(f"{name} {value}" for name, value in zip(cell, key, strict=True))
+        if left_out:
+            notes.append(f"Left out of {where}: {'; '.join(left_out)}.")
+        if len(best) and _mixture(best):
+            notes.append(f"No run of {where} is pure. What stands there is {_named(best, _mixture(best))}.")
+        kept.extend(best.index)
+    found = runs.loc[kept]
+    lengths = [length(stages) for stages in found["stages"]]
+    passes = pd.Series([count for count, _ in lengths], found.index, dtype=float)
+    return Chosen(found.assign(passes=passes, budget=[words for _, words in lengths]), notes)
+
+
+def pairs(runs: pd.DataFrame, others: pd.DataFrame, ignored: tuple[str, ...] = OBJECTIVE) -> Pairs:
+    """Each run beside that of the same seed, where they differ in nothing but the `ignored` settings."""
+    found, notes = [], []
+    for _, run in runs.iterrows():
+        for _, other in others[others["seed"] == run["seed"]].iterrows():
+            if different := differences(run, other, ignored):
+                notes.append(f"`{run['run']}` is not compared with `{other['run']}`: {', '.join(different)}.")
+            else:
+                found.append((run, other))
+    return Pairs(found, notes)
+
+
+def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[str, ...] = ()) -> list[str]:
+    """In words, what tells a run from another: its data, its code, its settings but the `ignored` ones."""
+    found = []
+    for name in run.index:
+        word = {"data_digest": "other data", "code_digest": "other code"}.get(name)
+        is_setting = name in PLAIN or (name.startswith(SECTIONS) and "/" not in name)
+        if word is None and (not is_setting or name in INDIFFERENT or name.startswith(ignored)):
+            continue
+        ours, theirs = ("not set" if pd.isna(each[name]) else str(each[name]) for each in (run, other))
+        if ours != theirs:
+            found.append(word or f"{name} {ours}, not {theirs}")
+    return found
+
+
+def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The like runs that stand for a cell, and in words what was left out of it."""
+    is_current = group["identity_version"].astype(str) == str(VERSION)
+    is_known = group[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
+    known = group[is_known]
+    is_mixed = known["mixed"].notna()
+    mixed = [known.loc[[index]] for index in known.index[is_mixed]]
+    left_out = [] if is_known.all() else [_named(group[~is_known], EARLIER)]
+    kinds = [
+        like.sort_values("ended", kind="stable", na_position="first").drop_duplicates("seed", keep="last")
+        for _, like in known[~is_mixed].groupby(ALIKE, sort=False)
+    ]
+    if kinds:
+        left_out += [_named(run, _mixture(run)) for run in mixed]
+    kinds = kinds or mixed
+    if not kinds:
+        return known, left_out
+    ranks = _ranks(kinds)
+    first = ranks.index(max(ranks))
+    for kind, rank in zip(kinds, ranks, strict=True):
+        if kind is not kinds[first] and rank[:3] == ranks[first][:3]:
+            reasons = differences(kind.iloc[0], kinds[first].iloc[0]) or ["other settings"]
+            left_out.append(_named(kind, _mixture(kind) or ", ".join(reasons)))
+    return kinds[first], left_out
+
+
+def _ranks(kinds: Sequence[pd.DataFrame]) -> list[tuple[Any, ...]]:
+    """Length, images and samples, seeds, and the latest end; in passes where all are given in them, else in steps."""
+    passes = [length(like["stages"].iloc[0])[0] for like in kinds]
+    is_staged = None not in passes
+    return [
+        (
+            count if is_staged else like["steps"].iloc[0],
+            like["eval_images"].iloc[0],
+            like["eval_samples"].iloc[0],
+            len(like),
+            like["ended"].fillna("").max(),
+        )
+        for count, like in zip(passes, kinds, strict=True)
+    ]
+
+
+def _mixture(runs: pd.DataFrame) -> str:
+    """Of what a mixed run was computed; empty for pure ones."""
+    mixed = runs["mixed"].iloc[0]
+    return "" if pd.isna(mixed) else f"mixed: {mixed}"
+
+
+def _named(runs: pd.DataFrame, reason: str) -> str:
+    return f"{', '.join(f'`{name}`' for name in runs['run'])} ({reason})"

@@ -1,0 +1,71 @@
+"""The figures of a run, from its model, its metrics and its checkpoints."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evidence.data import evenly_spaced
+from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
+from evidence.numerics import scoring
+from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.runs.build import Parts
+from evidence.training import Segment
+
+SAMPLES = 64
+SAMPLES_OVER_TRAINING = 10
+RECONSTRUCTIONS = 20
+
+
+@torch.no_grad()
+def draw(
+    directory: RunDirectory,
+    same_path_as: list[RunDirectory],
+    parts: Parts,
+    images: Tensor,
+    scores: Evaluation,
+) -> None:
+    """Write the figures into home.figures; draws from the global generator, so call it inside forked_rng.
+
+    Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
+    one posterior sample each, the training curve, and the histogram of log A_u for each layer.
+    """
+    import pandas as pd  # with matplotlib most of a second, which the first step need not wait for
+
+    from evidence.display import plots
+
+    model, shape, folder = parts.model, parts.dataset.image_shape, directory.figures
+    metrics = pd.DataFrame(directory.read_metrics(), columns=["name", "value", "step"])
+    plots.training_curve(metrics, folder / "training.png")
+    layers = [layer.cpu() for layer in scores.activities]
+    plots.activity_histogram(layers, ACTIVE_THRESHOLD, folder / "active_units.png")
+
+    with scoring(model):
+        noise = model.prior().noise(SAMPLES)
+        plots.image_grid(_decoded(model, noise), shape, folder / "samples.png", "Samples from the prior")
+
+        x = evenly_spaced(images, RECONSTRUCTIONS).to(noise)
+        q = model.posterior(x)
+        reconstructions = model.likelihood(q.rsample(q.noise(1))[0]).mean
+        plots.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
+
+        rows = []
+        for step, state in _stage_ends(same_path_as, parts.schedule):
+            model.load_state_dict(state["model"])
+            rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
+        plots.samples_over_training(rows, shape, folder / "samples_over_training.png")
+
+
+def _decoded(model: Any, noise: Tensor) -> Tensor:
+    mean: Tensor = model.likelihood(model.prior().rsample(noise)).mean
+    return mean.cpu()
+
+
+def _stage_ends(
+    same_path_as: list[RunDirectory], schedule: list[Segment]
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    for step in [0, *(segment.last_step for segment in schedule)]:
+        found = latest_checkpoint(same_path_as, step)
+        if found is not None and found[1]["step"] == step:
+            yield step, found[1]

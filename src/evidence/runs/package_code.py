@@ -1,0 +1,94 @@
+"""The part of this package that computes a run: what its classes, the training loop and the evaluator import.
+
+Followed are the modules of the mathematics, at the top of the package and in the folders COMPUTING. A package's
+`__init__` that only hands on names stands for the modules that these come from. So a new objective, or another word in
+a message, leaves the code of all other runs as it was.
+"""
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+COMPUTING = ("objectives", "evaluation", "data")
+# The training loop, the evaluator, the batches, and which images are scored.
+EVERY_RUN = (
+    "evidence.training",
+    "evidence.evaluation.metrics",
+    "evidence.data.batches",
+    "evidence.data.subsets",
+)
+
+
+def package_hash(package: Path, names: Iterable[str]) -> str:
+    """Of the modules that compute a run with the classes of these dotted names, without their words."""
+    digest = hashlib.sha256()
+    for module in closure(package, names):
+        digest.update(f"{module}\0{_read(package, module).code}\0".encode())
+    return digest.hexdigest()[:16]
+
+
+def closure(package: Path, names: Iterable[str]) -> list[str]:
+    """The modules that the dotted names lie in, and all that these import, in alphabetical order."""
+    found: set[str] = set()
+    waiting = [*EVERY_RUN, *names]
+    while waiting:
+        module = _module(package, waiting.pop())
+        if module and module not in found:
+            found.add(module)
+            waiting += _read(package, module).imports
+    return sorted(found)
+
+
+class _Module:
+    """The code of a module as this process first read it, and the dotted names that it imports from the package."""
+
+    def __init__(self, path: Path) -> None:
+        tree = ast.parse(path.read_bytes())
+        self.origins = {alias.asname or alias.name: name for name, alias in _imports(tree)}
+        self.imports = list(self.origins.values())
+        self.code = ast.unparse(_WithoutWords().visit(tree))
+
+
+class _WithoutWords(ast.NodeTransformer):
+    """Without docstrings and the words of complaints. Comments are in no tree."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        if isinstance(node.func, ast.Name) and node.func.id == "UserError":
+            return ast.Call(node.func, [], [])
+        return self.generic_visit(node)
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[str, ast.alias]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "evidence":
+            yield from ((f"{node.module}.{alias.name}", alias) for alias in node.names)
+
+
+@functools.cache
+def _read(package: Path, module: str) -> _Module:
+    return _Module(_path(package, module) or package / "__init__.py")
+
+
+def _path(package: Path, module: str) -> Path | None:
+    below = package.joinpath(*module.split(".")[1:])
+    candidates = (below.with_suffix(".py"), below / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _module(package: Path, name: str) -> str | None:
+    """The module that defines what the dotted name stands for; None outside of what computes."""
+    parts = name.split(".")
+    while _path(package, ".".join(parts)) is None:
+        parts.pop()
+    module, rest = ".".join(parts), name.split(".")[len(parts) :]
+    path = _path(package, module)
+    if path is None or len(parts) < 2 or not (path.parent == package or parts[1] in COMPUTING):
+        return None
+    if path.name == "__init__.py" and rest and rest[0] in _read(package, module).origins:
+        return _module(package, ".".join([_read(package, module).origins[rest[0]], *rest[1:]]))
+    return module

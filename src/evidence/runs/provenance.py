@@ -1,0 +1,166 @@
+"""Which code computes a run, so that a number is never taken for another code's.
+
+The code is the part of this package that computes the run (package_code.py), the modules of the user's that a
+`_target_` names with all that they import (sources.py), and the versions of torch and of the installed packages that
+these import. A run's record keeps it; where today's differs, its numbers might come out otherwise today.
+"""
+
+import hashlib
+import json
+import platform
+import re
+import socket
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import metadata
+from os.path import isfile
+from pathlib import Path
+from typing import Any
+
+from evidence.data import Dataset
+from evidence.runs import hardware
+from evidence.runs.package_code import package_hash
+from evidence.runs.sources import is_own, sources
+
+PACKAGE = Path(__file__).parents[1]
+HASH = re.compile(r"[0-9a-f]{16}")
+DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+
+def code(config: Mapping[str, Any]) -> dict[str, str]:
+    """{"evidence": hash, "torch": version}, and what the classes of the user's that the config names are made of.
+
+    A hash for each file of the user's, by the name of its module, and the version of each installed package that
+    these import.
+    """
+    found = sources(_names(config))
+    ours = [*(name for name in _targets(config) if not is_own(name)), *found.of_package]
+    versions = {name: _version_of(name) for name in found.installed - {"torch"}}
+    return {
+        "evidence": package_hash(PACKAGE, ours),
+        "torch": metadata.version("torch"),
+        **versions,
+        **found.hashes,
+    }
+
+
+def code_digest(code: Mapping[str, str]) -> str:
+    """One hash for all of `code`."""
+    return hashlib.sha256(json.dumps(code, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def source_digest(module: str) -> str:
+    """A hash of the package, of torch's version, and of a module outside the package with all that it imports."""
+    return code_digest(code({"_target_": f"{module}.anything"}))
+
+
+def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """In words, what of the code has changed."""
+
+    def words(name: str) -> str:
+        before, after = then.get(name), now.get(name)
+        if before is None or after is None:
+            return f"{name} is {'new' if before is None else 'no longer used'}"
+        return f"{name} has changed" if HASH.fullmatch(after) else f"{name} {before} is now {after}"
+
+    changed = [name for name in sorted({*then, *now}) if then.get(name) != now.get(name)]
+    return ", ".join(map(words, changed))
+
+
+def content(config: Mapping[str, Any]) -> dict[str, str]:
+    """A hash of each file that a class is given, by its key; of folders the files are not known."""
+    texts = [
+        each for name in ("model", "objective", "trainer") for each in _own_texts(config[name], name, True)
+    ]
+    return {key: _hash([Path(text)]) for key, text in texts if not key.endswith("._target_") and isfile(text)}
+
+
+def data(dataset: Dataset) -> str:
+    """A hash of the images, whatever a data set of the user's says or leaves out of itself."""
+    digest = hashlib.sha256(f"{dataset.levels} {dataset.image_shape}".encode())
+    for images in (dataset.train, dataset.valid, dataset.test):
+        digest.update(f" {tuple(images.shape)} ".encode())
+        digest.update(images.contiguous().numpy().data)
+    return digest.hexdigest()[:16]
+
+
+def provenance() -> dict[str, str]:
+    """Which code ran where: git commit and dirty flag ("unknown" outside a checkout), host, processor, versions."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {
+        "git_commit": commit or "unknown",
+        "git_dirty": "unknown" if changes is None else str(bool(changes)).lower(),
+        "host": socket.gethostname(),
+        "processor": hardware.processor(),
+        "version_python": platform.python_version(),
+        **{f"version_{name}": _version(name) for name in ("evidence", "torch", "mlflow")},
+        "version_hydra": _version("hydra-core"),
+    }
+
+
+def _hash(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _targets(section: Any) -> Iterator[str]:
+    """Every `_target_` in a config."""
+    if isinstance(section, Mapping):
+        if isinstance(target := section.get("_target_"), str):
+            yield target
+        section = list(section.values())
+    if isinstance(section, list):
+        for value in section:
+            yield from _targets(value)
+
+
+def _names(section: Any) -> Iterator[str]:
+    """The dotted names in a config that may be of the user's code: what `_target_` names, and the texts beside it."""
+    if isinstance(section, Mapping):
+        target = section.get("_target_")
+        if isinstance(target, str) and is_own(target):
+            yield target
+            yield from (text for _, text in _own_texts(section, "", True) if DOTTED.fullmatch(text))
+        else:
+            for value in section.values():
+                yield from _names(value)
+    elif isinstance(section, list):
+        for value in section:
+            yield from _names(value)
+
+
+def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, str]]:
+    """Each text that a class of the user's is given, or that lies within such a class, with its key."""
+    if isinstance(section, Mapping):
+        target = section.get("_target_")
+        is_within = is_within or (isinstance(target, str) and is_own(target))
+        for name, value in section.items():
+            yield from _own_texts(value, f"{key}.{name}", is_within)
+    elif isinstance(section, list):
+        for number, value in enumerate(section):
+            yield from _own_texts(value, f"{key}[{number}]", is_within)
+    elif isinstance(section, str) and is_within:
+        yield key, section
+
+
+def _version_of(package: str) -> str:
+    """Of an installed package, by the name that it is imported by."""
+    names = metadata.packages_distributions().get(package, [package])
+    return ", ".join(sorted({_version(name) for name in names}))
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", "-C", str(PACKAGE), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _version(distribution: str) -> str:
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return "unknown"

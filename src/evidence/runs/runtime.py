@@ -1,0 +1,83 @@
+"""How a run computes: the device, its threads, and whether its steps are compiled. All can change the last bits.
+
+It is settled when a run first starts, kept in its checkpoints and used again, so that a run broken off and
+continued ends with the bits of one that was not. Where that cannot be, on other hardware, the run says so and
+is marked.
+"""
+
+import os
+import shutil
+from collections.abc import Sequence
+from typing import Any, Literal, TypeVar
+
+import torch
+from torch import nn
+
+from evidence.errors import UserError
+from evidence.models import ROWS_KEPT
+from evidence.objectives import Objective
+
+Result = TypeVar("Result")
+THREADS = torch.get_num_threads()  # of a run that begins here
+# Compiling takes 10 to 20 s, and on two CPU cores saves 2 to 4 ms a step and 4 us an (image, sample) pair scored.
+PAYING_STEPS, PAYING_PAIRS = 10_000, 10**7
+
+
+def choose_device(name: str, job_number: int) -> torch.device:
+    """auto takes CUDA if it is there; the jobs of a sweep go round the devices that there are."""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "cuda" and not count:
+        raise UserError("device=cuda: no CUDA device is available here; choose device=cpu or device=auto")
+    return torch.device("cuda", job_number % count) if name != "cpu" and count else torch.device("cpu")
+
+
+def pays(steps: int, rows: int) -> bool:
+    """Whether compiling them pays in `steps` steps of `rows` (sample, image) pairs: not where these go in pieces."""
+    return steps >= PAYING_STEPS and rows <= ROWS_KEPT
+
+
+def wants_compiling(
+    setting: bool | Literal["auto"], parts: Sequence[nn.Module], device: torch.device, pays: bool
+) -> bool:
+    """Whether what `parts` compute is compiled: as it is told, or on a CPU where it pays.
+
+    A user's own modules, which may do what cannot be compiled, are compiled only if it is told to.
+    Raises: UserError where it is told to and cannot.
+    """
+    reason = ""
+    for part in parts:
+        if isinstance(part, Objective) and not part.is_compilable:
+            reason = f"{type(part).__name__} cannot be compiled"
+    if not reason and device.type == "cpu" and not _has_compiler():
+        reason = "no C++ compiler is here (install g++)"
+    if setting is True and reason:
+        raise UserError(f"compile=true: {reason}; choose compile=false or compile=auto")
+    if reason or setting != "auto":
+        return not reason and setting is True
+    modules = (module for part in parts for module in part.modules())
+    is_known = all(type(module).__module__.startswith(("evidence.", "torch.")) for module in modules)
+    return is_known and device.type == "cpu" and pays
+
+
+def settle(device: torch.device, compiled: bool, kept: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+    """The execution from here on, its threads set; what was kept is used again, and in words what could not be."""
+    threads = THREADS if kept is None else kept["threads"]
+    torch.set_num_threads(threads)
+    if kept is not None:
+        compiled = kept["compiled"] and (device.type != "cpu" or _has_compiler())
+    here = {"hardware": _hardware(device), "threads": threads, "compiled": compiled}
+    if kept is None or kept == here:
+        return here, ""
+    changes = (f"{key} {kept[key]} is now {here[key]}" for key in here if kept[key] != here[key])
+    return here, ", ".join(changes)
+
+
+def _has_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+
+
+def _hardware(device: torch.device) -> str:
+    """What decides how a product is rounded: the name of the GPU, or the CPU's instruction set."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu {torch.backends.cpu.get_cpu_capability()}"

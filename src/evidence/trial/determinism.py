@@ -1,0 +1,195 @@
+"""Whether a model's values are determined by the images and the noise it is given, each pair of them by itself.
+
+Objectives that compute a value twice take that for granted, and so do scores, whose samples and images go in pieces of
+any size. It is found by what a model does, whatever its classes are called, and on a copy, which this may change.
+"""
+
+import contextlib
+import pickle
+import random
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from evidence.distributions import SemiImplicit
+from evidence.models import LatentVariableModel
+from evidence.numerics import same_numbers, scoring
+
+Values = list[Tensor]  # each [K, B, ...]
+SAMPLES = 3
+HIDDEN_SCALE = 0.1  # of parameters in the place of those that are zero
+
+
+def fault_in_training(model: LatentVariableModel, x: Tensor) -> str:
+    """In words, what keeps values in the model's present mode from being a function of q(z | x) and noise, x [B, X].
+
+    Empty where nothing does: no submodule draws random numbers or changes a buffer, the same noise gives the same
+    values, and a sample of one image does not change with the other samples beside it.
+    """
+    with torch.no_grad():
+        _show_hidden(model)
+        found, q, noise, values = _fault_alone(model, x, may_change=False)
+        if found:
+            return found
+        # Row k of image b moves to row k - b, so that each value finds itself in other company.
+        rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
+        others = _values(model, q, x, [_taken(each, rows) for each in noise])
+        if _agree(others, [_taken(each, rows) for each in values]):
+            return ""
+        return f"{_dependent(model, x, noise)} gives a sample a value that depends on the samples beside it"
+
+
+def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
+    """In words, what keeps values in eval mode from being a function of an image and its noise alone, x [B, X].
+
+    Empty where nothing does: no submodule draws random numbers, the same noise gives the same values, and these do
+    not change with the images and samples beside them.
+    """
+    with torch.no_grad(), scoring(model):
+        _show_hidden(model)
+        found, _, noise, values = _fault_alone(model, x, may_change=True)
+        if found:
+            return found
+        fewer = x[:-1]
+        others = _values(model, model.posterior(fewer), fewer, [each[:-1, :-1] for each in noise])
+        if _agree(others, [each[:-1, :-1] for each in values]):
+            return ""
+        return f"{_dependent(model, x, noise)} gives an image a value that depends on what is beside it"
+
+
+def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
+    """The states of the global random generators, by library, and of those that the modules keep, by dotted name."""
+    states = {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "random": pickle.dumps(random.getstate()),
+        "numpy.random": pickle.dumps(np.random.get_state()),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        states["torch.cuda"] = b"".join(each.numpy().tobytes() for each in torch.cuda.get_rng_state_all())
+    for prefix, module in modules.items():
+        for name, part in module.named_modules(prefix=prefix):
+            for attribute, value in vars(part).items():
+                if isinstance(value, torch.Generator):
+                    states[f"{name}.{attribute}"] = value.get_state().numpy().tobytes()
+                elif isinstance(value, random.Random | np.random.Generator | np.random.RandomState):
+                    states[f"{name}.{attribute}"] = pickle.dumps(value)
+    return states
+
+
+def _fault_alone(
+    model: LatentVariableModel, x: Tensor, may_change: bool
+) -> tuple[str, Any, list[Tensor], Values]:
+    """The fault that x shows without other company, if any; then q(z | x), noise, and the values that they make."""
+    q = model.posterior(x)
+    noise = _noise(q)
+    _values(model, q, x, noise)  # what a module sets at its first pass, or for the sizes at hand, is set
+    locked = {name: tensor.clone() for name, tensor in _held(model)}
+    before = generators({"model": model})
+    with _watched(model) as drawing:
+        q = model.posterior(x)
+        values = _values(model, q, x, noise)
+    found = ""
+    changed = [
+        name for name, tensor in _held(model) if name not in locked or not same_numbers(locked[name], tensor)
+    ]
+    if generators({"model": model}) != before:
+        found = f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
+    elif changed and not may_change:
+        found = f"{changed[0]} changes in a forward pass"
+    elif not _agree(_values(model, model.posterior(x), x, noise), values):
+        found = "the model gives two values for the same images and noise"
+    return found, q, noise, values
+
+
+def _noise(q: Any) -> list[Tensor]:
+    """What a sample is a function of, [K, B, ...] each: for a semi-implicit q the noise of q(z | eps, x) too."""
+    noise = q.noise(SAMPLES)
+    return [noise, torch.randn_like(q.mean(noise))] if isinstance(q, SemiImplicit) else [noise]
+
+
+def _values(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) -> Values:
+    """z, its log density, which for a semi-implicit q is that given eps, and log p(x, z), of the noise [K, B, ...]."""
+    if isinstance(q, SemiImplicit):
+        z, log_q = q.conditional(noise[0]).rsample_and_log_prob(noise[1])
+    else:
+        z, log_q = q.rsample_and_log_prob(noise[0])
+    return [z, log_q, model.log_joint(x, z)]
+
+
+def _show_hidden(model: LatentVariableModel) -> None:
+    """Behind a weight that is zero, as some begin, nothing would be seen of what comes before it."""
+    for parameter in model.parameters():
+        if parameter.is_floating_point() and not parameter.any():
+            parameter.normal_(0.0, HIDDEN_SCALE)
+
+
+def _held(model: LatentVariableModel) -> Iterator[tuple[str, Tensor]]:
+    yield from model.named_parameters("model")
+    yield from model.named_buffers("model")
+
+
+def _taken(values: Tensor, rows: Tensor) -> Tensor:
+    """values[rows[k, b], b]: [K, B, ...] -> [K', B, ...]."""
+    return values[rows.to(values.device), torch.arange(values.shape[1], device=values.device)]
+
+
+def _agree(first: Values, second: Values) -> bool:
+    """To half the digits: sums of other lengths are rounded otherwise."""
+    for one, other in zip(first, second, strict=True):
+        digits = torch.finfo(one.dtype).eps ** 0.5
+        if one.shape != other.shape or not torch.allclose(one, other, digits, digits, equal_nan=True):
+            return False
+    return True
+
+
+@contextlib.contextmanager
+def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
+    """The submodules whose forward moves a random generator, the innermost first."""
+    drawing: list[str] = []
+    states: list[dict[str, bytes]] = []
+    handles = []
+
+    def begin(module: nn.Module, args: Any) -> None:
+        states.append(generators({"model": model}))
+
+    for name, part in model.named_modules(prefix="model"):
+
+        def end(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            if states.pop() != generators({"model": model}):
+                drawing.append(f"{name} ({type(module).__name__})")
+
+        handles += [part.register_forward_pre_hook(begin), part.register_forward_hook(end)]
+    try:
+        yield drawing
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> str:
+    """The innermost submodule whose output changes with the rows that are beside a row; else the model as a whole."""
+    found: list[str] = []
+    handles = []
+    for name, part in model.named_modules(prefix="model"):
+
+        def compare(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
+            if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
+                return
+            found.append(f"{name} ({type(module).__name__})")  # no other hook looks on meanwhile
+            differs = False
+            with contextlib.suppress(Exception):  # it may take no other number of rows
+                differs = not _agree([module(args[0][:-1])], [output[:-1]])
+            if not differs:
+                found.clear()
+
+        handles.append(part.register_forward_hook(compare))
+    try:
+        _values(model, model.posterior(x), x, noise)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found[0] if found else "the model"

@@ -1,0 +1,208 @@
+"""A first step and a first score, taken on a copy before training begins: what would fail at the end fails at once.
+
+Every finding is a UserError, one line. An error that a user's own lines raise passes through as it is.
+"""
+
+import contextlib
+import copy
+import io
+import numbers
+import random
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from evidence import training
+from evidence.errors import UserError
+from evidence.evaluation import Plan, evaluate
+from evidence.models import ROWS_KEPT, LatentVariableModel
+from evidence.numerics import forked_rng, scoring, unchanged
+from evidence.objectives import Objective
+from evidence.trial import interfaces
+from evidence.trial.determinism import fault_in_scoring, fault_in_training, generators
+from evidence.trial.unsaved import unsaved_state
+
+Module = TypeVar("Module", bound=nn.Module)
+IMAGES = 3  # that the checks of values take: few, but more than one, to see whether they depend on each other
+SCORED = 2  # images, and samples of each
+
+
+def check(
+    model: LatentVariableModel, objective: Objective, x: Tensor, images: Tensor, plan: Plan, batch_size: int
+) -> list[str]:
+    """Take steps on the first images of x [at least IMAGES, X] and score `images` [SCORED, X], on a copy.
+
+    Returns the dotted names of what steps change and no checkpoint keeps: numbers that are attributes of a module,
+    whatever else of a module changes the next step's value, and random generators other than torch's own.
+    Raises: UserError where a step or a score would fail, or would be wrong without failing.
+    """
+    interfaces.check_kinds(model, objective)
+    for name, parameter in [*model.named_parameters("model"), *objective.named_parameters("objective")]:
+        if is_lazy(parameter):
+            raise UserError(
+                f"{name} has no shape before its first use: give its module the size of its input"
+            )
+    training.check_layouts(model, objective)
+    originals = [*model.parameters(), *objective.parameters()]
+    with unchanged(model), unchanged(objective), forked_rng(x.device, 0), _other_generators_kept():
+        ours, theirs = _copied(model, objective)
+        modules = {"model": ours, "objective": theirs}
+        with scoring(model):  # a function that is an attribute is shared, and may refer to the original
+            interfaces.check_returns(ours, x)
+        before, keys = _unsaved(modules), _saved(modules)
+        rows = _steps(ours, theirs, x[:batch_size], originals)
+        after = _unsaved(modules)
+        unsaved = [name for name, state in after.items() if before.get(name) != state]
+        _check_saved(keys, modules)
+        if not unsaved and ours is not model and theirs is not objective:
+            again = dict(zip(modules, _copied(model, objective), strict=True))
+            unsaved = unsaved_state(modules, again, x[:batch_size])
+        _check_passes(ours, theirs, x[:IMAGES], rows)
+        with scoring(model):
+            _check_score(ours, x[:IMAGES])
+            few = plan._replace(num_samples=SCORED, num_noises=min(plan.num_noises, SCORED), compiled=False)
+            evaluate(ours, images, few, lambda count: None)
+    return unsaved
+
+
+def _copied(model: LatentVariableModel, objective: Objective) -> tuple[LatentVariableModel, Objective]:
+    """Copies, or where a user's attribute cannot be copied, such as an open file, the originals."""
+    try:
+        return copy.deepcopy((model, objective))
+    except Exception:
+        return _copy_or_itself(model), _copy_or_itself(objective)
+
+
+def _copy_or_itself(module: Module) -> Module:
+    try:
+        return copy.deepcopy(module)
+    except Exception:
+        return module
+
+
+def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, originals: list[nn.Parameter]) -> int:
+    """Take two steps' estimates and gradients; the most rows (image, sample) that one has taken with a graph.
+
+    `originals` are the parameters that were copied, which a function of the user's may still refer to.
+    """
+    name = f"{interfaces.named(objective)}.forward"
+    parameters = {*model.parameters(), *objective.parameters(), *originals}
+    returned: list[list[str]] = []
+    with _counted_rows(model) as counts:
+        for _ in range(2):
+            surrogate, metrics = interfaces.check_estimate(objective, objective(model, x), x)
+            if not surrogate.requires_grad or not _is_reached(list(parameters), surrogate):
+                raise UserError(f"{name}: no parameter is in the graph of the surrogate")
+            returned.append(sorted(metrics))
+    if returned[0] != returned[1]:
+        both = " and then ".join(", ".join(names) for names in returned)
+        raise UserError(f"{name} returned the metrics {both}; they must be the same at every step")
+    return max(counts, default=0)
+
+
+def _is_reached(parameters: list[nn.Parameter], surrogate: Tensor) -> bool:
+    """Whether the surrogate has a gradient with respect to any of the parameters."""
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    found = torch.autograd.grad(surrogate.sum(), trained, allow_unused=True) if trained else ()
+    return any(gradient is not None for gradient in found)
+
+
+@contextlib.contextmanager
+def _counted_rows(model: LatentVariableModel) -> Iterator[list[int]]:
+    """How many rows go into each call of what the model computes in pieces where they are many."""
+    counts: list[int] = []
+    kept = {name: getattr(model, name) for name in ("log_weights_at", "log_likelihood_at")}
+
+    def counted(name: str) -> Callable[..., Tensor]:
+        def call(noise: Tensor, *args: object, **kwargs: object) -> Tensor:
+            counts.append(noise.shape[0] * noise.shape[1] if torch.is_grad_enabled() else 0)
+            return kept[name](noise, *args, **kwargs)
+
+        return call
+
+    vars(model).update({name: counted(name) for name in kept})
+    try:
+        yield counts
+    finally:
+        for name in kept:
+            del vars(model)[name]
+
+
+def _check_passes(model: LatentVariableModel, objective: Objective, x: Tensor, rows: int) -> None:
+    """Raises UserError where a step needs a value from two passes that would not give the same."""
+    in_pieces = rows > ROWS_KEPT
+    if (objective.passes_twice or in_pieces) and (fault := fault_in_training(model, x)):
+        if objective.passes_twice:
+            reason = f"{interfaces.named(objective)} computes the same values twice"
+            way_out = (
+                f"choose {objective.single_pass}" if objective.single_pass else "take it out of the model"
+            )
+        else:
+            reason = f"the {rows:,} samples of a step are computed in pieces, and these twice"
+            way_out = f"choose a smaller k or trainer.batch_size, of a product of at most {ROWS_KEPT:,}"
+        raise UserError(f"{fault}, but {reason}: {way_out}")
+
+
+def _check_score(model: LatentVariableModel, x: Tensor) -> None:
+    """Raises UserError where a score would depend on more than images and noise, or on another density."""
+    if fault := fault_in_scoring(model, x):
+        raise UserError(
+            f"{fault} in eval mode, but a score must not change with eval.rows: let it do so in training only"
+        )
+    interfaces.check_consistency(model, x)
+
+
+def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
+    """What the modules compute with and no checkpoint keeps, by dotted names."""
+    found: dict[str, object] = {
+        name: state for name, state in generators(modules).items() if not name.startswith("torch")
+    }
+    for prefix, module in modules.items():
+        for name, part in module.named_modules(prefix=prefix):
+            found |= {
+                f"{name}.{key}": repr(value)
+                for key, value in vars(part).items()
+                if isinstance(value, numbers.Number) and key != "training"
+            }
+    return found
+
+
+def _saved(modules: Mapping[str, nn.Module]) -> set[str]:
+    """The names under which a checkpoint keeps the modules."""
+    return {f"{prefix}.{name}" for prefix, module in modules.items() for name in module.state_dict()}
+
+
+def _check_saved(before: set[str], modules: Mapping[str, nn.Module]) -> None:
+    """Raises UserError where a checkpoint could not be read back, as one would notice when a run is continued."""
+    after = _saved(modules)
+    if after != before:
+        name = min(after ^ before)
+        raise UserError(
+            f"{name}: a step makes or removes it; make every parameter, buffer and module in __init__"
+        )
+    for prefix, module in modules.items():
+        if any(name.endswith("_extra_state") for name in after):
+            buffer = io.BytesIO()
+            try:
+                torch.save(module.state_dict(), buffer)
+                torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+            except Exception as error:
+                raise UserError(
+                    f"{prefix}: get_extra_state gives what a checkpoint cannot hold; it may give tensors, numbers,"
+                    " texts, and lists and dicts of these"
+                ) from error
+
+
+@contextlib.contextmanager
+def _other_generators_kept() -> Iterator[None]:
+    """Python's and NumPy's global generators go on as if nothing had been drawn."""
+    python, numpy = random.getstate(), np.random.get_state()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
