@@ -111,6 +111,6 @@ def test_the_histogram_counts_every_unit_and_splits_at_the_threshold(monkeypatch
 
 
 def test_nothing_global_is_touched() -> None:
-    program = "import sys, evidence.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    environment = {"PYTHONPATH": str(Path(plots.__file__).parents[1])}
+    program = "import sys, evidence.display.plots; sys.exit('matplotlib.pyplot' in sys.modules)"
+    environment = {"PYTHONPATH": str(Path(plots.__file__).parents[2])}
     assert subprocess.run([sys.executable, "-c", program], env=environment, check=False).returncode == 0
