@@ -1,4 +1,4 @@
-"""What more samples gain at each stage of a training: why a short one flatters the VAE with many samples.
+"""What more samples gain at each stage of a training: why a short one favours the VAE with many samples.
 
 A VAE with k samples averages k gradients, so it climbs faster at first, whatever its bound reaches in the end.
 """

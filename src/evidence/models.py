@@ -61,7 +61,7 @@ class LatentVariableModel(nn.Module):
 def in_pieces(function: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
     """function(noise), one number for each sample of an image, noise [K, B, D] -> [K, B], in bounded memory.
 
-    Of many rows no graph is kept but the pieces' results: a gradient computes a piece again when it comes to it. The
+    Of many rows only the results are kept, not the graph. The backward pass computes each piece again. The
     noise is given, so that neither value nor gradient can tell, but for the order in which they are summed.
     """
     has_graph = torch.is_grad_enabled()

@@ -148,7 +148,7 @@ def result_table(result: Mapping[str, Any]) -> None:
     samples, images = result["eval_samples"], result["eval_images"]
     row("test/nll", "test NLL", f"nats per image; S = {samples:,}, {images:,} images")
     row("test/nll_mixture", "  mixture", "with the eps that made z: what test NLL means")
-    row("test/nll_fresh", "  fresh", "without it, as in the UIVI paper: flatters")
+    row("test/nll_fresh", "  fresh", "without it, as in the UIVI paper: too low")
     row("test/nll_gaussian", "  gaussian", "importance sampling from a fitted Gaussian")
     row("test/elbo", "ELBO", "nats per image")
     row("test/kl", "KL", "of q(z | x) from the prior")

@@ -1,7 +1,7 @@
 """How a run computes: the device, its threads, and whether its steps are compiled. All can change the last bits.
 
 It is settled when a run first starts, kept in its checkpoints and used again, so that a run broken off and
-continued ends with the bits of one that was not. Where that cannot be, on other hardware, the run says so and
+continued ends with the same bits as an uninterrupted one. Where that cannot be, on other hardware, the run says so and
 is marked.
 """
 
