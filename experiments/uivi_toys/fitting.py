@@ -69,8 +69,7 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
     """The target `name` fitted for `steps` steps of the published schedule, going on from the state under the path.
 
     Stopped at any moment and called again, it ends with the same bits as an uninterrupted fit.
-    A state that other code has left
-    is not gone on from.
+    A state that other code has left is not gone on from.
     """
     torch.manual_seed(seed)
     model = toy(targets()[name])
