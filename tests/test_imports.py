@@ -149,8 +149,6 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ("data/subsets.py", "// count", "// count + 0", True, True),
         ("objectives/iwae.py", "topk", "sort", True, False),
         ("hmc.py", "0.5", "0.25", False, True),
-        ("runs/build.py", "manual_seed(settings.seed)", "manual_seed(1 + settings.seed)", True, True),
-        ("runs/fit.py", "section.seed", "section.seed + 1", True, True),
         ("objectives/sivi.py", "log_mean_exp", "sum", False, False),
         ("config/limits.py", "10**9", "10**8", False, False),
         ("data/checks.py", "data.", "the data's ", False, False),

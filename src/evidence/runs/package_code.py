@@ -20,20 +20,11 @@ EVERY_RUN = (
     "evidence.data.subsets",
 )
 
-# They seed, build, restore and score what the others compute. What they import beside these is machinery.
-DRIVERS = (
-    "evidence.records.checkpoints",
-    "evidence.runs.build",
-    "evidence.runs.fit",
-    "evidence.runs.resume",
-    "evidence.runs.runtime",
-)
-
 
 def package_hash(package: Path, names: Iterable[str]) -> str:
     """Of the modules that compute a run with the classes of these dotted names, without their words."""
     digest = hashlib.sha256()
-    for module in (*DRIVERS, *closure(package, names)):
+    for module in closure(package, names):
         digest.update(f"{module}\0{_read(package, module).code}\0".encode())
     return digest.hexdigest()[:16]
 
