@@ -47,9 +47,9 @@ class MadeUp:
         place = resume.locate(settings, self.ROOT) if place is None else place
         if not place.is_finished:
             place.directory.folder.mkdir(parents=True, exist_ok=True)
-            place.directory.update_result(status="KILLED", code=place.code, **place.facts())
+            place.directory.update(status="KILLED", code=place.code, **place.facts())
             self.compute(settings)
-            place.directory.update_result(status="FINISHED", metrics=METRICS)
+            place.directory.update(status="FINISHED", metrics=METRICS)
         return 90.0
 
     def prepare(self, settings: Settings) -> None:

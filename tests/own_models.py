@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evidence.evaluation import Plan
+from evidence.evaluation import Evaluator, ImportanceSampling, SemiImplicitSampling
 from evidence.models import LatentVariableModel
-from evidence.objectives import Objective
 from evidence.trial import first_step
 
 BATCH = 20
@@ -140,6 +139,8 @@ def with_layer(model: LatentVariableModel, where: str, layer: str) -> LatentVari
 def tried(model: object, objective: object, batch_size: int = BATCH) -> list[str]:
     """What the trial finds unsaved."""
     images = (problems.images(first_step.SCORED) > 0).byte()
-    noises = 5 if isinstance(objective, Objective) and type(objective).__name__ in ("UIVI", "SIVI") else 0
+    evaluator: Evaluator = ImportanceSampling(50, 200)
+    if type(objective).__name__ in ("UIVI", "SIVI"):
+        evaluator = SemiImplicitSampling(50, 5, 200)
     x = problems.images(first_step.IMAGES).to(torch.get_default_dtype())
-    return first_step.check(model, objective, x, images, Plan(50, noises, 200), batch_size)  # type: ignore[arg-type]
+    return first_step.check(model, objective, x, images, evaluator, batch_size)  # type: ignore[arg-type]

@@ -86,9 +86,9 @@ def only_directory(root: Path) -> RunDirectory:
 
 def last_state(directory: RunDirectory) -> dict[str, Any]:
     """The checkpoint that a run ended with."""
-    found = latest_checkpoint([directory], directory.result["steps"])
+    found = latest_checkpoint([directory], directory.read().steps)
     assert found is not None
-    return found[1]
+    return found.state
 
 
 def numbers(directory: RunDirectory) -> dict[str, float]:
@@ -120,9 +120,9 @@ def stored_rows(run: Run, uri: str | None = None) -> list[tuple[str, float, int]
 
 def recorded_rows(directory: RunDirectory) -> list[tuple[str, float, int]]:
     """What `stored_rows` should be once a finished run is delivered, by what its folder says."""
-    result = directory.result
+    result = directory.read()
     final = [
-        (name, value, 0) for name, value in result["metrics"].items() if name.startswith(("test/", "speed/"))
+        (name, value, 0) for name, value in result.metrics.items() if name.startswith(("test/", "speed/"))
     ]
     return sorted(directory.read_metrics() + final, key=lambda row: (row[0], row[2]))
 
@@ -132,7 +132,7 @@ def assert_ends_as(
 ) -> None:
     """There is one run, which has ended as if nothing had happened, in its folder and in the store."""
     directory = only_directory(root)
-    assert directory.result["status"] == "FINISHED"
+    assert directory.read().status == "FINISHED"
     assert numbers(directory) == undisturbed
     assert [row[2] for row in directory.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
     assert list(directory.folder.rglob("*.tmp")) == []

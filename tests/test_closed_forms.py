@@ -253,7 +253,7 @@ def test_scores_name_the_posterior_that_they_need() -> None:
     torchs = returning(lambda q: Independent(Normal(*q), 1), problems.linear_gaussian())
     for model in heavy, torchs:
         with pytest.raises(UserError, match=r"^q\(z \| x\) is a "):
-            evaluation.evaluate(model, x, evaluation.Plan(2, 2, 10), lambda _: None)
+            evaluation.evaluate(model, x, evaluation.SemiImplicitSampling(2, 2, 10), lambda _: None)
     with pytest.raises(UserError, match="SemiImplicit itself"):
         evaluation.score_semi_implicit(problems.linear_gaussian(), x, 2, 2, 10)
     with pytest.raises(UserError, match="a density is needed"):

@@ -10,12 +10,11 @@ import torch
 from runs import at_step, interrupt, last_state, numbers, only_directory, start
 from torch import Tensor
 
-from evidence import models, training
+from evidence import execution, models, training
 from evidence.distributions import Bernoulli
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective
-from evidence.runs import runtime
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
@@ -84,7 +83,7 @@ def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path) 
     assert start("compile=true") == 0
     directory = only_directory(root)
     expected, state = numbers(directory), last_state(directory)
-    assert directory.result["execution"]["compiled"] is True
+    assert directory.read().execution["compiled"] is True
     shutil.rmtree(directory.folder)
     with at_step(60, interrupt):
         assert start("compile=true") == 130
@@ -99,7 +98,7 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
         """A user's."""
 
     model, iwae = hierarchical([4], IWAE(5, "all", 4))
-    cpu, enough = torch.device("cpu"), runtime.PAYING_STEPS
+    cpu, enough = torch.device("cpu"), execution.PAYING_STEPS
 
     def wants(
         setting: bool | Literal["auto"],
@@ -108,13 +107,13 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
         device: str = "cpu",
         rows: int = 1000,
     ) -> bool:
-        return runtime.wants_compiling(
-            setting, [model, objective], torch.device(device), runtime.pays(steps, rows)
+        return execution.wants_compiling(
+            setting, [model, objective], torch.device(device), execution.pays(steps, rows)
         )
 
     assert wants("auto")
     assert not wants("auto", steps=enough - 1)
-    assert not wants("auto", rows=runtime.ROWS_KEPT + 1)
+    assert not wants("auto", rows=execution.ROWS_KEPT + 1)
     assert not wants("auto", device="cuda")
     assert not wants("auto", Own(5, "all", 4))
     assert not wants(False)
@@ -125,5 +124,5 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto")
     with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):
         wants(True)
-    kept = runtime.settle(cpu, True, None)[0]
-    assert runtime.settle(cpu, True, kept)[1] == "compiled True is now False"
+    kept = execution.settle(cpu, True, None)[0]
+    assert execution.settle(cpu, True, kept)[1] == "compiled True is now False"

@@ -209,7 +209,7 @@ def test_a_right_data_set_is_not_refused(
     small = ["model.latent=[3]", "model.hidden=[[5]]", "trainer.steps=2"]
     assert run_own(case, *small) == 0
     assert said(capsys) == []
-    assert only_directory(root).result["status"] == "FINISHED"
+    assert only_directory(root).read().status == "FINISHED"
 
 
 def test_the_projects_own_data_sets_are_checked_too(

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from evidence import evaluation, models
 from evidence.distributions import SemiImplicit, kl_divergence
 from evidence.evaluation import (
-    Plan,
+    ImportanceSampling,
+    SemiImplicitSampling,
     active_units,
     activity,
     evaluate,
@@ -172,7 +173,7 @@ def test_active_units_are_those_that_vary_with_x_however_noisy_their_estimates()
 @torch.no_grad()
 def test_evaluate_gives_each_layers_units_and_a_positive_nll_with_its_error() -> None:
     model, x = partly_dead(), torch.randn(600, problems.X_DIM)
-    found = evaluate(model, x, Plan(20, 30, 1000), silent)
+    found = evaluate(model, x, SemiImplicitSampling(20, 30, 1000), silent)
     assert found.metrics["active_units"] == found.metrics["active_units_1"] == 2
     assert found.metrics["active_units_2"] == 0
     assert [len(layer) for layer in found.activities] == [3, 1]
@@ -185,7 +186,7 @@ def test_evaluate_gives_each_layers_units_and_a_positive_nll_with_its_error() ->
 def test_evaluate_averages_minus_the_log_evidence_over_images() -> None:
     model, x = problems.with_exact_posterior(), problems.images(250)  # three batches, the last one short
     seen: list[int] = []
-    found = evaluate(model, x, Plan(3, 0, 1000), seen.append)
+    found = evaluate(model, x, ImportanceSampling(3, 1000), seen.append)
     exact = -problems.exact_log_evidence(model, x)
     assert sum(seen) == 250
     assert found.metrics["nll"] == pytest.approx(exact.mean().item())
@@ -214,7 +215,7 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
     def scored(dtype: torch.dtype, compiled: bool) -> dict[str, float]:
         torch.set_default_dtype(dtype)  # the fixture sets it back
         torch.manual_seed(6)
-        return evaluate(model.to(dtype), x, Plan(50, 0, 2000, compiled), silent).metrics
+        return evaluate(model.to(dtype), x, ImportanceSampling(50, 2000, compiled), silent).metrics
 
     fused = scored(torch.float32, True)
     monkeypatch.setattr(
@@ -244,7 +245,7 @@ def test_the_same_seed_scores_the_same_and_training_goes_on_unmoved() -> None:
 
     def scored(seed: int) -> float:
         with forked_rng(CPU, seed, 100):
-            return evaluate(model, x, Plan(5, 0, 100), silent).metrics["nll"]
+            return evaluate(model, x, ImportanceSampling(5, 100), silent).metrics["nll"]
 
     before = torch.get_rng_state()
     first = scored(1)

@@ -35,7 +35,7 @@ def at_each_report(seen: Callable[[int], object]) -> Callable[..., Iterator[trai
 
 
 def results(root: Path) -> list[dict[str, Any]]:
-    return [directory.result for directory in runs.directories(root)]
+    return [directory.read() for directory in runs.directories(root)]
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def results(root: Path) -> list[dict[str, Any]]:
 def test_every_objective_runs_to_a_result(overrides: list[str], root: Path) -> None:
     assert start(*overrides, "tracking=none") == 0
     (result,) = results(root)
-    metrics = result["metrics"]
-    assert result["status"] == "FINISHED"
+    metrics = result.metrics
+    assert result.status == "FINISHED"
     assert 0 < metrics["test/nll"] < 60  # untrained: 64 pixels at log 2, 44 nats
     assert metrics["test/nll_se"] > 0
     assert 0 <= metrics["test/active_units"] <= 150
@@ -90,11 +90,11 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
         "run.log",
     }
     (result,) = results(root)
-    assert directory.name == result["run"] == f"iwae-k3-one_layer-digits-s4-{result['run_identity'][:6]}"
+    assert directory.name == result.run == f"iwae-k3-one_layer-digits-s4-{result.run_identity[:6]}"
     (run,) = mlflow_runs(name="study")
     assert run.info.status == "FINISHED"
     assert run.info.run_name == directory.name
-    assert run.info.run_id == result["mlflow_run_id"]
+    assert run.info.run_id == result.mlflow_run_id
     assert (
         run.data.params.items()
         >= {
@@ -116,14 +116,14 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
             "model.hidden": "[[200, 200]]",
         }.items()
     )
-    for name, value in result["metrics"].items():
+    for name, value in result.metrics.items():
         assert run.data.metrics[name] == pytest.approx(value), name
     assert {"train_identity", "run_identity", "folder", "device", "git_commit", "host"} < set(run.data.tags)
     artifacts = client().list_artifacts(run.info.run_id)
     assert {file.path for file in artifacts} == {"config.yaml", "figures"}
     assert runs.stored_rows(run) == runs.recorded_rows(only_directory(root))
     shown = capsys.readouterr().out
-    assert f"{result['metrics']['test/nll']:.2f} ± {result['metrics']['test/nll_se']:.2f}" in shown
+    assert f"{result.metrics['test/nll']:.2f} ± {result.metrics['test/nll_se']:.2f}" in shown
     assert "active units" in shown
 
 
@@ -187,7 +187,7 @@ def test_a_run_that_is_stopped_says_so_and_goes_on_when_typed_again(
 
     with at_step(60, cut_short):
         assert start() == code
-    assert results(root)[0]["status"] == status
+    assert results(root)[0].status == status
     assert [run.info.status for run in mlflow_runs()] == [status]
     assert start() == 0
     runs.assert_ends_as(root, undisturbed)
@@ -218,13 +218,13 @@ def test_a_signal_to_the_process_leaves_no_run_running(root: Path, signum: signa
             process.kill()
     assert process.returncode == code
     assert "Traceback" not in said
-    assert results(root)[0]["status"] == "KILLED"
+    assert results(root)[0].status == "KILLED"
     assert [run.info.status for run in mlflow_runs()] == ["KILLED"]
 
 
 def test_divergence_fails_the_run_by_name(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert start("trainer.learning_rate=1e30", "trainer.log_every=5") == 1
-    assert results(root)[0]["status"] == "FAILED"
+    assert results(root)[0].status == "FAILED"
     said = capsys.readouterr().err
     assert "training has diverged" in said
     assert "Traceback" not in said
@@ -235,7 +235,7 @@ def test_a_sweep_runs_every_job_and_one_failure_does_not_stop_it(
 ) -> None:
     sweep = ["-m", "objective=vae,iwae", "k=2", "trainer.learning_rate=1e30,1e-3", "trainer.steps=20"]
     assert start(*sweep) == 1
-    statuses = [result["status"] for result in results(root)]
+    statuses = [result.status for result in results(root)]
     assert sorted(statuses) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
     assert len(mlflow_runs()) == 4
     logs = [path.read_text() for path in root.glob("outputs/*/run.log")]

@@ -72,8 +72,8 @@ def test_a_disk_full_while_checkpointing_keeps_the_checkpoint_before(
     directory = only_directory(root)
     assert line.startswith("evidence: paths.outputs=outputs cannot be used (No space left on device)")
     assert "the same command goes on" in line
-    assert directory.result["status"] == "FAILED"
-    assert "No space left on device" in directory.result["error"]
+    assert directory.read().status == "FAILED"
+    assert "No space left on device" in directory.read().error
     assert sorted(directory.checkpoints()) == [0, 20]
     assert list(directory.folder.rglob("*.tmp")) == []
     assert load(directory.checkpoints()[20])["step"] == 20
@@ -107,7 +107,7 @@ def test_a_disk_full_while_writing_metrics_leaves_no_half_row(
     (line,) = said(capsys)
     directory = only_directory(root)
     assert line.startswith("evidence: paths.outputs=outputs cannot be used (No space left on device)")
-    assert directory.result["status"] == "FAILED"
+    assert directory.read().status == "FAILED"
     (run,) = mlflow_runs()
     assert run.info.status == "FAILED"
     assert start() == 0
@@ -157,7 +157,7 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     assert line.startswith("evidence: the MLflow store sqlite:///")
     assert f"The record is in {only_directory(root).folder}" in line
     assert "`make sync` will deliver it" in line
-    assert only_directory(root).result["status"] == "FINISHED"
+    assert only_directory(root).read().status == "FINISHED"
     (run,) = mlflow_runs()
     assert [step for name, _, step in stored_rows(run) if name == "train/iwae"] == [20]
     lifecycle.sync(settings())
@@ -184,15 +184,15 @@ def test_a_file_of_a_data_set_cut_short_is_named_and_not_used(
     begin(*mnist)
     path = root / "data" / "mnist" / sets.IDX_TRAIN
     path.write_bytes(contents[path.name][:-1])
-    before = only_directory(root).result
+    before = only_directory(root).read()
     said(capsys)
     assert start(*mnist) == 1
     (line,) = said(capsys)
     assert path.name in line
-    assert only_directory(root).result == before
+    assert only_directory(root).read() == before
     path.write_bytes(contents[path.name])
     assert start(*mnist) == 0
-    assert only_directory(root).result["status"] == "FINISHED"
+    assert only_directory(root).read().status == "FINISHED"
 
 
 @contextmanager
@@ -233,12 +233,12 @@ def test_a_read_only_output_folder_is_named_and_nothing_begun(
     begin()
     said(capsys)
     change_modes(outputs, 0o555, 0o444)
-    before = only_directory(root).result
+    before = only_directory(root).read()
     with permissions_in_force():
         assert start() == 1
     (line,) = said(capsys)
     assert "Permission denied" in line
-    assert only_directory(root).result == before
+    assert only_directory(root).read() == before
     change_modes(outputs, 0o755, 0o644)
     assert start() == 0
     assert_ends_as(root, undisturbed)

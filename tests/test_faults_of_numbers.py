@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -36,13 +35,13 @@ def poison(model: LatentVariableModel) -> None:
 
 
 def poison_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = fit.measure
+    real = fit.score
 
-    def measure(run: fit.Run, *rest: Any) -> dict[str, float]:
+    def score(run: fit.Run) -> dict[str, float]:
         poison(run.parts.model)
-        return real(run, *rest)
+        return real(run)
 
-    monkeypatch.setattr(fit, "measure", measure)
+    monkeypatch.setattr(fit, "score", score)
 
 
 @pytest.mark.parametrize(
@@ -72,9 +71,9 @@ def test_a_nan_fails_the_run_by_name_and_spares_the_checkpoints(
     (line,) = said(capsys)
     assert line.startswith(f"evidence: {complaint}: training has diverged; the last good checkpoint is kept")
     directory = only_directory(root)
-    assert directory.result["status"] == "FAILED"
-    assert complaint in directory.result["error"]
-    assert "metrics" not in directory.result
+    assert directory.read().status == "FAILED"
+    assert complaint in directory.read().error
+    assert directory.read().metrics == {}
     assert max(directory.checkpoints()) == last_good
     state = load(directory.checkpoints()[last_good])
     assert all(value.isfinite().all() for value in state["model"].values())
@@ -124,7 +123,7 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
     root: Path, edit: Callable[[str], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin(*OWN)
-    before = only_directory(root).result
+    before = only_directory(root).read()
     edit("0.5")
     said(capsys)
     assert start(*OWN) == 1
@@ -132,24 +131,24 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
     assert "was begun by other code (own_objective has changed)" in line
     assert "other_code=true goes on" in line
     assert "rerun=true computes it afresh" in line
-    assert only_directory(root).result == before
+    assert only_directory(root).read() == before
 
     assert start(*OWN, "other_code=true") == 0
     (line,) = said(capsys)
     assert "goes on from step 40 to 60" in line
     assert "(own_objective has changed): it is marked as mixed" in line
-    result = only_directory(root).result
-    assert result["status"] == "FINISHED"
-    assert result["mixed"] == ["from step 40: own_objective has changed"]
+    result = only_directory(root).read()
+    assert result.status == "FINISHED"
+    assert result.mixed == ["from step 40: own_objective has changed"]
     (run,) = mlflow_runs()
     assert run.info.status == "FINISHED"
-    assert run.data.tags["mixed"] == result["mixed"][0]
+    assert run.data.tags["mixed"] == result.mixed[0]
 
     edit("1.0")
     assert start(*OWN, "rerun=true") == 0
     mixed, pure = directories(root)
-    assert mixed.result == result
-    assert (pure.folder.name, pure.result["mixed"]) == (f"{mixed.folder.name}-2", [])
+    assert mixed.read() == result
+    assert (pure.folder.name, pure.read().mixed) == (f"{mixed.folder.name}-2", [])
     assert numbers(pure) != numbers(mixed)
 
 
@@ -157,13 +156,13 @@ def test_a_rerun_of_an_interrupted_run_leaves_the_first_record_alone(
     root: Path, edit: Callable[[str], None]
 ) -> None:
     begin(*OWN)
-    before = only_directory(root).result
+    before = only_directory(root).read()
     edit("1.00")  # other code, the same numbers
     assert start(*OWN, "rerun=true") == 0
     first, second = directories(root)
     assert second.folder.name == f"{first.folder.name}-2"
-    assert first.result == before
-    assert second.result["status"] == "FINISHED"
+    assert first.read() == before
+    assert second.read().status == "FINISHED"
     edit("1.0")
     assert start(*OWN) == 0
     assert numbers(first) == numbers(second)

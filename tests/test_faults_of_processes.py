@@ -136,7 +136,7 @@ def test_a_server_that_stays_dead_stops_nothing_and_is_told_all_later(
     with at_step(40, server.kill):
         assert start("name=dead", "-m", "seed=0,1") == 0
     lines = [line for line in said(capsys) if "MLflow" in line]
-    assert [directory.result["status"] for directory in directories(root)] == ["FINISHED"] * 2
+    assert [directory.read().status for directory in directories(root)] == ["FINISHED"] * 2
     assert numbers(directories(root)[0]) == undisturbed
     assert len(lines) == 2
     for line, directory in zip(lines, directories(root), strict=True):
@@ -170,7 +170,7 @@ def test_a_clock_that_jumps_touches_no_live_run(
 
     def another_command(_: object) -> None:
         lifecycle.prepare(others)
-        assert only_directory(root).result["status"] == "RUNNING"
+        assert only_directory(root).read().status == "RUNNING"
         assert [run.info.status for run in mlflow_runs()] == ["RUNNING"]
 
     with (
@@ -186,7 +186,7 @@ def leave_running(root: Path, host: str) -> None:
     """What a process on that host, killed by SIGKILL a moment ago, would have left."""
     begin()
     directory = only_directory(root)
-    directory.update_result(status="RUNNING", process=directory.result["process"] | {"host": host})
+    directory.update(status="RUNNING", process=directory.read().process.model_dump() | {"host": host})
     (run,) = mlflow_runs()
     client().update_run(run.info.run_id, status="RUNNING")
     client().set_tag(run.info.run_id, "host", host)
@@ -200,7 +200,7 @@ def test_a_run_whose_process_vanished_is_closed_by_the_next_command(
     lifecycle.prepare(settings("seed=1"))
     (line,) = said(capsys)
     assert line.startswith(f"evidence: {only_directory(root).folder.name}: its process had vanished")
-    assert only_directory(root).result["status"] == "KILLED"
+    assert only_directory(root).read().status == "KILLED"
     (run,) = mlflow_runs()
     assert run.info.status == "KILLED"
     assert start() == 0
@@ -223,7 +223,7 @@ def test_a_run_on_another_host_is_closed_only_after_half_an_hours_silence(
         client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(then))
         lifecycle.prepare(settings("seed=1"))
         assert [each.info.status for each in mlflow_runs()] == [status]
-        assert directory.result["status"] == (status if is_shared else "RUNNING")
+        assert directory.read().status == (status if is_shared else "RUNNING")
 
 
 TWIN = """

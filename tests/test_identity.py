@@ -176,7 +176,7 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
         (root / name / "own.bin").write_bytes(images.numpy().tobytes())
     assert start(*OWN, f"+data.folder={root / 'a'}") == 0
     (first,) = directories(root)
-    record = first.result
+    record = first.read()
     if change == "files replaced":
         shutil.copy(root / "a" / "own.bin", root / "kept.bin")
         shutil.copy(root / "b" / "own.bin", root / "a" / "own.bin")
@@ -187,9 +187,9 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
         f"{first.folder.name} was computed from other content (data has changed since): this is another run"
     )
     assert notes(capsys) == [said]
-    assert first.result == record
+    assert first.read() == record
     (second,) = (directory for directory in directories(root) if directory.folder != first.folder)
-    assert second.result["data_digest"] != record["data_digest"]
+    assert second.read().data_digest != record.data_digest
     assert numbers(second) != numbers(first)
 
     capsys.readouterr()
@@ -212,13 +212,13 @@ def test_an_interrupted_run_is_not_gone_on_with_when_its_data_are_cut_short(
     assert runs.start(*own, "paths.outputs=whole") == 0
     runs.begin(*own)
     (interrupted,) = directories(root)
-    before = interrupted.result
+    before = interrupted.read()
     file.write_bytes(whole[: 400 * 64])
     notes(capsys)
     runs.begin(*own)
     said = f"{interrupted.folder.name} was computed from other content (data has changed since): this is another run"
     assert notes(capsys)[0] == said
-    assert interrupted.result == before
+    assert interrupted.read() == before
     (other,) = {directory.folder for directory in directories(root)} - {interrupted.folder}
     shutil.rmtree(other)
     file.write_bytes(whole)
@@ -270,9 +270,7 @@ def test_the_whole_hash_decides_where_two_runs_share_a_folders_name(
     sweep = ["-m", "trainer.learning_rate=0.02,0.03"]
     assert start(*sweep) == 0
     assert (
-        len({directory.result["run_identity"] for directory in directories(root)})
-        == len(directories(root))
-        == 4
+        len({directory.read().run_identity for directory in directories(root)}) == len(directories(root)) == 4
     )
 
 
@@ -283,7 +281,7 @@ def test_a_record_of_an_earlier_version_is_named_and_not_used(
         monkeypatch.setattr(module, "VERSION", 1)
     assert start() == 0
     (old,) = directories(root)
-    record = old.result
+    record = old.read()
     monkeypatch.undo()
     monkeypatch.setattr(lifecycle, "ROOT", root)
     notes(capsys)
@@ -291,7 +289,7 @@ def test_a_record_of_an_earlier_version_is_named_and_not_used(
     assert notes(capsys) == []  # not its settings
     assert start() == 0
     assert notes(capsys) == [f"{old.folder} was made by an earlier version of evidence: it is not used"]
-    assert old.result == record
+    assert old.read() == record
     assert len(directories(root)) == 3
     assert start() == 0
     assert notes(capsys) == []

@@ -140,8 +140,8 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ("training.py", "10 ** (-i / 7)", "10 ** (-i / 8)", True, True),
         (
             "evaluation/metrics.py",
-            "VALIDATION_SEED = Plan(num_samples=100",
-            "VALIDATION_SEED = Plan(num_samples=99",
+            "ImportanceSampling(100, 2000)",
+            "ImportanceSampling(99, 2000)",
             True,
             True,
         ),
@@ -152,7 +152,9 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ("objectives/sivi.py", "log_mean_exp", "sum", False, False),
         ("config/limits.py", "10**9", "10**8", False, False),
         ("data/checks.py", "data.", "the data's ", False, False),
-        ("runs/lifecycle.py", "FINISHED", "DONE", False, False),
+        ("parts.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)", True, True),
+        ("execution.py", "10_000, 10**7", "10_000, 10**8", True, True),
+        ("runs/recorder.py", "FINISHED", "DONE", False, False),
         ("training.py", '"""The learning rate is multiplied', '"""The rate is multiplied', False, False),
         ("training.py", "not laid out densely", "laid out oddly", False, False),
         ("training.py", "import math\n", "# A comment.\nimport math\n", False, False),
@@ -193,9 +195,9 @@ def test_a_module_edited_while_a_process_goes_on_is_the_one_that_the_process_has
     (tmp_path / "helper.py").write_text("factor = 0.5\n")  # between two jobs of a sweep
     assert runs.start(*OWN, "seed=1") == 0
     first, second = directories(tmp_path)
-    assert first.result["code"] == second.result["code"]
+    assert first.read().code == second.read().code
     forget()
-    assert code()["helper"] != first.result["code"]["helper"]
+    assert code()["helper"] != first.read().code["helper"]
 
 
 @pytest.mark.parametrize("name", ["helper.py", "kit/deep/below.py"])
@@ -214,7 +216,7 @@ def test_a_run_is_not_gone_on_with_when_a_helper_has_changed(
     forget()
     assert runs.start(*OWN, "rerun=true") == 0
     interrupted, fresh = directories(tmp_path)
-    assert interrupted.result["status"] == "KILLED"
+    assert interrupted.read().status == "KILLED"
     assert numbers(fresh) == numbers(runs.RunDirectory(expected.parent))
 
 
@@ -226,4 +228,4 @@ def test_a_finished_runs_result_comes_with_a_word_on_its_helper(
     said(capsys)
     assert runs.start(*OWN) == 0
     assert "was computed by other code (by_name is no longer used, helper has changed)" in said(capsys)[0]
-    assert only_directory(tmp_path).result["status"] == "FINISHED"
+    assert only_directory(tmp_path).read().status == "FINISHED"

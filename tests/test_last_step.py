@@ -22,7 +22,7 @@ def of_steps(steps: int) -> list[str]:
 
 def directory_of(root: Path, steps: int, outputs: str = "outputs") -> RunDirectory:
     found = [RunDirectory(path.parent) for path in root.glob(f"{outputs}/*/result.json")]
-    (directory,) = (directory for directory in found if directory.result["steps"] == steps)
+    (directory,) = (directory for directory in found if directory.read().steps == steps)
     return directory
 
 
@@ -43,7 +43,7 @@ def test_a_run_that_takes_up_a_longer_one_is_validated_at_its_own_last_step(
     assert sorted(step for step in validated if step <= steps) == seen
     assert start(*of_steps(steps), *schedule) == 0
     taken = directory_of(root, steps)
-    assert taken.result["parent"] == longer.folder.name
+    assert taken.read().parent == longer.folder.name
     assert start(*of_steps(steps), *schedule, "paths.outputs=afresh", "tracking=none") == 0
     afresh = directory_of(root, steps, "afresh")
     assert numbers(taken) == numbers(afresh)

@@ -128,7 +128,7 @@ def sweep(folder: Path, *words: str) -> int:
 def threads(folder: Path) -> list[int]:
     """With how many threads each run has computed, which was not in this process."""
     states = [checkpoints.load(max(directory.checkpoints().items())[1]) for directory in directories(folder)]
-    assert os.getpid() not in [directory.result["process"]["pid"] for directory in directories(folder)]
+    assert os.getpid() not in [directory.read().process.pid for directory in directories(folder)]
     return [state["execution"]["threads"] for state in states]
 
 

@@ -9,9 +9,10 @@ import runs
 import torch
 from test_training import assert_equal
 
+from evidence import execution
 from evidence.records import checkpoints
-from evidence.records.directory import RunDirectory, directories
-from evidence.runs import lifecycle, provenance, runtime
+from evidence.records.directory import RunDirectory, stored
+from evidence.runs import lifecycle, provenance
 from evidence.tracking import mlflow_sync
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -22,6 +23,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a test's runs lie; they need no store."""
     monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     return tmp_path
+
+
+def directories(outputs: Path) -> list[RunDirectory]:
+    """Of the records below `outputs`."""
+    return [each.directory for each in stored(outputs)]
 
 
 def start(*overrides: str) -> int:
@@ -65,7 +71,7 @@ def test_init_from_carries_over_the_model_and_adams_state(
         state = theirs["optimizer"]["state"][number_of["theirs"][name]]
         assert_equal(ours["optimizer"]["state"][number], state)
 
-    assert directory_of(root, "vae").result["init_from"] == switch[1].removeprefix("init_from=")
+    assert directory_of(root, "vae").read().init_from == switch[1].removeprefix("init_from=")
     assert start("objective=vae") == 0  # another run: it starts from the seed
     names = {path.name for path in root.glob("outputs/vae-*")}
     assert len(names) == 2
@@ -116,15 +122,15 @@ def test_a_run_keeps_its_threads_and_says_where_it_cannot_keep_its_hardware(
 ) -> None:
     before = torch.get_num_threads()
     try:
-        monkeypatch.setattr(runtime, "THREADS", 2)
+        monkeypatch.setattr(execution, "THREADS", 2)
         assert start() == 0
         assert runs.last_state(directory_of(root, "iwae"))["execution"]["threads"] == 2
-        monkeypatch.setattr(runtime, "THREADS", 1)
+        monkeypatch.setattr(execution, "THREADS", 1)
         capsys.readouterr()
         assert start("trainer.steps=60") == 0
         assert torch.get_num_threads() == 2
         assert "mixed" not in capsys.readouterr().err
-        monkeypatch.setattr(runtime, "_hardware", lambda device: "an abacus")
+        monkeypatch.setattr(execution, "_hardware", lambda device: "an abacus")
         assert start("trainer.steps=80") == 0
     finally:
         torch.set_num_threads(before)
@@ -167,10 +173,10 @@ def test_checkpoints_of_other_code_are_not_passed_on(root: Path, monkeypatch: py
     with runs.at_step(60, runs.interrupt):
         assert runs.start("tracking=none", *steps, "trainer.steps=60", "other_code=true") == 130
     assert 20 not in longer.checkpoints()
-    assert longer.result["mixed"] == []
+    assert longer.read().mixed == []
     assert runs.start("tracking=none", *steps, "trainer.steps=20") == 0
     (alone,) = directories(root / "alone")
-    (shorter,) = (directory for directory in directories(root / "outputs") if directory.result["steps"] == 20)
+    (shorter,) = (directory for directory in directories(root / "outputs") if directory.read().steps == 20)
     assert runs.numbers(shorter) == runs.numbers(alone)
 
 
@@ -181,16 +187,14 @@ def test_a_child_of_a_mixed_run_is_mixed(root: Path, monkeypatch: pytest.MonkeyP
             assert start("objective=vae", "trainer.checkpoint_seconds=0") == 130
     assert start("objective=vae", "other_code=true") == 0
     source = directory_of(root, "vae")
-    assert len(source.result["mixed"]) == 1
+    assert len(source.read().mixed) == 1
     child = ["objective=iwae", f"init_from={source.folder.name}/"]
     assert start(*child) == start(*child, "trainer.steps=60") == 0
-    children = [
-        directory.result for directory in directories(root / "outputs") if directory.result["init_from"]
-    ]
+    children = [directory.read() for directory in directories(root / "outputs") if directory.read().init_from]
     assert len(children) == 2
     for result in children:
-        assert result["mixed"] == [f"init_from {source.folder.name}/: {source.result['mixed'][0]}"]
-    assert sorted(bool(result["parent"]) for result in children) == [False, True]
+        assert result.mixed == [f"init_from {source.folder.name}/: {source.read().mixed[0]}"]
+    assert sorted(bool(result.parent) for result in children) == [False, True]
 
 
 def test_init_from_in_another_folder_is_not_the_run_of_that_name_here(
@@ -208,15 +212,15 @@ def test_init_from_in_another_folder_is_not_the_run_of_that_name_here(
 def test_a_copied_record_that_is_gone_on_with_is_another_and_a_moved_one_is_not(root: Path) -> None:
     with runs.at_step(40, runs.interrupt):
         assert start("trainer.checkpoint_seconds=0") == 130
-    record = directory_of(root, "iwae").result["record"]
+    record = directory_of(root, "iwae").read().record
     shutil.copytree(root / "outputs", root / "copied")
     assert start("paths.outputs=copied") == 0
     (copy,) = directories(root / "copied")
-    assert copy.result["record"] != record
+    assert copy.read().record != record
     (root / "outputs").rename(root / "moved")
     assert start("paths.outputs=moved") == 0
     (moved,) = directories(root / "moved")
-    assert moved.result["record"] == record
+    assert moved.read().record == record
 
 
 def test_a_record_without_its_config_stops_no_other(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,5 +241,5 @@ def test_init_from_stands_for_the_record_that_it_names(root: Path, monkeypatch: 
     assert start("objective=vae", "rerun=true") == 0
     assert start("objective=iwae", f"init_from={first.folder.name}") == 0
     assert start("objective=iwae", f"init_from={first.folder.name}-2") == 0
-    children = [directory for directory in directories(root / "outputs") if directory.result["init_from"]]
-    assert len({directory.result["train_identity"] for directory in children}) == len(children) == 2
+    children = [directory for directory in directories(root / "outputs") if directory.read().init_from]
+    assert len({directory.read().train_identity for directory in children}) == len(children) == 2

@@ -11,7 +11,7 @@ import torch
 from runs import directories, interrupt, numbers, only_directory, said, settings, start
 from scipy.special import logsumexp
 
-from evidence import training
+from evidence import evaluation, training
 from evidence.errors import UserError
 from evidence.records import log_weights
 from evidence.records.directory import RunDirectory
@@ -116,12 +116,12 @@ def interrupt_at_the_second_batch(patch: pytest.MonkeyPatch) -> None:
         if len(heard) == 2:
             raise KeyboardInterrupt
 
-    def measure(run: fit.Run, *rest: Any) -> dict[str, float]:
-        patch.setattr(type(run.tracker), "heartbeat", heartbeat)
-        return real(run, *rest)
+    def score(run: fit.Run) -> dict[str, float]:
+        patch.setattr(type(run.recorder), "heartbeat", heartbeat)
+        return real(run)
 
-    real = fit.measure
-    patch.setattr(fit, "measure", measure)
+    real = fit.score
+    patch.setattr(fit, "score", score)
 
 
 def interrupt_while_packing(patch: pytest.MonkeyPatch) -> None:
@@ -138,10 +138,10 @@ def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
 def make_the_nll_not_finite(patch: pytest.MonkeyPatch) -> None:
     def evaluate(*args: Any) -> Any:
         found = real(*args)
-        return found._replace(metrics=found.metrics | {"nll": float("nan")}) if len(args) == 5 else found
+        return found._replace(metrics=found.metrics | {"nll": float("nan")})
 
-    real = fit.evaluate
-    patch.setattr(fit, "evaluate", evaluate)
+    real = evaluation.evaluate_seeded
+    patch.setattr(evaluation, "evaluate_seeded", evaluate)
 
 
 @pytest.mark.parametrize(

@@ -18,19 +18,29 @@ from runs import last_state, only_directory, start
 from torch import Tensor, nn
 
 from evidence.errors import UserError
-from evidence.evaluation import Plan, evaluate, log_evidence, posterior_means, score, score_semi_implicit
+from evidence.evaluation import (
+    Evaluators,
+    ImportanceSampling,
+    SemiImplicitSampling,
+    evaluate,
+    log_evidence,
+    posterior_means,
+    score,
+    score_semi_implicit,
+)
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
 from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.parts import Parts
 from evidence.runs import figures
-from evidence.runs.build import Parts, plan
+from evidence.runs.build import evaluators
 from evidence.training import Segment, parameter_groups, train
 from evidence.trial import first_step
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-PLAN = Plan(7, 5, 50)
+EVALUATORS = Evaluators(ImportanceSampling(7, 50), SemiImplicitSampling(7, 5, 50))
 
 
 def silent(_: int) -> None: ...
@@ -38,7 +48,8 @@ def silent(_: int) -> None: ...
 
 def scores(model: LatentVariableModel) -> dict[str, float]:
     torch.manual_seed(5)
-    return evaluate(model, problems.images(30), PLAN, silent).metrics
+    x = problems.images(30)
+    return evaluate(model, x, EVALUATORS.suited_to(model, x), silent).metrics
 
 
 SCORERS: dict[str, Callable[[LatentVariableModel, Tensor], Any]] = {
@@ -136,13 +147,11 @@ def test_training_respects_a_mode_that_a_module_was_built_with() -> None:
 
 
 @pytest.mark.parametrize("layer", ["batch norm", "dropout", "always dropout"])
-def test_the_plan_draws_nothing_and_takes_one_image(layer: str) -> None:
+def test_choosing_the_evaluator_draws_nothing_and_takes_one_image(layer: str) -> None:
     model = with_layer(problems.linear_gaussian(), "posterior", layer)
-    dataset: Any = type("Dataset", (), {"test": problems.images(5)})
-    parts = Parts(dataset, model, ELBO(1), None, [])  # type: ignore[arg-type]
     before = torch.get_rng_state()
     section: Any = SimpleNamespace(samples=3, rows=10, semi_implicit=SimpleNamespace(samples=1, noises=1))
-    assert plan(section, parts) == Plan(3, 0, 10)
+    assert evaluators(section).suited_to(model, problems.images(5)) == ImportanceSampling(3, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -119,13 +119,13 @@ def test_real_runs_are_searched(root: Path, no_figures: None, capsys: pytest.Cap
     space = ["trainer.learning_rate=tag(log,interval(1e-4,1e-2))", "hydra.sweeper.n_trials=2"]
     words = [*SEARCH, *SMALL, "trainer.steps=20", outputs, "tracking=none", *space]
     assert main(words, CONF) == 0
-    found = {directory.folder.name: directory.result["metrics"] for directory in directories(root)}
+    found = {directory.folder.name: directory.read().metrics for directory in directories(root)}
     assert len(found) == 2
     (best,) = root.glob("outputs/.sweeps/*/optimization_results.yaml")
     lowest = min(metrics["valid/nll"] for metrics in found.values())
     assert f"best_value: {lowest}\n" in best.read_text()
     assert main(words, CONF) == 0
-    assert {directory.folder.name: directory.result["metrics"] for directory in directories(root)} == found
+    assert {directory.folder.name: directory.read().metrics for directory in directories(root)} == found
     printed = capsys.readouterr()
     (best_name,) = [name for name, metrics in found.items() if metrics["valid/nll"] == lowest]
     (line,) = {line for line in printed.out.splitlines() if "lowest valid/nll" in line}

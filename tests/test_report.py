@@ -199,7 +199,7 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     directory = runs.only_directory(root)
     assert f'href="../{directory.folder.name}' in html
     kept = pd.read_csv(root / "experiments" / "iwae_table1" / "results.csv")
-    assert kept["nll"].item() == pytest.approx(directory.result["metrics"]["test/nll"], rel=1e-5)
+    assert kept["nll"].item() == pytest.approx(directory.read().metrics["test/nll"], rel=1e-5)
     assert kept[["machine", "date", "commit", "budget"]].notna().all(axis=None)
     assert len(lines.splitlines()) == len(STUDIES)
 

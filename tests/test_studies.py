@@ -29,7 +29,7 @@ def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
             [("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)]
         )
         directory.append_metrics([("valid/nll", 0.0, 4000)])  # within a stage
-        directory.update_result(record=directory.folder.name)
+        directory.update(record=directory.folder.name)
         named = {
             "folder": str(directory.folder),
             "run": directory.folder.name,
@@ -96,7 +96,7 @@ def test_a_second_phase_repeats_the_last_stage_of_the_run_that_the_first_command
         (job,) = request("experiment=iwae_table2", "eval=paper", "trainer.stages=8", *words).jobs
         place = resume.locate(job.settings, tmp_path)
         place.directory.folder.mkdir(parents=True)
-        place.directory.update_result(status="FINISHED", code=place.code, **place.facts())
+        place.directory.update(status="FINISHED", code=place.code, **place.facts())
         return place.directory.folder.name
 
     vae, vae_2 = (finish("objective=vae", "k=1", seed) for seed in ("seed=0", "seed=2"))

@@ -122,9 +122,9 @@ def outcome(note: Note | None, folder: Path, is_search: bool = False) -> summary
 def test_a_search_is_told_by_its_notes(runs: MadeUp, tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path / "home")
     directory.folder.mkdir()
-    directory.update_result(status="FINISHED", metrics=METRICS)
+    directory.update(status="FINISHED", metrics=METRICS)
     found = outcome(Note(7, ["lr=1"], str(directory.folder), "ENDED"), tmp_path, is_search=True)
-    assert found == ("lr=1", directory.folder, "FINISHED", "", directory.result)
+    assert found == ("lr=1", directory.folder, "FINISHED", "", directory.read())
     failed = Note(7, ["lr=1"], None, "FAILED", "no")
     assert outcome(failed, tmp_path, is_search=True) == ("lr=1", None, "FAILED", "no", {})
 
@@ -140,7 +140,7 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
     silent.folder.mkdir(parents=True)
     directory = RunDirectory(silent.folder)
     (place,) = (each.place for each in plan.survey(request("-m", "seed=0").jobs, tmp_path / "root"))
-    directory.update_result(status="RUNNING", **place.facts())
+    directory.update(status="RUNNING", **place.facts())
     assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
     with directory.locked(lambda holder: None):
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"

@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 
 def moment(directory: RunDirectory, name: str) -> datetime:
-    found = datetime.fromisoformat(directory.result[name])
+    found = datetime.fromisoformat(getattr(directory.read(), name))
     assert found.tzinfo is not None
     return found
 
@@ -33,11 +33,11 @@ def milliseconds(at: datetime) -> int:
 
 def earlier(directory: RunDirectory) -> None:
     """The record as if all of it had happened an hour ago."""
-    result = directory.result
-    directory.update_result(
-        **{name: (moment(directory, name) - HOUR).isoformat() for name in ("began", "ended")}
+    result = directory.read()
+    directory.update(**{name: (moment(directory, name) - HOUR).isoformat() for name in ("began", "ended")})
+    directory.update(
+        process=result.process.model_dump() | {"since": (datetime.now(UTC) - HOUR / 2).isoformat()}
     )
-    directory.update_result(process=result["process"] | {"since": (datetime.now(UTC) - HOUR / 2).isoformat()})
 
 
 def test_a_record_that_is_delivered_later_has_its_own_times(root: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_keeps_when_it_began_and_ends_anew(root: Path) -> Non
     directory = only_directory(root)
     began, killed = moment(directory, "began"), moment(directory, "ended")
     running: list[dict[str, object]] = []
-    with runs.at_step(60, lambda _: running.append(directory.result)):
+    with runs.at_step(60, lambda _: running.append(directory.read())):
         assert start() == 0
     assert "ended" not in running[0]
     assert moment(directory, "began") == began
@@ -73,21 +73,21 @@ def test_a_run_that_goes_on_keeps_when_it_began_and_ends_anew(root: Path) -> Non
 
 def test_a_status_that_is_said_again_does_not_move_the_end(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
-    directory.update_result(status="FINISHED")
-    ended = directory.result["ended"]
-    directory.update_result(status="FINISHED")
-    directory.update_result(mixed=[])
-    assert directory.result["ended"] == ended
-    directory.update_result(status="RUNNING")
-    assert "ended" not in directory.result
-    directory.update_result(status="FAILED")
-    assert directory.result["ended"] > ended
+    directory.update(status="FINISHED")
+    ended = directory.read().ended
+    directory.update(status="FINISHED")
+    directory.update(mixed=[])
+    assert directory.read().ended == ended
+    directory.update(status="RUNNING")
+    assert directory.read().ended is None
+    directory.update(status="FAILED")
+    assert directory.read().ended > ended
 
 
 def test_a_run_whose_process_vanished_ended_at_its_last_sign_of_life(root: Path) -> None:
     begin()
     directory = only_directory(root)
-    directory.update_result(status="RUNNING")
+    directory.update(status="RUNNING")
     (run,) = mlflow_runs()
     client().update_run(run.info.run_id, status="RUNNING")
     now = time.time()
@@ -95,7 +95,7 @@ def test_a_run_whose_process_vanished_ended_at_its_last_sign_of_life(root: Path)
     for minutes, path in enumerate(paths, 60):
         os.utime(path, (now, now - 60 * minutes))
     lifecycle.prepare(settings("seed=1"))
-    assert directory.result["status"] == "KILLED"
+    assert directory.read().status == "KILLED"
     assert moment(directory, "ended").timestamp() == pytest.approx(now - 3600, abs=1e-3)
     os.utime(directory.lock)
     assert directory.last_sign().timestamp() == pytest.approx(time.time(), abs=1)
@@ -124,13 +124,13 @@ def test_a_record_of_an_earlier_version_begins_with_its_process_and_ends_when_it
     assert start("tracking=none") == 0
     directory = only_directory(root)
     since = (datetime.now(UTC) - HOUR).isoformat(timespec="seconds")
-    result = {key: value for key, value in directory.result.items() if key not in ("began", "ended")}
+    result = directory.read().model_dump(exclude={"began", "ended"})
     (directory.folder / "result.json").unlink()
-    directory.update_result(**{key: value for key, value in result.items() if key != "status"})
+    directory.update(**{key: value for key, value in result.items() if key != "status"})
     path = directory.folder / "result.json"
     path.write_text(path.read_text().replace("{", '{"status": "FINISHED",', 1))
-    directory.update_result(process=result["process"] | {"since": since})
-    assert "ended" not in directory.result
+    directory.update(process=result["process"] | {"since": since})
+    assert directory.read().ended is None
     assert start() == 0
     (run,) = mlflow_runs()
     assert run.info.start_time == milliseconds(datetime.fromisoformat(since))

@@ -23,9 +23,7 @@ def test_a_run_is_had_again_though_another_one_trained_it(
     assert not any(evaluated.checkpoints())  # its checkpoint is the other's
 
     expected = runs.last_state(directory)["model"]
-    rows = [
-        {"folder": each.result["folder"], "record": each.result["record"]} for each in (directory, evaluated)
-    ]
+    rows = [{"folder": each.read().folder, "record": each.read().record} for each in (directory, evaluated)]
     for run in rows:
         again = trained.trained(run)
         assert again.steps == 60
@@ -45,7 +43,7 @@ def test_a_folder_that_holds_another_record_by_now_is_not_taken_for_the_run(
     monkeypatch.setattr(trained, "ROOT", tmp_path)
     directory = RunDirectory(tmp_path / "vae-k1")
     directory.folder.mkdir()
-    directory.update_result(record="b", status="FINISHED")
+    directory.update(record="b", status="FINISHED")
     for folder, record in (("vae-k1", "a"), ("iwae-k5", "b")):
         with pytest.raises(UserError, match=f"{folder} is not the record {record} that MLflow has"):
             trained.trained({"folder": folder, "record": record})

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from evidence import parts
 from evidence.errors import UserError
-from evidence.evaluation import Plan, evaluate
+from evidence.evaluation import Evaluators, ImportanceSampling, SemiImplicitSampling, evaluate
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic, SemiImplicitPosterior
 from evidence.numerics import forked_rng
@@ -149,6 +150,7 @@ def test_a_metric_that_stops_being_finite_ends_training_by_name_and_step() -> No
         next(reports)
 
 
+EVALUATORS = Evaluators(ImportanceSampling(3, 100), SemiImplicitSampling(3, 3, 100))
 OBJECTIVES = {
     "vae": lambda: ELBO(2),
     "iwae": lambda: IWAE(4, "top", 1),
@@ -162,35 +164,34 @@ def test_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None
     """Model, critic, step size, optimiser and every random draw; an evaluation on the way changes nothing."""
     schedule = [Segment(4, 1e-2), Segment(12, 5e-3)]
 
-    def start() -> tuple[
-        dict[str, checkpoints.Stateful], LatentVariableModel, Objective, torch.optim.Optimizer
-    ]:
+    def start() -> tuple[dict[str, parts.Stateful], LatentVariableModel, Objective, torch.optim.Optimizer]:
         model = problems.semi_implicit_gaussian() if name == "uivi" else problems.linear_gaussian()
         objective = OBJECTIVES[name]()
         optimizer = adam(model, objective)
         torch.manual_seed(21)
         return {"model": model, "objective": objective, "optimizer": optimizer}, model, objective, optimizer
 
-    parts, model, objective, optimizer = start()
+    stateful, model, objective, optimizer = start()
     whole = list(train(model, objective, optimizer, stream(), schedule, "sum", 2))
-    expected = checkpoints.capture(12, 0.0, parts, CPU)
+    expected = parts.capture(stateful, CPU)
 
-    parts, model, objective, optimizer = start()
+    stateful, model, objective, optimizer = start()
     first = []
     for report in train(model, objective, optimizer, stream(), schedule, "sum", 2):
         first.append(report)
         if report.step == 6:
-            checkpoints.save(tmp_path / "6.pt", checkpoints.capture(6, 0.0, parts, CPU))
+            checkpoints.save(tmp_path / "6.pt", parts.capture(stateful, CPU))
             break
 
-    parts, model, objective, optimizer = start()
+    stateful, model, objective, optimizer = start()
     state = checkpoints.load(tmp_path / "6.pt")
-    checkpoints.restore(state, parts, CPU)
+    parts.restore(state, stateful, CPU)
     with forked_rng(CPU, 0, 6):
-        evaluate(model, torch.randn(5, problems.X_DIM), Plan(3, 3, 100), lambda _: None)
+        x = torch.randn(5, problems.X_DIM)
+        evaluate(model, x, EVALUATORS.suited_to(model, x), lambda _: None)
     rest = list(train(model, objective, optimizer, stream(6), schedule, "sum", 2, first_step=6))
     assert first + rest == whole
-    assert_equal(checkpoints.capture(12, 0.0, parts, CPU), expected)
+    assert_equal(parts.capture(stateful, CPU), expected)
 
 
 def assert_equal(found: object, expected: object) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from evidence import models
 from evidence.errors import UserError
-from evidence.evaluation import Plan
+from evidence.evaluation import ImportanceSampling, SemiImplicitSampling
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Estimate, Objective
@@ -72,10 +72,12 @@ def test_it_takes_every_objective_and_changes_no_number(name: str, kind: str, dt
         modules = [*model.modules(), *objective.modules()]
         before = copy.deepcopy([vars(module) for module in modules])
         states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()
-        plan = Plan(50, 30 if kind == "semi_implicit" else 0, 200)
+        evaluator = (
+            SemiImplicitSampling(50, 30, 200) if kind == "semi_implicit" else ImportanceSampling(50, 200)
+        )
         x, images = (torch.rand(count, PIXELS).round() for count in (first_step.IMAGES, first_step.SCORED))
         torch.set_rng_state(states[0])
-        assert first_step.check(model, objective, x, images.byte(), plan, 20) == []
+        assert first_step.check(model, objective, x, images.byte(), evaluator, 20) == []
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
         assert np.array_equal(np.random.get_state()[1], states[2])
@@ -222,12 +224,12 @@ def test_a_run_that_begins_a_number_anew_is_marked(
     write(COUNTED)
     begin(*OVERRIDES)
     assert any("no checkpoint keeps objective.steps" in line for line in said(capsys))
-    assert only_directory(root).result["mixed"] == []
+    assert only_directory(root).read().mixed == []
     with at_step(60, interrupt):
         assert start(*OVERRIDES) == 130
     assert start(*OVERRIDES) == 0
     directory = only_directory(root)
-    assert directory.result["mixed"] == ["from step 40: objective.steps began anew"]
+    assert directory.read().mixed == ["from step 40: objective.steps began anew"]
     (run,) = mlflow_runs()
     assert run.data.tags["mixed"] == "from step 40: objective.steps began anew"
     broken_off = numbers(directory)

@@ -91,7 +91,7 @@ def test_a_trained_run_is_measured_again_only_by_other_code(
     monkeypatch.setattr(code, "source_digest", lambda module: "another")
     second = measured()
     assert all(second[name] > first[name] for name in first)
-    runs.only_directory(root).update_result(record="replaced")
+    runs.only_directory(root).update(record="replaced")
     with pytest.raises(UserError, match="is not the record"):
         measured()
 

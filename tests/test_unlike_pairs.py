@@ -56,7 +56,7 @@ def trained(folder: Path, per_pass: int = 2980, **changes: Any) -> dict[str, Any
     directory = RunDirectory(folder / str(len(list(folder.iterdir()))))
     directory.folder.mkdir()
     directory.append_metrics([("valid/nll", 100.0 - passes, passes * per_pass) for passes in (1, 4, 13)])
-    directory.update_result(record=directory.folder.name)
+    directory.update(record=directory.folder.name)
     named = {"folder": str(directory.folder), "run": directory.folder.name, "record": directory.folder.name}
     return made_up(**{"stages": "3", "steps": 13 * per_pass, **named, **changes})
 
@@ -77,7 +77,7 @@ def test_gains_are_of_like_runs_at_the_passes_that_they_had(tmp_path: Path) -> N
 def test_a_folder_that_holds_another_record_has_no_gains(tmp_path: Path) -> None:
     made = [trained(tmp_path, objective="vae", k=1), trained(tmp_path, k=5)]
     assert len(gained(*made).table) == 3
-    RunDirectory(tmp_path / "1").update_result(record="replaced")
+    RunDirectory(tmp_path / "1").update(record="replaced")
     assert gained(*made).table.empty
 
 
@@ -132,7 +132,7 @@ def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
             "mixed": [],
             "run": directory.folder.name,
         }
-        directory.update_result(metrics=metrics, status="FINISHED", **facts | changes)
+        directory.update(metrics=metrics, status="FINISHED", **facts | changes)
         return directory
 
     runs = [ended(backward, seed, 90.0 + seed) for backward in ("all", "top") for seed in (0, 1)]

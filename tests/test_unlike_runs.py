@@ -35,7 +35,7 @@ def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(
     found = table1.find(recorded.finished("iwae_table1"), root)
     (row,) = [row for _, row in found.results.iterrows()]
     directories = {
-        directory.folder.name: directory.result["metrics"]["test/nll"] for directory in runs.directories(root)
+        directory.folder.name: directory.read().metrics["test/nll"] for directory in runs.directories(root)
     }
     assert row["seeds"] == 2
     assert row["nll"] == pytest.approx(sum(directories[name] for name in row["runs"].split("; ")) / 2)

@@ -28,9 +28,12 @@ class DiagonalNormal(NamedTuple):
     def shape(self) -> torch.Size:
         """[..., D]: that of mean and scale together."""
         mean, scale = self.mean.shape, self.scale.shape
-        return (
-            mean if mean == scale else torch.broadcast_shapes(mean, scale)
-        )  # which takes as long as a layer
+        # Broadcasting takes as long as a layer, so equal shapes are left as they are.
+        return mean if mean == scale else torch.broadcast_shapes(mean, scale)
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Draws of z without a graph, [K, ..., D]."""
+        return self.rsample(self.noise(num_samples)).detach()
 
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D]."""
@@ -86,6 +89,10 @@ class Bernoulli(NamedTuple):
         """P(x_i = 1), [..., X]."""
         return torch.sigmoid(self.logits)
 
+    def sample(self) -> Tensor:
+        """A draw of the pixels, 0 or 1, [..., X]."""
+        return torch.bernoulli(self.mean.detach())
+
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_i x_i l_i - log(1 + exp l_i), finite for any finite logit: x [B, X] -> [..., B]."""
         return torch.linalg.vecdot(x, self.logits) - sum_softplus(self.logits)
@@ -102,6 +109,10 @@ class Chain(NamedTuple):
     transitions: Sequence[Callable[[Tensor], DiagonalNormal]]
     sizes: Sequence[int]
     downwards: bool = False
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Draws of z without a graph, [K, ..., D]."""
+        return self.rsample(self.noise(num_samples)).detach()
 
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D] with D the sum of the sizes."""
@@ -161,6 +172,15 @@ class SemiImplicit(NamedTuple):
     noise_dim: int
     pullback: Pullback | None = None
 
+    @property
+    def has_density(self) -> bool:
+        """False: log q(z | x) is an integral, so that scores need estimates of it."""
+        return False
+
+    def sample(self, num_samples: int) -> Tensor:
+        """Draws of z without a graph, [K, B, D]."""
+        return self.rsample(self.noise(num_samples)).detach()
+
     def noise(self, num_samples: int) -> Tensor:
         """eps for `num_samples` draws, [K, B, E]."""
         shape = (num_samples, self.batch_size, self.noise_dim)
@@ -178,6 +198,11 @@ class SemiImplicit(NamedTuple):
     def expectation(self, num_samples: int) -> Tensor:
         """An unbiased estimate of E[z], [B, D]: the mean of mean(eps) over draws of eps."""
         return self.mean(self.noise(num_samples)).mean(0)
+
+
+def has_density(q: object) -> bool:
+    """Whether q(z | x) gives log q(z | x): it does, unless its attribute `has_density` says otherwise."""
+    return bool(getattr(q, "has_density", True))
 
 
 def with_density(q: Any, *methods: str) -> Any:

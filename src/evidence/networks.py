@@ -135,6 +135,8 @@ class SemiImplicitPosterior(nn.Module):
     sigma is a free parameter, floored; below the floor its gradient is kept, so that it can come back.
     """
 
+    scale_parameters = ("scale",)  # of a learning rate of their own: training.parameter_groups
+
     def __init__(
         self,
         data_dim: int,

@@ -62,15 +62,18 @@ class Report(NamedTuple):
 def parameter_groups(
     model: LatentVariableModel, objective: Objective, scale_rate: float
 ) -> list[dict[str, object]]:
-    """All parameters, with their names, at rate 1, but a semi-implicit posterior's global sigma at `scale_rate`.
+    """All parameters, with their names, at rate 1, but those that a module names in `scale_parameters` at `scale_rate`.
 
-    The rate of UIVI's code is 0.2.
+    Such is a semi-implicit posterior's global sigma, whose rate in UIVI's code is 0.2.
     """
+    modules = [*model.named_modules(prefix="model"), *objective.named_modules(prefix="objective")]
+    scales = {f"{name}.{own}" for name, module in modules for own in getattr(module, "scale_parameters", ())}
     named = [*model.named_parameters("model"), *objective.named_parameters("objective")]
-    scale = [(name, parameter) for name, parameter in named if name == "model.posterior.scale"]
-    others = [(name, parameter) for name, parameter in named if name != "model.posterior.scale"]
-    groups: list[dict[str, object]] = [{"params": others, "rate": 1.0}]
-    return groups + ([{"params": scale, "rate": scale_rate}] if scale else [])
+    groups: list[dict[str, object]] = [
+        {"params": [each for each in named if each[0] not in scales], "rate": 1.0}
+    ]
+    slow = [each for each in named if each[0] in scales]
+    return groups + ([{"params": slow, "rate": scale_rate}] if slow else [])
 
 
 def carry_over(

@@ -1,10 +1,18 @@
 """What a trained model is worth: the log evidence of held-out images, and how many latent units it uses."""
 
-from evidence.evaluation.importance import Scores, log_evidence, log_ratios, score
-from evidence.evaluation.metrics import IMAGES_PER_BATCH, VALIDATION, Evaluation, Plan, evaluate, validate
-from evidence.evaluation.scoring import Keep, chunks
+from evidence.evaluation.importance import ImportanceSampling, Scores, log_evidence, log_ratios, score
+from evidence.evaluation.metrics import (
+    VALIDATION,
+    Evaluation,
+    Evaluators,
+    evaluate,
+    evaluate_seeded,
+    validate,
+)
+from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, chunks
 from evidence.evaluation.semi_implicit import (
     MIXTURE_BLOCK,
+    SemiImplicitSampling,
     SemiImplicitScores,
     log_mixture,
     score_semi_implicit,
@@ -25,14 +33,18 @@ __all__ = [
     "MIXTURE_BLOCK",
     "VALIDATION",
     "Evaluation",
+    "Evaluator",
+    "Evaluators",
+    "ImportanceSampling",
     "Keep",
-    "Plan",
     "Scores",
+    "SemiImplicitSampling",
     "SemiImplicitScores",
     "active_units",
     "activity",
     "chunks",
     "evaluate",
+    "evaluate_seeded",
     "log_evidence",
     "log_mixture",
     "log_ratios",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evidence.distributions import Chain, DiagonalNormal, with_density
-from evidence.evaluation.scoring import Keep, chunks, in_eval
+from evidence.evaluation.scoring import IMAGES_PER_BATCH, Keep, chunks, in_eval
 from evidence.models import LatentVariableModel
 from evidence.numerics import WeightSums, fused, summarize
 
@@ -18,6 +18,32 @@ class Scores(NamedTuple):
 
     weights: WeightSums
     kl: Tensor
+
+
+class ImportanceSampling(NamedTuple):
+    """Scores by L_S, with S = num_samples, for a posterior that has a density.
+
+    Networks see at most `rows` (image, sample) pairs at a time. `compiled` fuses the scoring of full batches.
+    """
+
+    num_samples: int
+    rows: int
+    compiled: bool = False
+
+    def fewer(self, num_samples: int) -> "ImportanceSampling":
+        """The same with so few samples, not compiled."""
+        return self._replace(num_samples=num_samples, compiled=False)
+
+    def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None = None) -> dict[str, Tensor]:
+        """nll = -L_S, elbo, kl and effective_sample_size of each image x [B, X], in nats: [B] each."""
+        is_whole = len(x) == IMAGES_PER_BATCH  # a smaller batch, the last, would be compiled again
+        found = score(model, x, self.num_samples, self.rows, self.compiled and is_whole, keep)
+        return {
+            "nll": -found.weights.log_evidence,
+            "elbo": found.weights.elbo,
+            "kl": found.kl,
+            "effective_sample_size": found.weights.effective_sample_size,
+        }
 
 
 def log_ratios(

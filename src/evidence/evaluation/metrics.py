@@ -7,27 +7,26 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evidence.distributions import SemiImplicit
-from evidence.evaluation.importance import score
-from evidence.evaluation.scoring import Keep, in_eval
-from evidence.evaluation.semi_implicit import score_semi_implicit
+from evidence.distributions import has_density
+from evidence.evaluation.importance import ImportanceSampling
+from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, in_eval
+from evidence.evaluation.semi_implicit import SemiImplicitSampling
 from evidence.evaluation.units import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
-
-IMAGES_PER_BATCH = 100
+from evidence.numerics import forked_rng, scoring
 
 
-class Plan(NamedTuple):
-    """How to score: S, or S and T for a semi-implicit posterior; at most `rows` (image, sample) pairs at a time.
+class Evaluators(NamedTuple):
+    """An evaluator for posteriors with a density, and one for those without."""
 
-    `compiled` fuses the scoring of full batches; not for a semi-implicit posterior.
-    """
+    with_density: ImportanceSampling
+    without_density: SemiImplicitSampling
 
-    num_samples: int
-    num_noises: int
-    rows: int
-    compiled: bool = False
+    def suited_to(self, model: LatentVariableModel, images: Tensor) -> Evaluator:
+        """The one that q(z | x) asks for by its `has_density`; images [N, X], of which the first is looked at."""
+        x = images[:1].to(next(model.parameters()))
+        with torch.no_grad(), scoring(model), forked_rng(x.device, 0):
+            return self.with_density if has_density(model.posterior(x)) else self.without_density
 
 
 class Evaluation(NamedTuple):
@@ -41,21 +40,20 @@ class Evaluation(NamedTuple):
 def evaluate(
     model: LatentVariableModel,
     images: Tensor,
-    plan: Plan,
+    evaluator: Evaluator,
     on_batch: Callable[[int], None],
     keep: Keep | None = None,
 ) -> Evaluation:
-    """Score images [N, X] of 0 and 1, stored as bytes: nll is -L_S with its standard error, lower is better.
+    """Score images [N, X] of 0 and 1, stored as bytes: nll with its standard error, lower is better.
 
-    For a semi-implicit posterior nll is nll_mixture, and no elbo or kl is given. `on_batch` hears how many images
-    are done, `keep` the log-weights of each batch, in the order of the images. Draws from the global generator: call
-    it inside numerics.forked_rng.
+    `on_batch` hears how many images are done, `keep` the log-weights of each batch, in the order of the images. Draws
+    from the global generator: call it inside numerics.forked_rng.
     """
     batches: list[dict[str, Tensor]] = []
     means_a, means_b = [], []
     for batch in images.split(IMAGES_PER_BATCH):
         x = batch.to(torch.get_default_dtype())
-        batches.append(_score_batch(model, x, plan, keep))
+        batches.append(evaluator.scores(model, x, keep))
         pair = posterior_means(model, x, MEAN_SAMPLES)
         means_a.append(pair[0])
         means_b.append(pair[1])
@@ -70,28 +68,29 @@ def evaluate(
     return Evaluation(metrics, list(activities))
 
 
-def _score_batch(model: LatentVariableModel, x: Tensor, plan: Plan, keep: Keep | None) -> dict[str, Tensor]:
-    if isinstance(model.posterior(x), SemiImplicit):
-        log_p = score_semi_implicit(model, x, plan.num_samples, plan.num_noises, plan.rows, keep)
-        return {"nll": -log_p.mixture} | {f"nll_{name}": -value for name, value in log_p._asdict().items()}
-    is_whole = len(x) == IMAGES_PER_BATCH  # a smaller batch, the last, would be compiled again
-    scores = score(model, x, plan.num_samples, plan.rows, plan.compiled and is_whole, keep)
-    return {
-        "nll": -scores.weights.log_evidence,
-        "elbo": scores.weights.elbo,
-        "kl": scores.kl,
-        "effective_sample_size": scores.weights.effective_sample_size,
-    }
-
-
 # Not of the config's eval: runs that are evaluated otherwise take over a run's validation metrics.
-VALIDATION, VALIDATION_SEED = Plan(num_samples=100, num_noises=100, rows=2000), 0
+VALIDATION = Evaluators(ImportanceSampling(100, 2000), SemiImplicitSampling(100, 100, 2000))
+VALIDATION_SEED = 0
 
 
 def validate(
     model: LatentVariableModel, images: Tensor, step: int, on_batch: Callable[[int], None]
 ) -> dict[str, float]:
-    """nll, which is -L_100, and active_units at a step, from random numbers that training never sees."""
+    """valid/nll, which is -L_100, and valid/active_units at a step, from random numbers that training never sees."""
     with forked_rng(images.device, VALIDATION_SEED, step):
-        metrics = evaluate(model, images, VALIDATION, on_batch).metrics
-    return {name: metrics[name] for name in ("nll", "active_units")}
+        metrics = evaluate(model, images, VALIDATION.suited_to(model, images), on_batch).metrics
+    return {f"valid/{name}": metrics[name] for name in ("nll", "active_units")}
+
+
+def evaluate_seeded(
+    model: LatentVariableModel,
+    images: Tensor,
+    evaluator: Evaluator,
+    seed: int,
+    step: int,
+    on_batch: Callable[[int], None],
+    keep: Keep | None = None,
+) -> Evaluation:
+    """`evaluate` at the last step of a training, from random numbers that depend on the seed and the step alone."""
+    with forked_rng(images.device, seed, step):
+        return evaluate(model, images, evaluator, on_batch, keep)

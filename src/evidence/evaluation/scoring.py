@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,7 +12,22 @@ from evidence.numerics import scoring
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
+IMAGES_PER_BATCH = 100
 Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
+
+
+class Evaluator(Protocol):
+    """How the log evidence of images is estimated. ImportanceSampling and SemiImplicitSampling are two."""
+
+    @property
+    def num_samples(self) -> int:
+        """S, for each image."""
+
+    def fewer(self, num_samples: int) -> Self:
+        """The same with so few samples, for a trial."""
+
+    def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None) -> dict[str, Tensor]:
+        """Of each image x [B, X] of at most IMAGES_PER_BATCH: [B] by name, nll among them; `keep` hears log-weights."""
 
 
 def in_eval(

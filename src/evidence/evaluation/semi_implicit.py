@@ -29,6 +29,26 @@ class SemiImplicitScores(NamedTuple):
     gaussian: Tensor
 
 
+class SemiImplicitSampling(NamedTuple):
+    """Scores by the three estimates of SemiImplicitScores, with S = num_samples and T = num_noises.
+
+    Networks see at most `rows` (image, sample) pairs at a time.
+    """
+
+    num_samples: int
+    num_noises: int
+    rows: int
+
+    def fewer(self, num_samples: int) -> "SemiImplicitSampling":
+        """The same with so few samples, and no more noises."""
+        return self._replace(num_samples=num_samples, num_noises=min(self.num_noises, num_samples))
+
+    def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None = None) -> dict[str, Tensor]:
+        """nll_mixture, nll_fresh, nll_gaussian and nll, which is the first, of each image x [B, X]: [B] each."""
+        log_p = score_semi_implicit(model, x, self.num_samples, self.num_noises, self.rows, keep)
+        return {"nll": -log_p.mixture} | {f"nll_{name}": -value for name, value in log_p._asdict().items()}
+
+
 @in_eval
 def score_semi_implicit(
     model: LatentVariableModel,

@@ -5,23 +5,20 @@ A file is the SHA-256 of the rest in hexadecimal, a line break, and a torch arch
 
 import hashlib
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import torch
 
 from evidence.records import files
 
 
-class Stateful(Protocol):
-    """A module or an optimiser."""
+class Checkpoint(NamedTuple):
+    """A state that was read: the parts' states, `seconds` of training, `execution`, and `metrics_size` in bytes."""
 
-    def state_dict(self) -> dict[str, Any]:
-        """Everything it would lose."""
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
-        """Take it back."""
+    step: int
+    state: dict[str, Any]
+    path: Path
 
 
 class CorruptCheckpoint(Exception):
@@ -46,20 +43,3 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         raise CorruptCheckpoint(f"{path} is torn or damaged")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     return state
-
-
-def capture(step: int, seconds: float, parts: Mapping[str, Stateful], device: torch.device) -> dict[str, Any]:
-    """All that the next step depends on: the state of every part and of the random generators in use."""
-    state: dict[str, Any] = {"step": step, "seconds": seconds, "rng": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["rng_cuda"] = torch.cuda.get_rng_state(device)
-    return state | {name: part.state_dict() for name, part in parts.items()}
-
-
-def restore(state: dict[str, Any], parts: Mapping[str, Stateful], device: torch.device) -> None:
-    """Put `parts` and the random generators back where `capture` saw them."""
-    for name, part in parts.items():
-        part.load_state_dict(state[name])
-    torch.set_rng_state(state["rng"].cpu())
-    if device.type == "cuda" and "rng_cuda" in state:
-        torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)

@@ -13,20 +13,20 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 from filelock import FileLock, Timeout
 
 from evidence.errors import UserError
 from evidence.records import files
-from evidence.records.checkpoints import CorruptCheckpoint, load, save
+from evidence.records.checkpoints import Checkpoint, CorruptCheckpoint, load, save
+from evidence.records.record import Record
 
 KEPT = 2  # checkpoints besides those that are kept for good
-FINAL = {"FINISHED", "FAILED", "KILLED"}  # statuses
 
 Row = tuple[str, float, int]  # a metric's name, value and step
 
@@ -40,7 +40,7 @@ class RunDirectory:
             folder / name for name in ("config.yaml", "run.log", "traceback.txt")
         )
         self.metrics, self.figures = folder / "metrics.csv", folder / "figures"
-        self.lock = folder / ".lock"
+        self.lock, self._result = folder / ".lock", folder / "result.json"
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
@@ -54,10 +54,8 @@ class RunDirectory:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            holder = self.result.get("process", {})
-            on_wait(
-                f"process {holder.get('pid', '?')} on {holder.get('host', '?')}, since {holder.get('since', '?')}"
-            )
+            holder = (self.read() or Record()).process
+            on_wait(f"process {holder.pid or '?'} on {holder.host or '?'}, since {holder.since or '?'}")
             lock.acquire()
         try:
             self.heartbeat()
@@ -70,7 +68,7 @@ class RunDirectory:
     @contextlib.contextmanager
     def try_locked(self) -> Iterator[bool]:
         """Whether the folder is there and no process holds it; if so, it is this one's inside the block."""
-        if not self.result:
+        if not self._result.exists():
             yield False
             return
         try:
@@ -89,33 +87,33 @@ class RunDirectory:
         os.utime(self.lock)
 
     def silent_seconds(self) -> float:
-        """Since the last beat."""
+        """Since the last heartbeat."""
         return time.time() - self.lock.stat().st_mtime if self.lock.exists() else math.inf
 
     def last_sign(self) -> datetime:
-        """When a process was last seen to compute the run: when it last beat, or wrote metrics or a checkpoint."""
+        """When a process last gave a heartbeat, or wrote metrics or a checkpoint."""
         paths = [self.lock, self.metrics, *self.checkpoints().values()]
         written = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in paths if path.exists()]
-        return max(written, default=datetime.fromisoformat(self.result["process"]["since"]))
+        if not written:
+            return datetime.fromisoformat((self.read() or Record()).process.since)
+        return max(written)
 
-    @property
-    def result(self) -> dict[str, Any]:
-        """result.json: status, identity and numbers; empty before the first start."""
-        path = self.folder / "result.json"
-        result: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
-        return result
+    def read(self) -> Record | None:
+        """result.json, read now; None before the first start."""
+        return Record.model_validate_json(self._result.read_bytes()) if self._result.exists() else None
 
-    def update_result(self, **changes: Any) -> None:
+    def update(self, **changes: Any) -> Record:
         """Replace some entries of result.json; a final status brings `ended`: as given, or the time that it is."""
-        before = self.result
+        before = json.loads(self._result.read_text()) if self._result.exists() else {}
         result = before | changes
         status = changes.get("status")
-        is_new = status != before.get("status") or "ended" not in before
         if status == "RUNNING":
             result.pop("ended", None)
-        elif status in FINAL and is_new:
+        elif status is not None and (status != before.get("status") or "ended" not in before):
             result["ended"] = changes.get("ended") or now()
-        files.write(self.folder / "result.json", json.dumps(result, indent=2).encode(), b"\n")
+        record = Record.model_validate(result)
+        files.write(self._result, json.dumps(result, indent=2).encode(), b"\n")
+        return record
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -168,24 +166,27 @@ class RunDirectory:
 
 def begin(directory: RunDirectory, **facts: Any) -> None:
     """Note that this process computes the run now, and when the first one that did so began it."""
-    before = directory.result
+    before = directory.read() or Record()
     process = {"host": socket.gethostname(), "pid": os.getpid(), "since": now("seconds")}
-    began = before.get("began") or before.get("process", {}).get("since") or now()
-    number = (None if _is_copy(directory) else before.get("record")) or uuid.uuid4().hex
-    lies = {"path": str(directory.folder.resolve())}
-    directory.update_result(
-        record=number, **lies, status="RUNNING", process=process, began=began, error=None, **facts
+    number = "" if _is_copy(directory, before) else before.record
+    directory.update(
+        record=number or uuid.uuid4().hex,
+        path=str(directory.folder.resolve()),
+        status="RUNNING",
+        process=process,
+        began=before.began or before.process.since or now(),
+        error=None,
+        **facts,
     )
 
 
-def _is_copy(directory: RunDirectory) -> bool:
+def _is_copy(directory: RunDirectory, record: Record) -> bool:
     """Whether the folder is a copy of a record that is still where it was; a folder that was moved is none."""
-    before = directory.result
-    there = Path(before.get("path", directory.folder))
-    return (
-        there.resolve() != directory.folder.resolve()
-        and RunDirectory(there).result.get("record") == before["record"]
-    )
+    there = Path(record.path or directory.folder)
+    if there.resolve() == directory.folder.resolve():
+        return False
+    original = RunDirectory(there).read()
+    return original is not None and original.record == record.record
 
 
 def now(resolution: str = "microseconds") -> str:
@@ -193,24 +194,28 @@ def now(resolution: str = "microseconds") -> str:
     return datetime.now(UTC).isoformat(timespec=resolution)
 
 
-def directories(outputs: Path) -> Iterator[RunDirectory]:
-    """The homes of the records under `outputs`."""
-    for path in sorted(outputs.glob("*/result.json")):
-        if (directory := RunDirectory(path.parent)).result.get("record"):
-            yield directory
+class Stored(NamedTuple):
+    """A run's directory and its record, as it was read."""
+
+    directory: RunDirectory
+    record: Record
 
 
-def latest_checkpoint(
-    directories: Sequence[RunDirectory], last_step: int
-) -> tuple[RunDirectory, dict[str, Any]] | None:
-    """The furthest sound checkpoint at or before `last_step`, and the home it lies in."""
+def stored(outputs: Path) -> list[Stored]:
+    """Everything below `outputs` that has a result.json, by the folders' names; each file is read once."""
+    found = ((RunDirectory(path.parent)) for path in sorted(outputs.glob("*/result.json")))
+    return [Stored(directory, record) for directory in found if (record := directory.read()) is not None]
+
+
+def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
+    """The furthest sound checkpoint at or before `last_step`; of two at one step that of the first directory."""
     found = [
-        (step, directory, path) for directory in directories for step, path in directory.checkpoints().items()
+        (step, path)
+        for directory in directories
+        for step, path in directory.checkpoints().items()
+        if step <= last_step
     ]
-    for step, directory, path in sorted(found, key=lambda entry: -entry[0]):
-        if step <= last_step:
-            try:
-                return directory, load(path)
-            except (CorruptCheckpoint, FileNotFoundError):
-                continue
+    for step, path in sorted(found, key=lambda entry: -entry[0]):
+        with contextlib.suppress(CorruptCheckpoint, FileNotFoundError):
+            return Checkpoint(step, load(path), path)
     return None

@@ -3,39 +3,19 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from evidence import data, training
+from evidence import data, parts, training
 from evidence.config.messages import describe, nearest
 from evidence.config.schema import Section
 from evidence.config.settings import Eval, Settings
-from evidence.distributions import SemiImplicit
 from evidence.errors import UserError
-from evidence.evaluation import Plan
-from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng, scoring
-from evidence.objectives import Objective
-from evidence.records import checkpoints
-from evidence.trial import interfaces
-
-
-class Parts(NamedTuple):
-    """What a run is built of."""
-
-    dataset: data.Dataset
-    model: LatentVariableModel
-    objective: Objective
-    optimizer: torch.optim.Optimizer
-    schedule: list[training.Segment]
-
-    @property
-    def stateful(self) -> dict[str, checkpoints.Stateful]:
-        """Everything that training changes."""
-        return {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
+from evidence.evaluation import Evaluators, ImportanceSampling, SemiImplicitSampling
+from evidence.parts import Parts
 
 
 def build_dataset(settings: Settings, root: Path) -> data.Dataset:
@@ -56,17 +36,33 @@ def build(settings: Settings, device: torch.device, root: Path, dataset: data.Da
     Relative folders are below `root`. Raises: UserError where a part cannot be built.
     """
     dataset = build_dataset(settings, root) if dataset is None else dataset
-    torch.manual_seed(settings.seed)
-    model = _instantiate("model", settings.model, mean_pixels=data.mean_pixels(dataset)).to(device)
-    objective = _instantiate("objective", settings.objective).to(device)
     trainer = settings.trainer
-    groups = training.parameter_groups(model, objective, trainer.scale_rate)
-    optimizer = _instantiate("trainer.optimizer", trainer.optimizer, groups, lr=trainer.learning_rate)
-    per_pass = data.steps_per_pass(dataset, trainer.batch_size)
-    schedule = training.schedule(
-        trainer.stages, trainer.steps, trainer.learning_rate, trainer.decay, trainer.decay_every, per_pass
+    return parts.start(
+        dataset,
+        lambda mean_pixels: _instantiate("model", settings.model, mean_pixels=mean_pixels),
+        lambda: _instantiate("objective", settings.objective),
+        lambda groups: _instantiate("trainer.optimizer", trainer.optimizer, groups, lr=trainer.learning_rate),
+        lambda: training.schedule(
+            trainer.stages,
+            trainer.steps,
+            trainer.learning_rate,
+            trainer.decay,
+            trainer.decay_every,
+            data.steps_per_pass(dataset, trainer.batch_size),
+        ),
+        trainer.scale_rate,
+        settings.seed,
+        device,
     )
-    return Parts(dataset, model, objective, optimizer, schedule)
+
+
+def evaluators(section: Eval) -> Evaluators:
+    """How to score: the `eval` settings have an S for posteriors with a density, and S and T for the others."""
+    semi = section.semi_implicit
+    return Evaluators(
+        ImportanceSampling(section.samples, section.rows),
+        SemiImplicitSampling(semi.samples, semi.noises, section.rows),
+    )
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:
@@ -100,14 +96,3 @@ def _missing(target: str) -> str | None:
         return f"{module} has no '{name}'{hint}"
     top = target.partition(".")[0]
     return None if find_spec(top) else f"there is no module '{top}' beside run.py, and no installed one"
-
-
-def plan(section: Eval, parts: Parts) -> Plan:
-    """How to score: the `eval` settings have an S for posteriors with a density, and S and T for the others."""
-    interfaces.check_kinds(parts.model, parts.objective)
-    x = parts.dataset.test[:1].to(next(parts.model.parameters()))
-    with torch.no_grad(), scoring(parts.model), forked_rng(x.device, 0):
-        q = parts.model.posterior(x)
-    if isinstance(q, SemiImplicit):
-        return Plan(section.semi_implicit.samples, section.semi_implicit.noises, section.rows)
-    return Plan(section.samples, 0, section.rows)

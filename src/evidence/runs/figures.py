@@ -1,6 +1,6 @@
 """The figures of a run, from its model, its metrics and its checkpoints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -9,9 +9,9 @@ from torch import Tensor
 from evidence.data import evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
 from evidence.numerics import scoring
+from evidence.parts import Parts
+from evidence.records.checkpoints import Checkpoint
 from evidence.records.directory import RunDirectory, latest_checkpoint
-from evidence.runs.build import Parts
-from evidence.training import Segment
 
 SAMPLES = 64
 SAMPLES_OVER_TRAINING = 10
@@ -21,12 +21,12 @@ RECONSTRUCTIONS = 20
 @torch.no_grad()
 def draw(
     directory: RunDirectory,
-    same_path_as: list[RunDirectory],
+    same_path: Sequence[RunDirectory],
     parts: Parts,
     images: Tensor,
     scores: Evaluation,
 ) -> None:
-    """Write the figures into home.figures; draws from the global generator, so call it inside forked_rng.
+    """Write the figures into directory.figures; draws from the global generator, so call it inside forked_rng.
 
     Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
     one posterior sample each, the training curve, and the histogram of log A_u for each layer.
@@ -51,9 +51,9 @@ def draw(
         plots.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
 
         rows = []
-        for step, state in _stage_ends(same_path_as, parts.schedule):
-            model.load_state_dict(state["model"])
-            rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
+        for checkpoint in _stage_ends(same_path, parts):
+            model.load_state_dict(checkpoint.state["model"])
+            rows.append((checkpoint.step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
         plots.samples_over_training(rows, shape, folder / "samples_over_training.png")
 
 
@@ -62,10 +62,8 @@ def _decoded(model: Any, noise: Tensor) -> Tensor:
     return mean.cpu()
 
 
-def _stage_ends(
-    same_path_as: list[RunDirectory], schedule: list[Segment]
-) -> Iterator[tuple[int, dict[str, Any]]]:
-    for step in [0, *(segment.last_step for segment in schedule)]:
-        found = latest_checkpoint(same_path_as, step)
-        if found is not None and found[1]["step"] == step:
-            yield step, found[1]
+def _stage_ends(same_path: Sequence[RunDirectory], parts: Parts) -> Iterator[Checkpoint]:
+    for step in parts.stage_ends:
+        found = latest_checkpoint(same_path, step)
+        if found is not None and found.step == step:
+            yield found

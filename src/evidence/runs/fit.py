@@ -1,10 +1,6 @@
-"""A run's work between its first step and its last number: train, validate, commit, score.
-
-A checkpoint commits what came before it: metrics.csv is durable by then, and only afterwards does MLflow hear of it.
-"""
+"""A run's work between its first step and its last number: try, train, validate, commit, score."""
 
 import contextlib
-import logging
 import math
 import time
 from collections.abc import Iterator
@@ -13,177 +9,161 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evidence import data, evaluation, training
+from evidence import data, evaluation, execution, parts, training
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Keep, Plan, evaluate
+from evidence.evaluation import Evaluator, ImportanceSampling, Keep
 from evidence.numerics import forked_rng
-from evidence.records import checkpoints, log_weights
-from evidence.records.directory import Row, RunDirectory
-from evidence.runs import figures, runtime
-from evidence.runs.build import Parts
+from evidence.parts import Parts
+from evidence.records import log_weights
+from evidence.records.directory import Row
+from evidence.runs import figures
+from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
-from evidence.tracking.mlflow_sync import MLflowSync
 from evidence.trial import first_step
-
-log = logging.getLogger("evidence")
 
 
 class Run(NamedTuple):
-    """A run that is being computed."""
+    """A run that is being computed; `images` are the test images to score."""
 
     settings: Settings
-    directory: RunDirectory
     device: torch.device
     parts: Parts
-    images: Tensor  # the test images to score
-    plan: Plan
-    tracker: MLflowSync
+    images: Tensor
+    evaluator: Evaluator
+    recorder: Recorder
+    start: Start
 
     @property
-    def last_step(self) -> int:
-        """The number of steps in all."""
-        return self.parts.schedule[-1].last_step
-
-    @property
-    def stage_ends(self) -> set[int]:
-        """The steps whose checkpoints are kept."""
-        return {0, *(segment.last_step for segment in self.parts.schedule)}
+    def name(self) -> str:
+        """That of its folder."""
+        return self.recorder.directory.folder.name
 
 
-def fit(run: Run, start: Start) -> dict[str, float]:
-    """Train from `start` to the end of the schedule; the metrics at its last step, and the speed.
+def fit(run: Run) -> dict[str, float]:
+    """Train from the start to the end of the schedule; the validation metrics at the last step, and the speed.
 
     Raises: UserError where a trial finds that model and objective cannot be trained or scored.
     """
-    trainer, parts, directory = run.settings.trainer, run.parts, run.directory
-    seconds, recording = start.seconds, 0.0
-    _try(run, start)
+    trainer, start, last_step = run.settings.trainer, run.start, run.parts.last_step
+    _try(run)
     if start.origin is None:
-        _commit(run, start, 0, 0.0)
-    run.tracker.send(directory.read_metrics())
-    per_pass = data.steps_per_pass(parts.dataset, trainer.batch_size)
-    stream = data.batches(parts.dataset, trainer.batch_size, run.settings.seed, start.step, run.device)
+        _commit(run, [], 0, 0.0)
+    run.recorder.catch_up()
     differentiate: training.Differentiate = training.gradients
     if start.execution["compiled"]:
         differentiate = training.compiled(training.gradients)
-        if start.step < run.last_step:
-            terminal.note(
-                f"{directory.folder.name} compiles its steps first: 10 to 20 s, of which they save more"
-            )
-    reports = training.train(
-        parts.model,
-        parts.objective,
-        parts.optimizer,
-        stream,
-        parts.schedule,
+        if start.step < last_step:
+            terminal.note(f"{run.name} compiles its steps first: 10 to 20 s, of which they save more")
+    reports = parts.steps(
+        run.parts,
+        trainer.batch_size,
         trainer.reduction,
         trainer.log_every,
+        run.settings.seed,
         start.step,
+        run.device,
         differentiate,
     )
-    committed, pending = time.monotonic(), []
-    with terminal.progress(run.last_step, per_pass, start.step) as bar:
+    per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
+    seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
+    with terminal.progress(last_step, per_pass, start.step) as bar:
         for report, elapsed in _timed(reports):
             seconds += elapsed
-            name, value = next(iter(report.metrics.items()))
-            bar.update(report.step, name, value)
+            bar.update(report.step, *next(iter(report.metrics.items())))
             pending += [(_metric_name(name), value, report.step) for name, value in report.metrics.items()]
-            is_due = time.monotonic() - committed > trainer.checkpoint_seconds
-            if report.ends_segment or is_due:
+            if report.ends_segment or time.monotonic() - committed > trainer.checkpoint_seconds:
                 _check_finite(run, report.step)
                 if report.ends_segment:
-                    pending += validate(run, report.step)
-                began = time.monotonic()
-                directory.append_metrics(pending)
-                _commit(run, start, report.step, seconds)
-                run.tracker.send(pending)
+                    pending += _validate(run, report.step)
+                _commit(run, pending, report.step, seconds)
                 pending, committed = [], time.monotonic()
-                recording += committed - began
-    log.info("keeping records took %.2f s beside %.2f s of training", recording, seconds - start.seconds)
-    if "valid/nll" not in _metrics_at(directory, run.last_step):
+    log.info("%.2f s of training", seconds - start.seconds)
+    if "valid/nll" not in run.recorder.at(last_step):
         # A longer run's checkpoint, taken between two of its validations.
-        _check_finite(run, run.last_step)
-        rows = validate(run, run.last_step)
-        directory.append_metrics(rows)
-        _commit(run, start, run.last_step, seconds)
-        run.tracker.send(rows)
-    metrics = _metrics_at(directory, run.last_step)
-    kept = {name: value for name, value in metrics.items() if not name.startswith("train/")}
-    return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": run.last_step / seconds}
+        _check_finite(run, last_step)
+        _commit(run, _validate(run, last_step), last_step, seconds)
+    kept = {
+        name: value for name, value in run.recorder.at(last_step).items() if not name.startswith("train/")
+    }
+    return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": last_step / seconds}
 
 
-def _try(run: Run, start: Start) -> None:
+def score(run: Run) -> dict[str, float]:
+    """The test metrics, and the figures."""
+    last_step, section = run.parts.last_step, run.settings.eval
+    _check_finite(run, last_step)
+    began = time.monotonic()
+    with terminal.counter("evaluating", len(run.images)) as advance, _kept_log_weights(run) as keep:
+
+        def on_batch(count: int) -> None:
+            advance(count)
+            run.recorder.heartbeat()
+
+        images = run.images.to(run.device)
+        scores = evaluation.evaluate_seeded(
+            run.parts.model, images, _compiled(run), section.seed, last_step, on_batch, keep
+        )
+        metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, last_step)
+    metrics["speed/eval_seconds"] = time.monotonic() - began
+    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
+    with forked_rng(run.device, section.seed):
+        figures.draw(run.recorder.directory, run.start.same_path, run.parts, run.images, scores)
+    return metrics
+
+
+def _try(run: Run) -> None:
     """Try model and objective on a few images, and say what of them no checkpoint keeps; it leaves a mark."""
-    parts, directory, batch_size = run.parts, run.directory, run.settings.trainer.batch_size
+    batch_size, step, directory = run.settings.trainer.batch_size, run.start.step, run.recorder.directory
     with forked_rng(run.device, 0):
-        stream = data.batches(parts.dataset, batch_size, run.settings.seed, start.step, run.device)
+        stream = data.batches(run.parts.dataset, batch_size, run.settings.seed, step, run.device)
         x = torch.cat([next(stream) for _ in range(math.ceil(first_step.IMAGES / batch_size))])
     images = run.images[: first_step.SCORED].to(run.device)
-    unsaved = first_step.check(parts.model, parts.objective, x, images, run.plan, batch_size)
+    model, objective = run.parts.model, run.parts.objective
+    unsaved = first_step.check(model, objective, x, images, run.evaluator, batch_size)
     if not unsaved:
         return
     names = ", ".join(unsaved)
-    if start.execution["compiled"]:
+    if run.start.execution["compiled"]:
         raise UserError(f"compile=true: {names} changes in a step, and each value would be compiled anew")
     note = f"no checkpoint keeps {names}, so a run that is broken off begins it anew"
     log.info("%s", note)
-    terminal.note(f"{directory.folder.name}: {note}")
-    mark, mixed = f"from step {start.step}: {names} began anew", directory.result["mixed"]
-    if start.step and mark not in mixed:
-        directory.update_result(mixed=[*mixed, mark])
+    terminal.note(f"{run.name}: {note}")
+    mark = f"from step {step}: {names} began anew"
+    if step and mark not in run.start.mixed:
+        directory.update(mixed=[*run.start.mixed, mark])
 
 
-def _metrics_at(directory: RunDirectory, step: int) -> dict[str, float]:
-    return {name: value for name, value, at in directory.read_metrics() if at == step}
-
-
-def validate(run: Run, step: int) -> list[Row]:
+def _validate(run: Run, step: int) -> list[Row]:
     """valid/nll and valid/active_units at a step."""
     images = run.parts.dataset.valid.to(run.device)
-    found = evaluation.validate(run.parts.model, images, step, lambda _: run.tracker.heartbeat())
-    metrics = _finite({f"valid/{name}": value for name, value in found.items()}, step)
+    found = evaluation.validate(run.parts.model, images, step, lambda _: run.recorder.heartbeat())
+    metrics = _finite(found, step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
 
 
-def measure(run: Run, same_path_as: list[RunDirectory]) -> dict[str, float]:
-    """The test metrics, and the figures."""
-    _check_finite(run, run.last_step)
-    began = time.monotonic()
+def _compiled(run: Run) -> Evaluator:
+    """The evaluator, compiled where that pays and can be had."""
+    if run.settings.compile is False or not isinstance(run.evaluator, ImportanceSampling):
+        return run.evaluator
+    pays = len(run.images) * run.evaluator.num_samples >= execution.PAYING_PAIRS
+    wants = execution.wants_compiling("auto", [run.parts.model], run.device, pays)
+    return run.evaluator._replace(compiled=wants)
+
+
+def _kept_log_weights(run: Run) -> contextlib.AbstractContextManager[Keep | None]:
     section = run.settings.eval
-    pays = len(run.images) * run.plan.num_samples >= runtime.PAYING_PAIRS
-    can = run.settings.compile is not False
-    plan = run.plan._replace(
-        compiled=can and runtime.wants_compiling("auto", [run.parts.model], run.device, pays)
-    )
-    keeping: contextlib.AbstractContextManager[Keep | None] = contextlib.nullcontext()
-    if section.keep_log_weights:
-        rows = data.evenly_spaced_rows(len(run.parts.dataset.test), section.images)
-        keeping = log_weights.writing(run.directory.folder / log_weights.FILE, rows)
-    with (
-        forked_rng(run.device, section.seed, run.last_step),
-        terminal.counter("evaluating", len(run.images)) as advance,
-        keeping as keep,
-    ):
-
-        def on_batch(count: int) -> None:
-            advance(count)
-            run.tracker.heartbeat()
-
-        scores = evaluate(run.parts.model, run.images.to(run.device), plan, on_batch, keep)
-        metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, run.last_step)
-    metrics["speed/eval_seconds"] = time.monotonic() - began
-    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
-    with forked_rng(run.device, section.seed):
-        figures.draw(run.directory, same_path_as, run.parts, run.images, scores)
-    return metrics
+    if not section.keep_log_weights:
+        return contextlib.nullcontext()
+    rows = data.evenly_spaced_rows(len(run.parts.dataset.test), section.images)
+    return log_weights.writing(run.recorder.directory.folder / log_weights.FILE, rows)
 
 
-def _commit(run: Run, start: Start, step: int, seconds: float) -> None:
-    state = checkpoints.capture(step, seconds, run.parts.stateful, run.device)
-    run.directory.save_checkpoint(state | {"execution": start.execution}, run.stage_ends)
+def _commit(run: Run, rows: list[Row], step: int, seconds: float) -> None:
+    about = {"step": step, "seconds": seconds, "execution": run.start.execution}
+    run.recorder.commit(rows, about | parts.capture(run.parts.stateful, run.device))
 
 
 def _check_finite(run: Run, step: int) -> None:

@@ -1,43 +1,39 @@
 """One run, from validated settings to its record.
 
-A run's home is outputs/<name>, named by its identity. A run that is finished is shown and not repeated; one that
-was broken off goes on from its last checkpoint, after waiting for whoever computes it now.
+A run's directory is outputs/<name>, named by its identity. A finished run is shown and not repeated. One that was
+broken off goes on from its last checkpoint, after waiting for the process that computes it now.
 """
 
 import contextlib
-import logging
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
-from evidence import tracking
+from evidence import execution, tracking
 from evidence.config.settings import Settings
 from evidence.data import evenly_spaced
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.records import directory as record
+from evidence.records import directory as directories
 from evidence.records import files
 from evidence.records.directory import RunDirectory
-from evidence.runs import fit, provenance, resume, runtime
-from evidence.runs.build import Parts, build
-from evidence.runs.build import plan as scoring_plan
+from evidence.records.record import Record
+from evidence.runs import fit, provenance, resume
+from evidence.runs.build import build, evaluators
+from evidence.runs.recorder import log, recording, try_delivery
 from evidence.runs.resume import Place
 from evidence.startup import without_garbage_collection
 from evidence.tracking import mlflow_sync
-from evidence.tracking.mlflow_sync import MLflowSync
+from evidence.trial import interfaces
 
 ROOT = Path(__file__).resolve().parents[3]  # where run.py lies: relative paths and MLflow's store start here
-SHOWN = ("run", "folder", "eval_samples", "eval_images", "device")  # beside the metrics
-
-log = logging.getLogger("evidence")
+SHOWN = {"run", "folder", "eval_samples", "eval_images", "device"}  # beside the metrics
 
 
 def prepare(settings: Settings) -> None:
-    """Before the first job: close what vanished processes have left RUNNING, and make the store and the experiment.
+    """Before the first job: close the runs of vanished processes, and make the store and the experiment.
 
     Raises: UserError where the store cannot be used.
     """
@@ -61,38 +57,84 @@ def run(settings: Settings, place: Place | None = None, job_number: int | None =
     `place` is the run's, where the caller has located it. `job_number` is that of a job in a sweep, which does not
     show what it finds finished. Raises: UserError for what the user can mend.
     """
-    torch.set_flush_denormal(True)  # before any other tensor operation, so that worker threads inherit it
-    torch.set_default_dtype(torch.float32)  # a user's module of a job before may have changed it
+    execution.prepare()
     place = resume.locate(settings, ROOT) if place is None else place
-    was_finished = place.is_finished
+    directory, was_finished, store = place.directory, place.is_finished, _store(settings)
     if not was_finished:
-        _compute_and_deliver(settings, place, job_number)
-    else:
-        _deliver_again(place.directory, settings)
+        _compute(settings, place, job_number)
+    elif store is not None:
+        try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
+    place = place.read_again()
+    record = place.record
+    assert record is not None  # the run has just ended, or had before
     if changes := place.changes():
         terminal.note(
-            f"{place.directory.folder.name} was computed by other code ({changes}):"
+            f"{record.run} was computed by other code ({changes}):"
             " rerun=true computes it afresh, in a record of its own"
         )
-    result = place.directory.result
     if job_number is None or not was_finished:
-        terminal.result_table(result["metrics"] | {key: result[key] for key in SHOWN})
-    return float(result["metrics"]["valid/nll"])
+        terminal.result_table(record.metrics | record.model_dump(include=SHOWN))
+    return record.metrics["valid/nll"]
 
 
-def _compute_and_deliver(settings: Settings, place: Place, job_number: int | None) -> None:
-    """Compute the run, and bring it to the store."""
-    device = runtime.choose_device(settings.device, job_number or 0)
+def _compute(settings: Settings, place: Place, job_number: int | None) -> None:
+    """Build, lock, resume, fit, score and finish; another process that computes the run is waited for."""
+    directory, store = place.directory, _store(settings)
+    device = execution.choose_device(settings.device, job_number or 0)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
         parts = build(
             settings, device, ROOT, place.dataset
-        )  # before the first byte is written: there may be no data
+        )  # before anything is written: there may be no data
+    interfaces.check_kinds(parts.model, parts.objective)
+    evaluator = evaluators(settings.eval).suited_to(parts.model, parts.dataset.test)
+    images = evenly_spaced(parts.dataset.test, settings.eval.images)
     for note in place.notes:
         terminal.note(note)
-    try:
+    with _writing_to(settings):
         if job_number is None:  # for a sweep it has been done
             prepare(settings)
-        _compute(settings, place, device, parts)
+        with directory.locked(lambda holder: _note_waiting(directory, holder)):
+            before = directory.read()  # another process may have come first
+            _refuse_other_run(place, before)
+            place = place._replace(record=before)
+            if place.is_finished:
+                return
+            place.refuse_other_code(settings)
+            _save_config(directory, settings)
+            directories.begin(
+                directory,
+                **place.facts(),
+                run=directory.folder.name,
+                folder=_short(directory.folder),
+                device=_device_name(device),
+                eval_samples=evaluator.num_samples,
+                eval_images=len(images),
+                steps=parts.last_step,
+                init_from=settings.init_from,
+                mixed=before.mixed if before else [],
+                data=parts.dataset.provenance,
+                data_digest=provenance.data(parts.dataset),
+                provenance=provenance.provenance(),
+            )
+            with recording(directory, store, parts.stage_ends) as recorder:
+                start = resume.restore(place.read_again(), settings, device, parts)
+                directory.update(
+                    code=place.code,
+                    code_digest=provenance.code_digest(place.code),
+                    mixed=start.mixed,
+                    parent=start.parent,
+                    execution=start.execution,
+                )
+                _note_start(directory, start, before, parts.last_step)
+                work = fit.Run(settings, device, parts, images, evaluator, recorder, start)
+                recorder.finish(fit.fit(work) | fit.score(work))
+
+
+@contextlib.contextmanager
+def _writing_to(settings: Settings) -> Iterator[None]:
+    """Raises UserError where the block cannot write below paths.outputs."""
+    try:
+        yield
     except OSError as error:
         reason = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
         raise UserError(
@@ -101,117 +143,28 @@ def _compute_and_deliver(settings: Settings, place: Place, job_number: int | Non
         ) from error
 
 
-def _compute(settings: Settings, place: Place, device: torch.device, parts: Parts) -> None:
-    """Compute the run in its home, for this process alone."""
-    directory, store = place.directory, _store(settings)
-    digest = provenance.data(parts.dataset)
-    with directory.locked(
-        lambda holder: terminal.note(f"{directory.folder.name} is being computed by {holder}: waiting")
-    ):
-        before = directory.result  # another process may have come first
-        if before.get("run_identity", place.identity.run) != place.identity.run:
-            raise UserError(
-                f"{directory.folder.name} has just become another run's folder: type the command again"
-            )
-        if place.is_finished:
-            return
-        place.refuse_other_code(settings)
-        images = evenly_spaced(parts.dataset.test, settings.eval.images)
-        plan = scoring_plan(settings.eval, parts)
-        _save_config(directory, settings)
-        record.begin(
-            directory,
-            **place.facts(),
-            run=directory.folder.name,
-            folder=_short(directory.folder),
-            device=_device_name(device),
-            eval_samples=plan.num_samples,
-            eval_images=len(images),
-            steps=parts.schedule[-1].last_step,
-            init_from=settings.init_from,
-            mixed=before.get("mixed", []),
-            data=parts.dataset.provenance,
-            data_digest=digest,
-            provenance=provenance.provenance(),
-        )
-        with _status_kept(directory, store) as tracker:
-            work = fit.Run(settings, directory, device, parts, images, plan, tracker)
-            same_path_as = resume.same_path_as(place, digest)
-            start = resume.restore(place, same_path_as, settings, device, parts)
-            mixed = [*start.mixed, *([f"from step {start.step}: {start.changes}"] if start.changes else [])]
-            directory.update_result(
-                code=place.code,
-                code_digest=provenance.code_digest(place.code),
-                mixed=mixed,
-                parent=start.parent,
-                execution=start.execution,
-            )
-            _tell(directory, start, before, work.last_step)
-            metrics = fit.fit(work, start) | fit.measure(work, same_path_as)
-            directory.update_result(metrics=metrics)
-            directory.drop_checkpoints(work.stage_ends, 0)
-
-
-@contextlib.contextmanager
-def _status_kept(directory: RunDirectory, store: tracking.Store | None) -> Iterator[MLflowSync]:
-    """The run's log, and its records in the folder and the store, whose status is true however the block ends."""
-    handler = logging.FileHandler(directory.log)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told once, by what fails on it
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    tracker = MLflowSync(directory, store)
-    status: tracking.Status = (
-        "KILLED"  # by whatever is no Exception: Ctrl-C, SIGTERM, a queue whose time is up
-    )
-    try:
-        yield tracker
-        directory.update_result(status="FINISHED")
-        status = "FINISHED"
-    except Exception as error:
-        status = "FAILED"
-        with contextlib.suppress(OSError):  # the disk may be full
-            directory.traceback.write_text("".join(traceback.format_exception(error)))
-            directory.update_result(error=f"{type(error).__name__}: {error}")
-        log.error("%s", error)
-        raise
-    finally:
-        log.info("status %s", status)
-        log.removeHandler(handler)
-        with contextlib.suppress(OSError):
-            handler.close()
-        with contextlib.suppress(OSError):
-            directory.update_result(status=status)
-        _try_delivery(tracker.close, directory)
-
-
-def _deliver_again(directory: RunDirectory, settings: Settings) -> None:
-    """A finished record that is not in the experiment asked for, or not wholly."""
-    store = _store(settings)
-    if store is not None:
-        _try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
-
-
-def _try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:
-    """The folder's record stands, and neither it nor what stopped a run must be hidden by a store that fails."""
-    try:
-        deliver()
-    except UserError as error:
-        terminal.note(
-            f"{error}. The record is in {directory.folder}: the same command or `make sync` will deliver it"
+def _refuse_other_run(place: Place, record: Record | None) -> None:
+    if record is not None and record.run_identity and record.run_identity != place.identity.run:
+        raise UserError(
+            f"{place.directory.folder.name} has just become another run's folder: type the command again"
         )
 
 
-def _tell(directory: RunDirectory, start: resume.Start, before: dict[str, Any], last_step: int) -> None:
-    """Where training goes on, if not at its beginning."""
-    reason = before.get("error")
-    said = f"was {before['status']}{f' ({reason})' if reason else ''}; " if before else ""
+def _note_waiting(directory: RunDirectory, holder: str) -> None:
+    terminal.note(f"{directory.folder.name} is being computed by {holder}: waiting")
+
+
+def _note_start(directory: RunDirectory, start: resume.Start, before: Record | None, last_step: int) -> None:
+    """Say where training goes on, if not at its beginning."""
+    said = ""
+    if before is not None:
+        said = f"was {before.status}{f' ({before.error})' if before.error else ''}; "
     if start.origin is not None:
         whose = "" if start.origin.folder == directory.folder else f" of {start.parent}"
         said += f"goes on from step {start.step}{whose} to {last_step}"
         if damaged := [step for step in directory.checkpoints() if start.step < step <= last_step]:
             said += f" (the checkpoint at step {max(damaged)} is damaged)"
-    elif before:
+    elif before is not None:
         said += "starts again"
     if start.changes:
         said += f", otherwise than it began ({start.changes}): it is marked as mixed"

@@ -12,13 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 COMPUTING = ("objectives", "evaluation", "data")
-# The training loop, the evaluator, the batches, and which images are scored.
-EVERY_RUN = (
-    "evidence.training",
-    "evidence.evaluation.metrics",
-    "evidence.data.batches",
-    "evidence.data.subsets",
-)
+# How it starts, trains and is driven, the evaluator, and which images are scored.
+EVERY_RUN = ("evidence.parts", "evidence.execution", "evidence.evaluation.metrics", "evidence.data.subsets")
 
 
 def package_hash(package: Path, names: Iterable[str]) -> str:

@@ -13,12 +13,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evidence import data, training
+from evidence import data, execution, training
 from evidence.config.compose import Job
 from evidence.config.settings import Settings
-from evidence.evaluation import IMAGES_PER_BATCH, VALIDATION, Plan, evaluate
+from evidence.evaluation import IMAGES_PER_BATCH, VALIDATION, Evaluator, evaluate
 from evidence.numerics import forked_rng
-from evidence.runs import build, provenance, resume, runtime
+from evidence.parts import Parts
+from evidence.runs import build, provenance, resume
 from evidence.runs.resume import Place
 
 TOTAL_SECONDS = 20.0  # of measuring; what is not reached by then is taken to cost as much as the rest
@@ -76,7 +77,7 @@ def _costs(job: Job, dataset: data.Dataset | None, root: Path, moment: float) ->
     settings = job.settings
     torch.set_flush_denormal(True)  # as a run does, before any other tensor operation
     try:
-        device = runtime.choose_device(settings.device, 0)
+        device = execution.choose_device(settings.device, 0)
         with forked_rng(device, 0):
             return _measured(settings, device, build.build(settings, device, root, dataset), moment)
     except Exception as error:
@@ -86,26 +87,27 @@ def _costs(job: Job, dataset: data.Dataset | None, root: Path, moment: float) ->
             torch.cuda.empty_cache()
 
 
-def _measured(settings: Settings, device: torch.device, parts: build.Parts, moment: float) -> Costs:
-    scoring = build.plan(settings.eval, parts)
+def _measured(settings: Settings, device: torch.device, parts: Parts, moment: float) -> Costs:
+    scoring = build.evaluators(settings.eval).suited_to(parts.model, parts.dataset.test)
     images = data.evenly_spaced(parts.dataset.test, settings.eval.images)
     step = _step_seconds(settings, device, parts, moment)
 
-    def per_image(images: Tensor, plan: Plan) -> float:
+    def per_image(images: Tensor, plan: Evaluator) -> float:
         return _image_seconds(
             lambda count: evaluate(parts.model, images[:count].to(device), plan, _unheard), moment / 2
         )
 
     return Costs(
         step,
-        len(parts.dataset.valid) * per_image(parts.dataset.valid, VALIDATION),
+        len(parts.dataset.valid)
+        * per_image(parts.dataset.valid, VALIDATION.suited_to(parts.model, parts.dataset.valid)),
         len(images) * per_image(images, scoring),
         [segment.last_step for segment in parts.schedule],
         provenance.data(parts.dataset),
     )
 
 
-def _step_seconds(settings: Settings, device: torch.device, parts: build.Parts, moment: float) -> float:
+def _step_seconds(settings: Settings, device: torch.device, parts: Parts, moment: float) -> float:
     trainer = settings.trainer
     stream = data.batches(parts.dataset, trainer.batch_size, settings.seed, 0, device)
     schedule = [training.Segment(MAX_STEPS, trainer.learning_rate)]
@@ -145,7 +147,7 @@ def _left(costs: Costs | str | None, place: Place) -> Estimate:
     last = costs.ends[-1]
     steps = [
         step
-        for directory in resume.same_path_as(place, costs.data)
+        for directory in resume._same_path_as(place, costs.data)
         for step in directory.checkpoints()
         if step <= last
     ]

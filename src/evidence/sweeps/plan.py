@@ -132,7 +132,7 @@ def _kind(planned_job: PlannedJob) -> str:
         return "same"
     if planned_job.place.is_finished:
         return "done"
-    return "begun" if planned_job.place.directory.result else "new"
+    return "begun" if planned_job.place.record else "new"
 
 
 def _status(planned_job: PlannedJob, outlook: Estimate) -> str:

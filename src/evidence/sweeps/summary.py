@@ -93,7 +93,8 @@ def _numbers(result: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
-    result = {} if folder is None else RunDirectory(folder).result
+    record = None if folder is None else RunDirectory(folder).read()
+    result = record.model_dump() if record else {}
     if note is not None and note.status != "BEGUN":
         status = "FINISHED" if note.status == "ENDED" else "FAILED"
         return Outcome(name, folder, status, note.error, result)

@@ -12,13 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from evidence import tracking
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.records import identity
-from evidence.records.directory import Row, RunDirectory, directories, latest_checkpoint
+from evidence.records.directory import Row, RunDirectory, latest_checkpoint, stored
+from evidence.records.record import Record
 from evidence.tracking import MLflowRun, Store
 
 RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer: each may take seconds
@@ -47,11 +47,11 @@ class MLflowSync:
     """Keeps MLflow abreast of a run while it computes. Where the store fails, the run goes on and the rows wait."""
 
     def __init__(self, directory: RunDirectory, store: Store | None) -> None:
-        self._home, self._store = directory, store
+        self._directory, self._store = directory, store
         self._run: MLflowRun | None = None  # once the store has answered
         self._there: dict[str, int] = {}
         self._waiting: list[Row] = []
-        self._is_behind, self._not_before, self._beat = True, 0.0, 0.0
+        self._is_behind, self._not_before, self._last_heartbeat = True, 0.0, 0.0
 
     def send(self, rows: Sequence[Row]) -> None:
         """Bring rows that a checkpoint covers; those already there are left out."""
@@ -75,9 +75,9 @@ class MLflowSync:
     def heartbeat(self) -> None:
         """Now and then tell the folder and the store that the process is alive."""
         now = time.monotonic()
-        if now - self._beat > HEARTBEAT_SECONDS:
-            self._beat = now
-            self._home.heartbeat()
+        if now - self._last_heartbeat > HEARTBEAT_SECONDS:
+            self._last_heartbeat = now
+            self._directory.heartbeat()
             if self._run is not None and not self._is_behind:
                 with contextlib.suppress(UserError):
                     self._run.heartbeat()
@@ -85,14 +85,14 @@ class MLflowSync:
     def close(self) -> None:
         """Bring what the folder says at the end; raises UserError where the store cannot be used."""
         if self._store is not None:
-            deliver(self._home, self._opened(self._store))
+            deliver(self._directory, self._opened(self._store))
 
     def _opened(self, store: Store) -> MLflowRun:
         if self._run is None:
-            self._run = open_run(self._home, store)
+            self._run = open_run(self._directory, store)
             self._run.resume()
             with contextlib.suppress(OSError):  # a full disk is told by what must be written
-                self._home.update_result(mlflow_run_id=self._run.run_id)
+                self._directory.update(mlflow_run_id=self._run.run_id)
         return self._run
 
 
@@ -101,12 +101,12 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
 
     Raises: UserError where the store cannot be used.
     """
-    result = directory.result
-    run = tracking.find_run(store, result["record"])
-    tags = _tags(directory, result) | {tracking.HEARTBEAT: str(time.time())}
+    record = _record(directory)
+    run = tracking.find_run(store, record.record)
+    tags = _tags(directory, record) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:  # a record may come to the store much later
-        run = tracking.create_run(store, directory.folder.name, tags, _began(result))
-    run.describe(_params(directory, result), tags)
+        run = tracking.create_run(store, directory.folder.name, tags, _began(record))
+    run.describe(_params(directory, record), tags)
     return run
 
 
@@ -115,26 +115,25 @@ def deliver(directory: RunDirectory, run: MLflowRun) -> None:
 
     Raises: UserError where the store cannot be used.
     """
-    result = directory.result
+    record = _record(directory)
     run.describe(
-        _params(directory, result), _tags(directory, result)
+        _params(directory, record), _tags(directory, record)
     )  # its process may have died before it did
-    run.log(_later(_rows(directory, result), run.last_steps()), _ended(result))
+    run.log(_later(_rows(directory, record), run.last_steps()), _ended(record))
     run.artifact(directory.config)
     for figure in sorted(directory.figures.glob("*.png")):
         run.artifact(figure, "figures")
-    if (
-        result["status"] == "FAILED" and directory.traceback.exists()
-    ):  # it could not be written to a full disk
+    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have taken none
         run.artifact(directory.traceback)
-    run.close(result["status"], _ended(result))
+    if record.status != "RUNNING":
+        run.close(record.status, _ended(record))
 
 
 def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
     """Deliver a record that has ended and is not, or not wholly, in the experiment; whether that was needed."""
-    result = directory.result
-    run = tracking.find_run(store, result["record"])
-    if run is not None and run.is_closed(result["status"], _ended(result)):
+    record = _record(directory)
+    run = tracking.find_run(store, record.record)
+    if run is not None and run.is_closed(record.status, _ended(record)):
         return False
     deliver(directory, run or open_run(directory, store))
     return True
@@ -145,12 +144,13 @@ def close_vanished(outputs: Path, store: Store | None) -> None:
 
     On this host the folder's lock tells, which is free; on another host, a heartbeat that is half an hour old.
     """
-    for directory in directories(outputs):
-        _close_if_vanished(directory)
+    for directory, record in stored(outputs):
+        _close_if_vanished(directory, record)
     for run in [] if store is None else tracking.running(store):
         directory = RunDirectory(Path(run.tags["lock"]).parent)
-        if run.tags["host"] == socket.gethostname() and directory.result.get("record") == run.tags["record"]:
-            _close_if_vanished(directory)
+        found = directory.read()
+        if run.tags["host"] == socket.gethostname() and found and found.record == run.tags["record"]:
+            _close_if_vanished(directory, found)
             with directory.try_locked() as is_free:
                 if is_free:
                     deliver(directory, run)
@@ -164,72 +164,76 @@ def sync(outputs: Path, uri: str | None, root: Path) -> None:
     Raises: UserError where the store cannot be used.
     """
     delivered = 0
-    for directory in directories(outputs):
+    for directory, record in stored(outputs):
         if not directory.config.exists():
             terminal.note(f"{directory.config} is missing: the record is not delivered")
             continue
         settings = directory.settings
-        if directory.result["status"] != "RUNNING" and settings["tracking"]["name"] == "mlflow":
+        if record.record and record.status != "RUNNING" and settings["tracking"]["name"] == "mlflow":
             delivered += ensure_delivered(directory, Store(uri, settings["name"], root))
     terminal.note(f"delivered {delivered} of the records in {outputs}; the others were there")
 
 
-def _close_if_vanished(directory: RunDirectory) -> None:
-    is_here = directory.result.get("process", {}).get("host") == socket.gethostname()
+def _record(directory: RunDirectory) -> Record:
+    """The record as it is now, of a directory that has one."""
+    record = directory.read()
+    assert record is not None
+    return record
+
+
+def _close_if_vanished(directory: RunDirectory, record: Record) -> None:
+    is_here = record.process.host == socket.gethostname()
+    if record.status != "RUNNING" or not (is_here or directory.silent_seconds() > SILENT_SECONDS):
+        return
     with directory.try_locked() as is_free:
-        if (
-            is_free
-            and directory.result["status"] == "RUNNING"
-            and (is_here or directory.silent_seconds() > SILENT_SECONDS)
-        ):
+        if is_free and _record(directory).status == "RUNNING":  # it may have ended meanwhile
             ended = directory.last_sign().isoformat(timespec="microseconds")
-            directory.update_result(status="KILLED", error="its process vanished", ended=ended)
+            directory.update(status="KILLED", error="its process vanished", ended=ended)
             terminal.note(
                 f"{directory.folder.name}: its process had vanished without a word; closed as KILLED"
             )
 
 
-def _rows(directory: RunDirectory, result: dict[str, Any]) -> list[Row]:
+def _rows(directory: RunDirectory, record: Record) -> list[Row]:
     """The rows that count: those that a checkpoint covers, and a finished run's last numbers.
 
     These have no step: MLflow's page draws such a metric as bars, a run beside the other.
     """
-    if result["status"] == "FINISHED":
+    if record.status == "FINISHED":
         final = [
-            (name, value, 0)
-            for name, value in result["metrics"].items()
-            if name.startswith(("test/", "speed/"))
+            (name, value, 0) for name, value in record.metrics.items() if name.startswith(("test/", "speed/"))
         ]
         return directory.read_metrics() + final
     found = latest_checkpoint([directory], sys.maxsize)
-    return directory.read_metrics(found[1]["metrics_size"]) if found else []
+    return directory.read_metrics(found.state["metrics_size"]) if found else []
 
 
 def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
     return [row for row in rows if row[2] > there.get(row[0], -1)]
 
 
-def _began(result: dict[str, Any]) -> datetime:
+def _began(record: Record) -> datetime:
     """When the record was begun; one of an earlier version only knows the last process to go on with it."""
-    return datetime.fromisoformat(result.get("began") or result["process"]["since"])
+    return datetime.fromisoformat(record.began or record.process.since)
 
 
-def _ended(result: dict[str, Any]) -> datetime | None:
+def _ended(record: Record) -> datetime | None:
     """When the record was ended; not known of one that runs, or that an earlier version ended."""
-    return datetime.fromisoformat(result["ended"]) if result.get("ended") else None
+    return datetime.fromisoformat(record.ended) if record.ended else None
 
 
-def _params(directory: RunDirectory, result: dict[str, Any]) -> dict[str, str | int | float]:
+def _params(directory: RunDirectory, record: Record) -> dict[str, str | int | float]:
     """All settings by dotted keys, and over them the few that comparisons read."""
     settings = directory.settings
-    few = identity.params(settings, result["eval_samples"], result["eval_images"])
+    few = identity.params(settings, record.eval_samples, record.eval_images)
     return {**tracking.flattened(settings), **few}
 
 
-def _tags(directory: RunDirectory, result: dict[str, Any]) -> dict[str, str]:
+def _tags(directory: RunDirectory, record: Record) -> dict[str, str]:
+    values = record.model_dump(include=set(TAGS))
     return {
-        **{name: str(result[name]) for name in TAGS if result.get(name)},
-        **result["provenance"],
-        **({"mixed": "; ".join(result["mixed"])} if result["mixed"] else {}),
+        **{name: str(values[name]) for name in TAGS if values[name]},
+        **record.provenance,
+        **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
         "lock": str(directory.lock.resolve()),
     }

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from evidence.distributions import SemiImplicit
+from evidence.distributions import has_density
 from evidence.models import LatentVariableModel
 from evidence.numerics import same_numbers, scoring
 
@@ -107,12 +107,12 @@ def _fault_alone(
 def _noise(q: Any) -> list[Tensor]:
     """What a sample is a function of, [K, B, ...] each: for a semi-implicit q the noise of q(z | eps, x) too."""
     noise = q.noise(SAMPLES)
-    return [noise, torch.randn_like(q.mean(noise))] if isinstance(q, SemiImplicit) else [noise]
+    return [noise, torch.randn_like(q.mean(noise))] if not has_density(q) else [noise]
 
 
 def _values(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) -> Values:
     """z, its log density, which for a semi-implicit q is that given eps, and log p(x, z), of the noise [K, B, ...]."""
-    if isinstance(q, SemiImplicit):
+    if not has_density(q):
         z, log_q = q.conditional(noise[0]).rsample_and_log_prob(noise[1])
     else:
         z, log_q = q.rsample_and_log_prob(noise[0])

@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 
 from evidence import training
 from evidence.errors import UserError
-from evidence.evaluation import Plan, evaluate
+from evidence.evaluation import Evaluator, evaluate
 from evidence.models import ROWS_KEPT, LatentVariableModel
 from evidence.numerics import forked_rng, scoring, unchanged
 from evidence.objectives import Objective
@@ -32,7 +32,12 @@ SCORED = 2  # images, and samples of each
 
 
 def check(
-    model: LatentVariableModel, objective: Objective, x: Tensor, images: Tensor, plan: Plan, batch_size: int
+    model: LatentVariableModel,
+    objective: Objective,
+    x: Tensor,
+    images: Tensor,
+    evaluator: Evaluator,
+    batch_size: int,
 ) -> list[str]:
     """Take steps on the first images of x [at least IMAGES, X] and score `images` [SCORED, X], on a copy.
 
@@ -64,8 +69,7 @@ def check(
         _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
             _check_score(ours, x[:IMAGES])
-            few = plan._replace(num_samples=SCORED, num_noises=min(plan.num_noises, SCORED), compiled=False)
-            evaluate(ours, images, few, lambda count: None)
+            evaluate(ours, images, evaluator.fewer(SCORED), lambda count: None)
     return unsaved
 
 

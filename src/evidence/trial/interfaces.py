@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evidence.distributions import SemiImplicit
+from evidence.distributions import SemiImplicit, has_density
 from evidence.errors import UserError
 from evidence.evaluation import log_ratios
 from evidence.models import LatentVariableModel
@@ -54,14 +54,14 @@ def check_returns(model: LatentVariableModel, x: Tensor) -> None:
         _check_shape(p.log_prob(x), pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
         _check_shape(p.mean, [*pairs, x.shape[1]], f"mean of {named(model.likelihood)}", "[K, B, X]")
         _check_shape(model.log_joint(x, z), pairs, f"{named(model)}.log_joint", "[K, B]")
-        if not isinstance(q, SemiImplicit):
+        if has_density(q):
             _check_shape(model.log_weights(x, SAMPLES), pairs, f"{named(model)}.log_weights", "[K, B]")
 
 
 def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
     """z [K, B, D] of q(z | x), where all that q gives is of the form it must be."""
     name, sizes, images = named(model.posterior), model.latent_sizes, len(x)
-    density = [] if isinstance(q, SemiImplicit) else ["rsample_and_log_prob"]
+    density = ["rsample_and_log_prob"] if has_density(q) else []
     _require(q, model.posterior, "noise", "rsample", *density, "expectation")
     noise = q.noise(SAMPLES)
     z: Tensor = q.rsample(noise)
@@ -72,7 +72,7 @@ def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
             f"{named(model)}: latent_sizes={sizes} add up to {sum(sizes)}, and must to the {dim} of z [K, B, D]"
         )
     _check_shape(q.expectation(SAMPLES), [images, dim], f"expectation of {name}", "[B, D]")
-    if isinstance(q, SemiImplicit):
+    if not has_density(q):
         _check_shape(q.mean(noise), [SAMPLES, images, dim], f"mean(eps) of {name}", "[K, B, D]")
         scale = [dim] if q.scale.dim() == 1 else [images, dim]
         _check_shape(q.scale, scale, f"scale of {name}", "[D] or [B, D]")
@@ -92,7 +92,7 @@ def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
         q, name = model.posterior(x), named(model.posterior)
         noise = q.noise(SAMPLES)
         z = q.rsample(noise)
-        if isinstance(q, SemiImplicit):
+        if not has_density(q):
             _check_pullback(q, noise, name)
         else:
             drawn, log_q = q.rsample_and_log_prob(noise)
@@ -102,7 +102,7 @@ def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
         parts = model.prior().log_prob(z) + model.likelihood(z).log_prob(x)
         joint = f"{named(model)}: log_joint, which is trained, and log p(z) + log p(x | z), which is scored,"
         _check_agrees(model.log_joint(x, z), parts, joint)
-        if not isinstance(q, SemiImplicit):
+        if has_density(q):
             trained, scored = model.log_weights_at(noise, q, x), log_ratios(model, q, x, noise)[0]
             _check_agrees(
                 trained, scored, f"{named(model)}: log_weights_at and the log-weights that are scored"

@@ -1,0 +1,110 @@
+"""What a training is made of: how it starts from its seed, takes its steps, and is put back where it was."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor
+
+from evidence import training
+from evidence.data import Dataset, batches, mean_pixels
+from evidence.models import LatentVariableModel
+from evidence.objectives import Objective
+
+
+class Stateful(Protocol):
+    """A module or an optimiser."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything it would lose."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take it back."""
+
+
+class Parts(NamedTuple):
+    """The data set, all that training changes, and the schedule of its learning rate."""
+
+    dataset: Dataset
+    model: LatentVariableModel
+    objective: Objective
+    optimizer: torch.optim.Optimizer
+    schedule: list[training.Segment]
+
+    @property
+    def stateful(self) -> dict[str, Stateful]:
+        """Everything that training changes."""
+        return {"model": self.model, "objective": self.objective, "optimizer": self.optimizer}
+
+    @property
+    def last_step(self) -> int:
+        """The number of steps in all."""
+        return self.schedule[-1].last_step
+
+    @property
+    def stage_ends(self) -> list[int]:
+        """Step 0, and the last step of each learning rate."""
+        return [0, *(segment.last_step for segment in self.schedule)]
+
+
+def start(
+    dataset: Dataset,
+    make_model: Callable[[Tensor], LatentVariableModel],
+    make_objective: Callable[[], Objective],
+    make_optimizer: Callable[[list[dict[str, object]]], torch.optim.Optimizer],
+    make_schedule: Callable[[], list[training.Segment]],
+    scale_rate: float,
+    seed: int,
+    device: torch.device,
+) -> Parts:
+    """The parts before the first step; the seed fixes the parameters, and the noise of the steps to come.
+
+    `make_model` is given the mean pixels [X], `make_optimizer` the groups of training.parameter_groups.
+    """
+    torch.manual_seed(seed)
+    model = make_model(mean_pixels(dataset)).to(device)
+    objective = make_objective().to(device)
+    optimizer = make_optimizer(training.parameter_groups(model, objective, scale_rate))
+    return Parts(dataset, model, objective, optimizer, make_schedule())
+
+
+def steps(
+    parts: Parts,
+    batch_size: int,
+    reduction: Literal["sum", "mean"],
+    log_every: int,
+    seed: int,
+    first_step: int,
+    device: torch.device,
+    differentiate: training.Differentiate = training.gradients,
+) -> Iterator[training.Report]:
+    """Take the schedule's steps after `first_step`, each on the batch of (seed, step), and report as they go."""
+    stream = batches(parts.dataset, batch_size, seed, first_step, device)
+    return training.train(
+        parts.model,
+        parts.objective,
+        parts.optimizer,
+        stream,
+        parts.schedule,
+        reduction,
+        log_every,
+        first_step,
+        differentiate,
+    )
+
+
+def capture(stateful: Mapping[str, Stateful], device: torch.device) -> dict[str, Any]:
+    """All that the next step depends on beside its number: the parts' states and those of the random generators."""
+    state: dict[str, Any] = {"rng": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["rng_cuda"] = torch.cuda.get_rng_state(device)
+    return state | {name: part.state_dict() for name, part in stateful.items()}
+
+
+def restore(state: Mapping[str, Any], stateful: Mapping[str, Stateful], device: torch.device) -> None:
+    """Put the parts and the random generators back where `capture` saw them."""
+    for name, part in stateful.items():
+        part.load_state_dict(state[name])
+    torch.set_rng_state(state["rng"].cpu())
+    if device.type == "cuda" and "rng_cuda" in state:
+        torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)

@@ -1,0 +1,62 @@
+"""result.json, typed: what a run's record says of the run's identity, state and numbers."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
+
+
+class Process(BaseModel):
+    """Which process computes the run, or was the last to do so, and since when."""
+
+    host: str = ""
+    pid: int = 0
+    since: str = ""
+
+
+class Record(BaseModel):
+    """A run's record. An earlier version's lacks entries, which are then as they stand here.
+
+    record: a number of its own, in hexadecimal. path: where the folder lies. began, ended: times in UTC; `began` is
+    when the first process began it. mixed: what changed on the way, where not all was computed alike. parent: the
+    name of the run whose checkpoint this one went on from. execution: threads, hardware and compiling. content: a hash
+    by key of all that no checksum pins. metrics: the final numbers, nats per image where they are bounds.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    record: str = ""
+    path: str = ""
+    status: Status = "KILLED"
+    process: Process = Process()
+    began: str | None = None
+    ended: str | None = None
+    error: str | None = None
+
+    identity_version: int = 1
+    train_identity: str = ""
+    run_identity: str = ""
+    cell_identity: str = ""
+    train_cell: str = ""
+    settings_identity: str = ""
+    content: dict[str, str] = {}
+
+    run: str = ""
+    folder: str = ""
+    device: str = ""
+    eval_samples: int = 0
+    eval_images: int = 0
+    steps: int = 0
+    init_from: str | None = None
+    mixed: list[str] = []
+    parent: str | None = None
+    execution: dict[str, Any] = {}
+
+    data: dict[str, Any] = {}
+    data_digest: str = ""
+    code: dict[str, str] = {}
+    code_digest: str = ""
+    provenance: dict[str, str] = {}
+    mlflow_run_id: str | None = None
+    metrics: dict[str, float] = {}

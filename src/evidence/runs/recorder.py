@@ -1,0 +1,100 @@
+"""Keeps the record of a run while it computes: its log, its status, metrics.csv, its checkpoints and its MLflow run.
+
+A checkpoint commits what came before it: metrics.csv is durable by then, and only afterwards does MLflow hear of it.
+"""
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from evidence.display import terminal
+from evidence.errors import UserError
+from evidence.records.directory import Row, RunDirectory
+from evidence.records.record import Status
+from evidence.tracking import Store
+from evidence.tracking.mlflow_sync import MLflowSync
+
+log = logging.getLogger("evidence")
+
+
+class Recorder:
+    """Writes to the run's directory, and brings it to MLflow, whose failures do not stop the run."""
+
+    def __init__(self, directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> None:
+        self.directory = directory
+        self._mlflow, self._for_good = MLflowSync(directory, store), for_good
+
+    def heartbeat(self) -> None:
+        """Now and then tell the directory and MLflow that the process is alive."""
+        self._mlflow.heartbeat()
+
+    def catch_up(self) -> None:
+        """Bring MLflow what the directory holds already."""
+        self._mlflow.send(self.directory.read_metrics())
+
+    def commit(self, rows: Sequence[Row], state: dict[str, Any]) -> None:
+        """Write the rows, then the checkpoint that they belong to, and bring the rows to MLflow."""
+        if rows:
+            self.directory.append_metrics(rows)
+        self.directory.save_checkpoint(state, self._for_good)
+        self._mlflow.send(rows)
+
+    def at(self, step: int) -> dict[str, float]:
+        """The metrics recorded at a step."""
+        return {name: value for name, value, row_step in self.directory.read_metrics() if row_step == step}
+
+    def finish(self, metrics: dict[str, float]) -> None:
+        """Write the final numbers, and drop the checkpoints that are not kept for good."""
+        self.directory.update(metrics=metrics)
+        self.directory.drop_checkpoints(self._for_good, 0)
+
+    def close(self) -> None:
+        """Bring MLflow what the directory says at the end; raises UserError where the store cannot be used."""
+        self._mlflow.close()
+
+
+@contextlib.contextmanager
+def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> Iterator[Recorder]:
+    """A recorder; the run's status in the directory and in MLflow is true however the block ends.
+
+    `for_good` are the steps whose checkpoints are kept after the end.
+    """
+    handler = logging.FileHandler(directory.log)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    # A full disk is told once, by what fails on it.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    recorder = Recorder(directory, store, for_good)
+    status: Status = "KILLED"  # by whatever is no Exception: Ctrl-C, SIGTERM, a queue whose time is up
+    try:
+        yield recorder
+        directory.update(status="FINISHED")
+        status = "FINISHED"
+    except Exception as error:
+        status = "FAILED"
+        with contextlib.suppress(OSError):  # the disk may be full
+            directory.traceback.write_text("".join(traceback.format_exception(error)))
+            directory.update(error=f"{type(error).__name__}: {error}")
+        log.error("%s", error)
+        raise
+    finally:
+        log.info("status %s", status)
+        log.removeHandler(handler)
+        with contextlib.suppress(OSError):
+            handler.close()
+        with contextlib.suppress(OSError):
+            directory.update(status=status)
+        try_delivery(recorder.close, directory)
+
+
+def try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:
+    """Deliver; a store that fails hides neither the directory's record nor what stopped a run."""
+    try:
+        deliver()
+    except UserError as error:
+        terminal.note(
+            f"{error}. The record is in {directory.folder}: the same command or `make sync` will deliver it"
+        )
