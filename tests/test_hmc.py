@@ -69,6 +69,13 @@ def correlated(position: Tensor) -> Tensor:
     return -0.5 * torch.einsum("...d,de,...e->...", position, precision, position)
 
 
+def iterated(
+    state: hmc.HMCState, target: hmc.ValueAndGradient, step_size: float, num_leapfrog: int
+) -> tuple[hmc.HMCState, hmc.HMCInfo]:
+    momentum, chance = torch.randn_like(state.position), torch.rand_like(state.log_density)
+    return hmc.step(state, target, step_size, num_leapfrog, momentum, chance)
+
+
 def test_a_gaussian_is_left_invariant_at_a_step_that_rejects_often() -> None:
     torch.manual_seed(0)
     covariance = torch.tensor([[1.0, 0.8], [0.8, 2.0]], dtype=torch.float64)
@@ -77,7 +84,7 @@ def test_a_gaussian_is_left_invariant_at_a_step_that_rejects_often() -> None:
     state = hmc.init(start, correlated)
     rates = []
     for _ in range(5):
-        state, info = hmc.step(state, correlated, 1.1, 3)
+        state, info = iterated(state, correlated, 1.1, 3)
         rates.append(info.acceptance.mean())
     assert 0.3 < torch.stack(rates).mean() < 0.85  # else Metropolis' decision is not put to the test
     products = torch.einsum("nd,ne->nde", state.position, state.position)
@@ -90,7 +97,7 @@ def test_the_expected_acceptance_weight_is_one_at_equilibrium() -> None:
     """E exp(-dH) = 1 (Neal 2011, Section 5.4.2.2): a wrong sign or a missing half step breaks it."""
     torch.manual_seed(1)
     state = hmc.init(torch.randn(100_000, 1, dtype=torch.float64), oscillator)
-    _, info = hmc.step(state, oscillator, 1.2, 2)
+    _, info = iterated(state, oscillator, 1.2, 2)
     weight = (-info.energy_error).exp()
     assert (weight.mean() - 1).abs() < 5 * weight.std() / math.sqrt(len(weight))
     torch.testing.assert_close(info.acceptance, weight.clamp(max=1))
@@ -99,7 +106,7 @@ def test_the_expected_acceptance_weight_is_one_at_equilibrium() -> None:
 
 def test_a_trajectory_that_leaves_the_numbers_is_rejected() -> None:
     state = hmc.init(torch.ones(4, 1, dtype=torch.float64), quartic)
-    moved, info = hmc.step(state, quartic, 1e6, 5)
+    moved, info = iterated(state, quartic, 1e6, 5)
     assert not info.is_accepted.any()
     assert torch.equal(moved.position, state.position)
     assert torch.equal(info.acceptance, torch.zeros(4, dtype=torch.float64))
@@ -108,7 +115,7 @@ def test_a_trajectory_that_leaves_the_numbers_is_rejected() -> None:
 def test_rejected_chains_keep_their_whole_state() -> None:
     torch.manual_seed(2)
     state = hmc.init(torch.randn(200, 2, dtype=torch.float64), correlated)
-    moved, info = hmc.step(state, correlated, 1.3, 3)
+    moved, info = iterated(state, correlated, 1.3, 3)
     assert 0 < info.is_accepted.sum() < 200
     again = hmc.init(moved.position, correlated)
     torch.testing.assert_close(moved.log_density, again.log_density)

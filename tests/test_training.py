@@ -173,25 +173,25 @@ def test_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None
 
     stateful, model, objective, optimizer = start()
     whole = list(train(model, objective, optimizer, stream(), schedule, "sum", 2))
-    expected = parts.capture(stateful, CPU)
+    expected = parts.capture(stateful)
 
     stateful, model, objective, optimizer = start()
     first = []
     for report in train(model, objective, optimizer, stream(), schedule, "sum", 2):
         first.append(report)
         if report.step == 6:
-            checkpoints.save(tmp_path / "6.pt", parts.capture(stateful, CPU))
+            checkpoints.save(tmp_path / "6.pt", parts.capture(stateful))
             break
 
     stateful, model, objective, optimizer = start()
     state = checkpoints.load(tmp_path / "6.pt")
-    parts.restore(state, stateful, CPU)
+    parts.restore(state, stateful)
     with forked_rng(CPU, 0, 6):
         x = torch.randn(5, problems.X_DIM)
         evaluate(model, x, EVALUATORS.suited_to(model, x), lambda _: None)
     rest = list(train(model, objective, optimizer, stream(6), schedule, "sum", 2, first_step=6))
     assert first + rest == whole
-    assert_equal(parts.capture(stateful, CPU), expected)
+    assert_equal(parts.capture(stateful), expected)
 
 
 def assert_equal(found: object, expected: object) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus
+from evidence.streams import normal, uniform
 
 LOG_2PI = math.log(2 * math.pi)
 Pullback = Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
@@ -37,7 +38,7 @@ class DiagonalNormal(NamedTuple):
 
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D]."""
-        return torch.randn(num_samples, *self.shape, dtype=self.mean.dtype, device=self.mean.device)
+        return normal((num_samples, *self.shape), self.mean)
 
     def rsample(self, noise: Tensor) -> Tensor:
         """z = mean + scale * noise."""
@@ -91,7 +92,8 @@ class Bernoulli(NamedTuple):
 
     def sample(self) -> Tensor:
         """A draw of the pixels, 0 or 1, [..., X]."""
-        return torch.bernoulli(self.mean.detach())
+        mean = self.mean.detach()
+        return (uniform(mean.shape, mean) < mean).to(mean.dtype)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """sum_i x_i l_i - log(1 + exp l_i), finite for any finite logit: x [B, X] -> [..., B]."""
@@ -118,7 +120,7 @@ class Chain(NamedTuple):
         """Standard normal noise for `num_samples` draws, [K, ..., D] with D the sum of the sizes."""
         mean = self.first.mean
         shape = (num_samples, *self.first.shape[:-1], sum(self.sizes))
-        return torch.randn(shape, dtype=mean.dtype, device=mean.device)
+        return normal(shape, mean)
 
     def rsample(self, noise: Tensor) -> Tensor:
         """z, each layer drawn given the one visited before it."""
@@ -184,7 +186,7 @@ class SemiImplicit(NamedTuple):
     def noise(self, num_samples: int) -> Tensor:
         """eps for `num_samples` draws, [K, B, E]."""
         shape = (num_samples, self.batch_size, self.noise_dim)
-        return torch.randn(shape, dtype=self.scale.dtype, device=self.scale.device)
+        return normal(shape, self.scale)
 
     def conditional(self, eps: Tensor) -> DiagonalNormal:
         """q(z | eps, x)."""
@@ -193,7 +195,7 @@ class SemiImplicit(NamedTuple):
     def rsample(self, eps: Tensor) -> Tensor:
         """z ~ q(z | eps, x), [K, B, D]."""
         mean = self.mean(eps)
-        return mean + self.scale * torch.randn_like(mean)
+        return mean + self.scale * normal(mean.shape, mean)
 
     def expectation(self, num_samples: int) -> Tensor:
         """An unbiased estimate of E[z], [B, D]: the mean of mean(eps) over draws of eps."""

@@ -67,13 +67,18 @@ def leapfrog(
 
 
 def step(
-    state: HMCState, value_and_gradient: ValueAndGradient, step_size: Tensor | float, num_leapfrog: int
+    state: HMCState,
+    value_and_gradient: ValueAndGradient,
+    step_size: Tensor | float,
+    num_leapfrog: int,
+    momentum: Tensor,
+    chance: Tensor,
 ) -> tuple[HMCState, HMCInfo]:
-    """One iteration of every chain: fresh momenta, a trajectory, and Metropolis' decision.
+    """One iteration of every chain: a trajectory from the momenta [..., D], and Metropolis' decision.
 
-    A trajectory that leaves the numbers (dH not finite) is rejected.
+    `momentum` is standard normal, `chance` [...] uniform on (0, 1). A trajectory that leaves the numbers (dH not
+    finite) is rejected.
     """
-    momentum = torch.randn_like(state.position)
     proposal, end_momentum = leapfrog(state, momentum, value_and_gradient, step_size, num_leapfrog)
     energy_error = (
         state.log_density
@@ -81,7 +86,7 @@ def step(
         + 0.5 * (end_momentum.square().sum(-1) - momentum.square().sum(-1))
     )
     acceptance = torch.exp(-energy_error).clamp(max=1.0).nan_to_num(nan=0.0)
-    is_accepted = torch.rand_like(acceptance) < acceptance
+    is_accepted = chance < acceptance
     here = is_accepted.unsqueeze(-1)
     new_state = HMCState(
         torch.where(here, proposal.position, state.position),

@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from evidence.streams import seed_globally
+
 Result = TypeVar("Result")
 SCORED = "is_scored"  # the attribute of a module inside `scoring`
 MAX_GRAPHS = 10_000  # of one function: a sweep may have any number of architectures, and torch allows eight
@@ -169,11 +171,7 @@ def fused(function: Callable[..., Result], options: dict[str, Any] | None = None
 
 @contextlib.contextmanager
 def forked_rng(device: torch.device, *seeds: int) -> Iterator[None]:
-    """Inside, random numbers depend on `seeds` alone; outside, the global generators go on as if nothing happened."""
-    devices = [device] if device.type == "cuda" else []
-    seed = 0
-    for part in seeds:  # an injective enough mixture: neighbouring (seed, step) pairs must not share a stream
-        seed = (seed * 6364136223846793005 + part + 1442695040888963407) % 2**63
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+    """Inside, torch's global generators depend on `seeds` alone; afterwards they go on as if nothing happened."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        seed_globally(device, *seeds)
         yield

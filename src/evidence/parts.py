@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from evidence import training
+from evidence import streams, training
 from evidence.data import Dataset, batches, mean_pixels
 from evidence.models import LatentVariableModel
 from evidence.objectives import Objective
@@ -57,11 +57,11 @@ def start(
     seed: int,
     device: torch.device,
 ) -> Parts:
-    """The parts before the first step; the seed fixes the parameters, and the noise of the steps to come.
+    """The parts before the first step; the seed fixes the parameters.
 
     `make_model` is given the mean pixels [X], `make_optimizer` the groups of training.parameter_groups.
     """
-    torch.manual_seed(seed)
+    streams.seed_globally(torch.device("cpu"), seed)  # where modules are made
     model = make_model(mean_pixels(dataset)).to(device)
     objective = make_objective().to(device)
     optimizer = make_optimizer(training.parameter_groups(model, objective, scale_rate))
@@ -90,21 +90,16 @@ def steps(
         log_every,
         first_step,
         differentiate,
+        seed,
     )
 
 
-def capture(stateful: Mapping[str, Stateful], device: torch.device) -> dict[str, Any]:
-    """All that the next step depends on beside its number: the parts' states and those of the random generators."""
-    state: dict[str, Any] = {"rng": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["rng_cuda"] = torch.cuda.get_rng_state(device)
-    return state | {name: part.state_dict() for name, part in stateful.items()}
+def capture(stateful: Mapping[str, Stateful]) -> dict[str, Any]:
+    """The parts' states: with the number of the step, all that the next one depends on."""
+    return {name: part.state_dict() for name, part in stateful.items()}
 
 
-def restore(state: Mapping[str, Any], stateful: Mapping[str, Stateful], device: torch.device) -> None:
-    """Put the parts and the random generators back where `capture` saw them."""
+def restore(state: Mapping[str, Any], stateful: Mapping[str, Stateful]) -> None:
+    """Put the parts back where `capture` saw them."""
     for name, part in stateful.items():
         part.load_state_dict(state[name])
-    torch.set_rng_state(state["rng"].cpu())
-    if device.type == "cuda" and "rng_cuda" in state:
-        torch.cuda.set_rng_state(state["rng_cuda"].cpu(), device)

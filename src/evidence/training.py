@@ -9,10 +9,12 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from evidence import streams
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.numerics import fused
 from evidence.objectives import Objective
+from evidence.streams import Stream
 
 Differentiate = Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Tensor]]]  # as `gradients` does
 
@@ -148,14 +150,16 @@ def gradients(
     parameters: Sequence[Tensor],
     x: Tensor,
     reduction: Literal["sum", "mean"],
+    stream: Stream | None = None,
 ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
     """The gradient to descend on one batch x [B, X], that of minus the surrogate, and the objective's metrics.
 
     One for each of the parameters, None where it plays no part. The surrogate [B] is reduced over the batch by sum
     (both papers' code) or mean: with an optimiser that adds eps to the root of the second moment, sum with eps is
-    mean with eps / B.
+    mean with eps / B. Noise comes from the stream, or without one from the global generator.
     """
-    surrogate, metrics = objective(model, x)
+    with streams.drawing(stream):
+        surrogate, metrics = objective(model, x)
     if surrogate.shape != x.shape[:1]:
         raise UserError(
             f"the objective's surrogate has shape {list(surrogate.shape)}, and must have {[len(x)]}"
@@ -169,11 +173,24 @@ def gradients(
 def compiled(differentiate: Differentiate) -> Differentiate:
     """The same function, whose forward and backward passes are one fused graph, made when it is first called.
 
-    It draws the random numbers that the lines themselves would draw.
+    It draws the random numbers that the lines themselves would draw, to rounding.
     """
     getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
     torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
-    return fused(differentiate, {"fallback_random": True, "cpp_wrapper": True})
+    graph = fused(differentiate, {"fallback_random": True, "cpp_wrapper": True})
+
+    def call(
+        model: LatentVariableModel,
+        objective: Objective,
+        parameters: Sequence[Tensor],
+        x: Tensor,
+        reduction: Literal["sum", "mean"],
+        stream: Stream | None = None,
+    ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
+        tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
+        return graph(model, objective, parameters, x, reduction, tensors)
+
+    return call
 
 
 def train(
@@ -186,11 +203,13 @@ def train(
     log_every: int,
     first_step: int = 0,
     differentiate: Differentiate = gradients,
+    seed: int | None = None,
 ) -> Iterator[Report]:
     """Take the schedule's steps after `first_step`, one for each x [B, X] of `batches`, reporting as they go.
 
-    Modules are in the mode they are in. Raises: UserError where a metric stops being finite, comes or goes between
-    two reports, naming it and the step, or where a parameter's layout in memory is none that can be trained.
+    Noise is a function of the seed and the step; without a seed it comes from the global generator. Modules are in the
+    mode they are in. Raises: UserError where a metric stops being finite, comes or goes between two reports, naming it
+    and the step, or where a parameter's layout in memory is none that can be trained.
     """
     sums: dict[str, Tensor] = {}
     step = last_report = first_step
@@ -202,7 +221,11 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = segment.learning_rate * group["rate"]
         while step < segment.last_step:
-            found, metrics = differentiate(model, objective, parameters, next(batches), reduction)
+            x, stream = next(batches), None
+            if seed is not None:
+                stream = Stream(seed, streams.TRAINING, step)
+                streams.seed_globally(x.device, seed, step)  # for what a user's code draws
+            found, metrics = differentiate(model, objective, parameters, x, reduction, stream)
             step += 1
             sums = _added(sums, metrics, step)  # before the optimiser changes what a metric may be a view of
             set_gradients(parameters, found)

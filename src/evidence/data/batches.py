@@ -1,8 +1,7 @@
 """An endless stream of batches that can be taken up at any step, bit for bit, with no state of its own.
 
-Pass p goes through the training images in an order that is a pure function of (seed, p), so that step n
-determines the rows drawn; the noise that binarizes them comes from the device's global generator, which a
-checkpoint keeps anyway. The set lies on the device as bytes: a step costs a few small kernels and no copy.
+Pass p goes through the training images in an order that is a pure function of (seed, p), and the noise that binarizes
+those of step n is one of (seed, n). The set lies on the device as bytes: a step costs a few small kernels and no copy.
 """
 
 import itertools
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from evidence.data.sets import Dataset
 from evidence.errors import UserError
+from evidence.streams import BINARIZATION, Stream, drawing, uniform
 
 
 def steps_per_pass(dataset: Dataset, batch_size: int) -> int:
@@ -54,11 +54,11 @@ def _stream(
             .view(steps, batch_size)
             .to(train.device)
         )
-        for rows in order[done:]:
+        for step, rows in enumerate(order[done:], number * steps + done):
             pixels = train.index_select(0, rows).to(torch.float32)
-            if levels == 1:
-                yield pixels
-            else:
-                # Noise lies in [0, 1): value == levels always gives one, and 0 always zero.
-                yield torch.rand_like(pixels).lt_(pixels.div_(levels))
+            if levels > 1:
+                # Noise lies in (0, 1): value == levels always gives one, and 0 always zero.
+                with drawing(Stream(seed, BINARIZATION, step)):
+                    pixels = uniform(pixels.shape, pixels).lt_(pixels.div_(levels))
+            yield pixels
         done = 0

@@ -5,11 +5,11 @@ from evidence.evaluation.metrics import (
     VALIDATION,
     Evaluation,
     Evaluators,
+    Noise,
     evaluate,
-    evaluate_seeded,
     validate,
 )
-from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, chunks
+from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, blocks
 from evidence.evaluation.semi_implicit import (
     MIXTURE_BLOCK,
     SemiImplicitSampling,
@@ -37,14 +37,14 @@ __all__ = [
     "Evaluators",
     "ImportanceSampling",
     "Keep",
+    "Noise",
     "Scores",
     "SemiImplicitSampling",
     "SemiImplicitScores",
     "active_units",
     "activity",
-    "chunks",
+    "blocks",
     "evaluate",
-    "evaluate_seeded",
     "log_evidence",
     "log_mixture",
     "log_ratios",

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from evidence.distributions import Chain, DiagonalNormal, with_density
-from evidence.evaluation.scoring import IMAGES_PER_BATCH, Keep, chunks, in_eval
+from evidence.evaluation.scoring import IMAGES_PER_BATCH, IMPORTANCE, Keep, blocks, in_eval
 from evidence.models import LatentVariableModel
 from evidence.numerics import WeightSums, fused, summarize
+from evidence.streams import Stream, drawing, position, samples
 
 
 class Scores(NamedTuple):
@@ -46,6 +47,21 @@ class ImportanceSampling(NamedTuple):
         }
 
 
+def drawn_log_ratios(
+    model: LatentVariableModel,
+    q: DiagonalNormal | Chain,
+    x: Tensor,
+    num_samples: int,
+    first: int | Tensor,
+    stream: Stream | None,
+) -> tuple[Tensor, Tensor]:
+    """`log_ratios` of the samples first, first + 1, ... of the stream: [K, B] each."""
+    with drawing(stream):
+        samples(first, IMPORTANCE)
+        noise = q.noise(num_samples)
+    return log_ratios(model, q, x, noise)
+
+
 def log_ratios(
     model: LatentVariableModel, q: DiagonalNormal | Chain, x: Tensor, noise: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -58,7 +74,7 @@ def log_ratios(
 @cache
 def _fused_log_ratios() -> Callable[..., tuple[Tensor, Tensor]]:
     """The same compiled when it is first called, and once for all models of an architecture."""
-    return fused(log_ratios)
+    return fused(drawn_log_ratios, {"fallback_random": True})
 
 
 @in_eval
@@ -79,9 +95,14 @@ def score(
     weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
     kept: list[Tensor] = []
     largest = max(1, rows // x.shape[0])
-    for size in chunks(num_samples, largest):
-        terms = _fused_log_ratios() if compiled and size == largest else log_ratios
-        log_w, log_ratio = terms(model, q, x, q.noise(size))
+    stream = position()[0]
+    for first, size in blocks(num_samples, largest):
+        if compiled and size == largest:
+            tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
+            start = torch.tensor(first, device=x.device)
+            log_w, log_ratio = _fused_log_ratios()(model, q, x, size, start, tensors)
+        else:
+            log_w, log_ratio = drawn_log_ratios(model, q, x, size, first, stream)
         if keep is not None:
             kept.append(log_w)
         part = summarize(log_w.double())

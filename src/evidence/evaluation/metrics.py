@@ -1,12 +1,14 @@
 """What a trained model is worth, as metrics: the log evidence of held-out images, and how many latent units it uses."""
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from evidence import streams
 from evidence.distributions import has_density
 from evidence.evaluation.importance import ImportanceSampling
 from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, in_eval
@@ -14,6 +16,7 @@ from evidence.evaluation.semi_implicit import SemiImplicitSampling
 from evidence.evaluation.units import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng, scoring
+from evidence.streams import Stream, drawing
 
 
 class Evaluators(NamedTuple):
@@ -27,6 +30,25 @@ class Evaluators(NamedTuple):
         x = images[:1].to(next(model.parameters()))
         with torch.no_grad(), scoring(model), forked_rng(x.device, 0):
             return self.with_density if has_density(model.posterior(x)) else self.without_density
+
+
+class Noise(NamedTuple):
+    """Random numbers that depend on the seed, the purpose, the number of the image, int64 [N], and that of the sample.
+
+    So they depend neither on how many rows are computed at a time nor on which other images are scored.
+    """
+
+    seed: int
+    purpose: int
+    images: Tensor
+
+    @contextlib.contextmanager
+    def of_batch(self, number: int, device: torch.device) -> Iterator[None]:
+        """Inside, draws are those of a batch of images. A user's torch.randn is seeded by the batch's first image."""
+        rows = self.images[number * IMAGES_PER_BATCH :][:IMAGES_PER_BATCH].to(device)
+        stream = Stream(self.seed, self.purpose, images=rows)
+        with forked_rng(device, self.seed, self.purpose, int(rows[0])), drawing(stream):
+            yield
 
 
 class Evaluation(NamedTuple):
@@ -43,18 +65,20 @@ def evaluate(
     evaluator: Evaluator,
     on_batch: Callable[[int], None],
     keep: Keep | None = None,
+    noise: Noise | None = None,
 ) -> Evaluation:
     """Score images [N, X] of 0 and 1, stored as bytes: nll with its standard error, lower is better.
 
-    `on_batch` hears how many images are done, `keep` the log-weights of each batch, in the order of the images. Draws
-    from the global generator: call it inside numerics.forked_rng.
+    `on_batch` hears how many images are done, `keep` the log-weights of each batch, in the order of the images. Without
+    `noise` random numbers come from the global generator, with it the generator goes on as if nothing had been drawn.
     """
     batches: list[dict[str, Tensor]] = []
     means_a, means_b = [], []
-    for batch in images.split(IMAGES_PER_BATCH):
+    for number, batch in enumerate(images.split(IMAGES_PER_BATCH)):
         x = batch.to(torch.get_default_dtype())
-        batches.append(evaluator.scores(model, x, keep))
-        pair = posterior_means(model, x, MEAN_SAMPLES)
+        with noise.of_batch(number, x.device) if noise else contextlib.nullcontext():
+            batches.append(evaluator.scores(model, x, keep))
+            pair = posterior_means(model, x, MEAN_SAMPLES)
         means_a.append(pair[0])
         means_b.append(pair[1])
         on_batch(len(batch))
@@ -73,24 +97,8 @@ VALIDATION = Evaluators(ImportanceSampling(100, 2000), SemiImplicitSampling(100,
 VALIDATION_SEED = 0
 
 
-def validate(
-    model: LatentVariableModel, images: Tensor, step: int, on_batch: Callable[[int], None]
-) -> dict[str, float]:
-    """valid/nll, which is -L_100, and valid/active_units at a step, from random numbers that training never sees."""
-    with forked_rng(images.device, VALIDATION_SEED, step):
-        metrics = evaluate(model, images, VALIDATION.suited_to(model, images), on_batch).metrics
+def validate(model: LatentVariableModel, images: Tensor, on_batch: Callable[[int], None]) -> dict[str, float]:
+    """valid/nll, which is -L_100, and valid/active_units, from the same random numbers at each step of each run."""
+    noise = Noise(VALIDATION_SEED, streams.VALIDATION, torch.arange(len(images)))
+    metrics = evaluate(model, images, VALIDATION.suited_to(model, images), on_batch, noise=noise).metrics
     return {f"valid/{name}": metrics[name] for name in ("nll", "active_units")}
-
-
-def evaluate_seeded(
-    model: LatentVariableModel,
-    images: Tensor,
-    evaluator: Evaluator,
-    seed: int,
-    step: int,
-    on_batch: Callable[[int], None],
-    keep: Keep | None = None,
-) -> Evaluation:
-    """`evaluate` at the last step of a training, from random numbers that depend on the seed and the step alone."""
-    with forked_rng(images.device, seed, step):
-        return evaluate(model, images, evaluator, on_batch, keep)

@@ -13,6 +13,8 @@ from evidence.numerics import scoring
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
 IMAGES_PER_BATCH = 100
+# What random numbers are for, in a stream of images.
+IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B = range(7)
 Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
 
 
@@ -43,7 +45,7 @@ def in_eval(
     return scored
 
 
-def chunks(total: int, size: int) -> Iterator[int]:
-    """Sizes that add up to `total`, none above `size`."""
-    for start in range(0, total, size):
-        yield min(size, total - start)
+def blocks(total: int, size: int) -> Iterator[tuple[int, int]]:
+    """The first of each block of `total`, and how many it has, at most `size`."""
+    for first in range(0, total, size):
+        yield first, min(size, total - first)

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from evidence.distributions import LOG_2PI, semi_implicit
 from evidence.errors import UserError
-from evidence.evaluation.scoring import Keep, chunks, in_eval
+from evidence.evaluation.scoring import CONDITIONAL, GAUSSIAN, GENERATING, MIXTURE, Keep, blocks, in_eval
 from evidence.models import LatentVariableModel
 from evidence.numerics import log_mean_exp
+from evidence.streams import normal, samples
 
 GAUSSIAN_WIDENING = 1.3  # of the covariance, so that the proposal's tails cover q(z | x)
 MIXTURE_BLOCK = 2**20  # exponents at a time: what stays in a processor's cache
@@ -67,22 +68,31 @@ def score_semi_implicit(
     q = semi_implicit(model.posterior(x))
     size = max(1, rows // x.shape[0])
 
-    def draw(count: int) -> tuple[Tensor, Tensor]:
-        conditional = q.conditional(q.noise(count))
-        return conditional.rsample_and_log_prob(torch.randn_like(conditional.mean))
+    def noise(first: int, count: int, use: int) -> Tensor:
+        samples(first, use)
+        return q.noise(count)
+
+    def draw(first: int, count: int) -> tuple[Tensor, Tensor]:
+        conditional = q.conditional(noise(first, count, GENERATING))
+        samples(first, CONDITIONAL)
+        return conditional.rsample_and_log_prob(normal(conditional.mean.shape, conditional.mean))
 
     def log_joint(z: Tensor) -> Tensor:
         return torch.cat([model.log_joint(x, part) for part in z.split(size)])
 
     # Laid out image by image, as log_mixture reads them: ten million numbers are turned round while in cache.
-    parts = [q.mean(q.noise(count)).transpose(0, 1) for count in chunks(num_noises, size)]
+    parts = [
+        q.mean(noise(first, count, MIXTURE)).transpose(0, 1) for first, count in blocks(num_noises, size)
+    ]
     means = torch.cat(parts, 1).transpose(0, 1)  # [T, B, D]
-    draws = [draw(count) for count in chunks(num_samples, size)]
+    draws = [draw(first, count) for first, count in blocks(num_samples, size)]
     z, generating = (torch.cat(found) for found in zip(*draws, strict=True))  # [S, B, D], [S, B]
     fresh = log_mixture(z, means, q.scale, MIXTURE_BLOCK)  # log sum over T
     mixture = torch.logaddexp(fresh, generating) - math.log(num_noises + 1)
     gaussian = widened_gaussian(means, q.scale)
-    wide = gaussian.sample((num_samples,))
+    samples(0, GAUSSIAN)
+    wide = normal((num_samples, *gaussian.mean.shape), gaussian.mean)
+    wide = gaussian.mean + (gaussian.scale_tril @ wide.unsqueeze(-1)).squeeze(-1)
     log_p, log_w = log_joint(z), log_joint(wide) - gaussian.log_prob(wide)
     if keep is not None:
         keep({"mixture": log_p - mixture, "fresh": log_p - fresh + math.log(num_noises), "gaussian": log_w})

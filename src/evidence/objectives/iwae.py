@@ -9,6 +9,7 @@ from evidence.distributions import with_density
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size, log_mean_exp
 from evidence.objectives.base import Estimate, Objective
+from evidence.streams import uniform
 
 
 class IWAE(Objective):
@@ -68,5 +69,5 @@ def choose_few(weights: Tensor, num_exact: int) -> tuple[Tensor, Tensor]:
     """
     exact, index = weights.topk(num_exact, 0)
     rest = weights.scatter(0, index, 0.0)
-    race = rest / torch.empty_like(rest).exponential_()  # won by i with probability rest_i / sum_j rest_j
+    race = rest / -uniform(rest.shape, rest).log()  # won by i with probability rest_i / sum_j rest_j
     return torch.cat([index, race.argmax(0, keepdim=True)]), torch.cat([exact, rest.sum(0, keepdim=True)])

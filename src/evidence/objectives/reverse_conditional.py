@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from evidence import hmc
 from evidence.distributions import SemiImplicit
+from evidence.streams import normal, uniform
 
 
 class ReverseSamples(NamedTuple):
@@ -71,8 +72,18 @@ class HMCSampler(nn.Module):
         value_and_gradient = target(q, z)
         state = hmc.init(eps, value_and_gradient)
         kept, acceptances = [], []
-        for iteration in range(self.burn_in + self.num_samples):
-            state, info = hmc.step(state, value_and_gradient, self.step_size, self.num_leapfrog)
+        iterations = self.burn_in + self.num_samples
+        momenta = normal((iterations, *eps.shape), eps)
+        chances = uniform((iterations, *eps.shape[:-1]), eps)
+        for iteration in range(iterations):
+            state, info = hmc.step(
+                state,
+                value_and_gradient,
+                self.step_size,
+                self.num_leapfrog,
+                momenta[iteration],
+                chances[iteration],
+            )
             acceptances.append(info.acceptance.mean())
             if iteration < self.burn_in:
                 error = (acceptances[-1] - self.target_acceptance) / self.target_acceptance

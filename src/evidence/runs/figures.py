@@ -26,7 +26,7 @@ def draw(
     images: Tensor,
     scores: Evaluation,
 ) -> None:
-    """Write the figures into directory.figures; draws from the global generator, so call it inside forked_rng.
+    """Write the figures into directory.figures.
 
     Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
     one posterior sample each, the training curve, and the histogram of log A_u for each layer.

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from evidence import data, evaluation, execution, parts, training
+from evidence import data, execution, parts, streams, training
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluator, ImportanceSampling, Keep
+from evidence.evaluation import Evaluator, ImportanceSampling, Keep, Noise, evaluate, validate
 from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
@@ -101,14 +101,14 @@ def score(run: Run) -> dict[str, float]:
             advance(count)
             run.recorder.heartbeat()
 
-        images = run.images.to(run.device)
-        scores = evaluation.evaluate_seeded(
-            run.parts.model, images, _compiled(run), section.seed, last_step, on_batch, keep
-        )
+        rows = data.evenly_spaced_rows(len(run.parts.dataset.test), section.images)
+        noise = Noise(section.seed, streams.TEST, rows)
+        scores = evaluate(run.parts.model, run.images.to(run.device), _compiled(run), on_batch, keep, noise)
         metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, last_step)
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
-    with forked_rng(run.device, section.seed):
+    stream = streams.Stream(section.seed, streams.FIGURES)
+    with forked_rng(run.device, section.seed, streams.FIGURES), streams.drawing(stream):
         figures.draw(run.recorder.directory, run.start.same_path, run.parts, run.images, scores)
     return metrics
 
@@ -116,9 +116,8 @@ def score(run: Run) -> dict[str, float]:
 def _try(run: Run) -> None:
     """Try model and objective on a few images, and say what of them no checkpoint keeps; it leaves a mark."""
     batch_size, step, directory = run.settings.trainer.batch_size, run.start.step, run.recorder.directory
-    with forked_rng(run.device, 0):
-        stream = data.batches(run.parts.dataset, batch_size, run.settings.seed, step, run.device)
-        x = torch.cat([next(stream) for _ in range(math.ceil(first_step.IMAGES / batch_size))])
+    batches = data.batches(run.parts.dataset, batch_size, run.settings.seed, step, run.device)
+    x = torch.cat([next(batches) for _ in range(math.ceil(first_step.IMAGES / batch_size))])
     images = run.images[: first_step.SCORED].to(run.device)
     model, objective = run.parts.model, run.parts.objective
     unsaved = first_step.check(model, objective, x, images, run.evaluator, batch_size)
@@ -138,7 +137,7 @@ def _try(run: Run) -> None:
 def _validate(run: Run, step: int) -> list[Row]:
     """valid/nll and valid/active_units at a step."""
     images = run.parts.dataset.valid.to(run.device)
-    found = evaluation.validate(run.parts.model, images, step, lambda _: run.recorder.heartbeat())
+    found = validate(run.parts.model, images, lambda _: run.recorder.heartbeat())
     metrics = _finite(found, step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
@@ -163,7 +162,7 @@ def _kept_log_weights(run: Run) -> contextlib.AbstractContextManager[Keep | None
 
 def _commit(run: Run, rows: list[Row], step: int, seconds: float) -> None:
     about = {"step": step, "seconds": seconds, "execution": run.start.execution}
-    run.recorder.commit(rows, about | parts.capture(run.parts.stateful, run.device))
+    run.recorder.commit(rows, about | parts.capture(run.parts.stateful))
 
 
 def _check_finite(run: Run, step: int) -> None:

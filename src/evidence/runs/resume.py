@@ -159,7 +159,7 @@ def restore(place: Place, settings: Settings, device: torch.device, parts: Parts
         directory.take_metrics(directory, 0)
         return Start(0, 0.0, execution.settle(device, compiled, None)[0], same_path, place.inherited)
     now, changes = execution.settle(device, compiled, found.state["execution"])
-    assembled.restore(found.state, parts.stateful, device)
+    assembled.restore(found.state, parts.stateful)
     origin = RunDirectory(found.path.parents[1])
     parent: str | None = origin.folder.name
     mixed = place.inherited

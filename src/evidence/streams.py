@@ -1,0 +1,193 @@
+"""Random numbers that are a function of (seed, purpose, step, use, position): the same alone and in any company.
+
+They are Philox4x64-10 of a counter under a key (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy
+as 1, 2, 3"), as in numpy.random.Philox. The key is (seed, purpose), with all 64 bits of the seed. So a step needs no
+state but its number, and a CPU and a GPU draw the same numbers. While a stream is open every draw of this package comes
+from it; else it comes from torch's global generator, as a user's own calls of torch.randn do.
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+TRAINING, BINARIZATION, VALIDATION, TEST, FIGURES = range(5)  # purposes: each has numbers of its own
+MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
+ROUNDS = 10
+HALF, BITS = (
+    0xFFFFFFFF,
+    0x7FFFFF,
+)  # of a uniform number 23 bits: with 24 the largest would round to 1 in float32
+
+
+class Stream(NamedTuple):
+    """Where draws come from: numbers of a step, or of images, int64 [B], where draws are [K, B, ...].
+
+    With ints NumPy draws, which is fast for a single step; with int64 tensors torch does, under torch.compile and
+    torch.vmap and on a GPU.
+    """
+
+    seed: int | Tensor
+    purpose: int
+    step: int | Tensor = 0
+    images: Tensor | None = None
+
+    def tensors(self, device: torch.device | str) -> "Stream":
+        """The same in tensors on the device."""
+        return self._replace(seed=_tensor(self.seed, device), step=_tensor(self.step, device))
+
+
+class _State:
+    """The open stream, the number of the next use of random numbers, and the number of the first sample."""
+
+    def __init__(self) -> None:
+        self.stream: Stream | None = None
+        self.use: int = 0
+        self.first_sample: int | Tensor = 0
+
+
+_state = _State()
+
+
+def open_stream(stream: Stream | None) -> None:
+    """From here on draws come from the stream. As plain calls, these two compile; elsewhere use `drawing`."""
+    _state.stream, _state.use, _state.first_sample = stream, 0, 0
+
+
+def close_stream() -> None:
+    """From here on draws come from the global generator."""
+    _state.stream = None
+
+
+@contextlib.contextmanager
+def drawing(stream: Stream | None) -> Iterator[None]:
+    """Inside, draws come from the stream, or for None as they did."""
+    before = vars(_state).copy()
+    if stream is not None:
+        open_stream(stream)
+    try:
+        yield
+    finally:
+        vars(_state).update(before)
+
+
+def samples(first: int | Tensor, use: int) -> None:
+    """In a stream of images: the next draw is of the samples `first`, first + 1, ...; `use` says what they are for."""
+    _state.first_sample, _state.use = first, use
+
+
+def position() -> tuple[Stream | None, int]:
+    """The open stream and its next use: what a draw changes."""
+    return _state.stream, _state.use
+
+
+def normal(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Standard normal numbers (Box and Muller 1958), of the dtype and on the device of `like`."""
+    if _state.stream is None:
+        return torch.randn(*shape, dtype=like.dtype, device=like.device)
+    low, high = _uniforms(_state.stream, shape, like)
+    radius, angle = (-2 * low.log()).sqrt(), 2 * math.pi * high
+    return _joined(radius * angle.cos(), radius * angle.sin(), shape)
+
+
+def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
+    """Numbers between 0 and 1, neither of them included, of the dtype and on the device of `like`."""
+    if _state.stream is None:
+        return torch.rand(*shape, dtype=like.dtype, device=like.device)
+    return _joined(*_uniforms(_state.stream, shape, like), shape)
+
+
+def seed_globally(device: torch.device, *parts: int) -> None:
+    """Make torch's global generators a function of all bits of the parts, for what draws from them."""
+    seed = int(np.random.SeedSequence(parts).generate_state(1, np.uint32)[0])
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def philox(counter: Sequence[Tensor], key: Sequence[Tensor | int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Four words of 64 bits, in int64, for each counter of four such words; they broadcast against each other."""
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(ROUNDS):
+        high0, low0 = _product(c0, MULTIPLIERS[0])
+        high1, low1 = _product(c2, MULTIPLIERS[1])
+        c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+        k0, k1 = _sum(k0, KEY_STEPS[0]), _sum(k1, KEY_STEPS[1])
+    return c0, c1, c2, c3
+
+
+def _product(a: Tensor, constant: int) -> tuple[Tensor, Tensor]:
+    """The upper and the lower 64 bits of the 128 of a product, from products of halves."""
+    high, low = constant >> 32, constant & HALF
+    a_high, a_low = a >> 32 & HALF, a & HALF
+    middle = a_high * low + (a_low * low >> 32 & HALF)
+    other = a_low * high + (middle & HALF)
+    return a_high * high + (middle >> 32 & HALF) + (other >> 32 & HALF), a * _signed(constant)
+
+
+def _tensor(word: int | Tensor, device: torch.device | str) -> Tensor:
+    return torch.tensor(_signed(word), device=device) if isinstance(word, int) else word
+
+
+def _sum(key: Tensor | int, constant: int) -> Tensor | int:
+    return _signed(key + constant) if isinstance(key, int) else key + _signed(constant)
+
+
+def _signed(word: int) -> int:
+    """The 64 bits as two's complement."""
+    return (word + 2**63) % 2**64 - 2**63
+
+
+def _uniforms(stream: Stream, shape: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Numbers in (0, 1) from the two halves of each word: [words], of images [K, B, words of a sample]."""
+    of_sample = math.prod(shape if stream.images is None else shape[2:])
+    count = -(-of_sample // 2)
+    is_plain = isinstance(stream.seed, int) and like.device.type == "cpu"
+    words = (_numpy_words if is_plain else _torch_words)(stream, shape, -(-count // 4), like.device)
+    if stream.images is None:
+        _state.use += 1
+    words = words[..., :count]
+    low, high = (words >> 9 & BITS, words >> 41 & BITS)
+    return low.to(like.dtype) * 2**-23 + 2**-24, high.to(like.dtype) * 2**-23 + 2**-24
+
+
+def _numpy_words(stream: Stream, shape: Sequence[int], blocks: int, device: torch.device) -> Tensor:
+    """As `_torch_words`. NumPy's first block is that of the counter after the one it is given."""
+
+    def raw(first: int, number: int, count: int) -> np.ndarray:
+        counter = np.array([first, _state.use, number, 0], np.uint64)
+        key = np.array([stream.seed, stream.purpose], np.uint64)
+        return np.random.Philox(counter=counter, key=key).random_raw(4 * count).view(np.int64)
+
+    if stream.images is None:
+        return torch.from_numpy(raw(0, int(stream.step), blocks))
+    first = int(_state.first_sample) * blocks
+    rows = [raw(first, number, shape[0] * blocks) for number in stream.images.tolist()]
+    return torch.from_numpy(np.stack(rows).reshape(len(rows), shape[0], -1).swapaxes(0, 1))
+
+
+def _torch_words(stream: Stream, shape: Sequence[int], blocks: int, device: torch.device) -> Tensor:
+    """`blocks` times four words of the step, or of each sample of each image: [..., words], int64.
+
+    The counter is (1 + position, use, step or image, 0).
+    """
+    step, seed = _tensor(stream.step, device), _tensor(stream.seed, device)
+    # Zero, but for the compiler, which else multiplies positions as if they were array indices, and wrongly.
+    zero = step >> 63
+    place, number = torch.arange(1, 1 + blocks, device=device), step
+    if stream.images is not None:
+        sample = torch.arange(shape[0], device=device)[:, None, None] + _state.first_sample
+        place, number = place + sample * blocks, stream.images[:, None]
+    words = philox([place ^ zero, zero + _state.use, number, zero], (seed, stream.purpose))
+    return torch.stack(torch.broadcast_tensors(*words), -1).flatten(-2)
+
+
+def _joined(first: Tensor, second: Tensor, shape: Sequence[int]) -> Tensor:
+    rest = math.prod(shape[first.dim() - 1 :])
+    return torch.cat([first, second], -1)[..., :rest].reshape(tuple(shape))
