@@ -215,7 +215,7 @@ def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> 
     assert listed.split()[2:] == [study.target for study in STUDIES]
 
 
-def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
+def test_the_results_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     nothing = Findings(pd.DataFrame(), pd.DataFrame(), [], [], [])
     measured = nothing._replace(results=pd.DataFrame({"nll": [1.0]}))
     for findings, is_there in ((measured, True), (nothing, False)):

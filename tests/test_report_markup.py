@@ -29,14 +29,14 @@ TEXTS = [
     "` a code ` and ``no code`` and a back\\slash \\| \\`",
 ]
 GITHUB = MarkdownIt("commonmark", {"xhtmlOut": False}).enable(["table", "strikethrough"])
-# The page tells a label from its text by place and colour, Markdown by these marks.
+# Markdown puts these marks between a label and its text, where the page has space.
 SPACED = str.maketrans(
     dict.fromkeys(":,()", " ") | {symbol: f" {symbol} " for _, symbol, _ in VERDICTS.values()}
 )
 
 
 def section(text: str) -> Section:
-    """A study with this text in every place for one."""
+    """A study with this text in each of its fields that take one."""
     study = UIVI._replace(title=text, claim=text, source=text, costs={"quick": text})
     findings = Findings(
         results=pd.DataFrame({"nll": [1.0]}),
@@ -54,6 +54,7 @@ def said(reader: Reader) -> list[str]:
 
 
 def linked(reader: Reader) -> list[str]:
+    """The targets of the links, with percent-encoded characters decoded."""
     return [unquote(str(each.attributes["href"])) for each in reader.find("a")]
 
 
@@ -70,7 +71,7 @@ def test_the_page_and_the_markdown_say_the_same(tmp_path: Path):
     theirs = Reader("".join(f"<section><h2>{study}</section>" for study in studies))
     assert said(ours) == said(theirs)
     assert linked(ours) == linked(theirs)
-    assert said(ours)[0].count("of one line") == 17  # as often as `section` puts it in
+    assert said(ours)[0].count("of one line") == 17  # the fields of `section` with the text
 
 
 def test_code_and_urls_are_told_from_text():

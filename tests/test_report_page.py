@@ -18,7 +18,7 @@ from evidence.report.page import Links, Section
 from evidence.report.study import Claim, Findings, Picture, Study
 
 ROOT = Path(__file__).resolve().parents[1]
-SERVER = "http://127.0.0.1:5000/#/experiments/1/runs/"  # MLflow's, which nobody asks
+SERVER = "http://127.0.0.1:5000/#/experiments/1/runs/"  # of MLflow; no test sends it a request
 ONE = "../a%20%2850%25%29%20%231"  # the folder "../a (50%) #1" as a URL
 NOTHING = pd.DataFrame()
 HOSTILE = """<script>alert("1 & 2")</script> | 'x' </table> ](evil) <img src=x onerror=y>"""
@@ -62,9 +62,10 @@ FOUND = Findings(
 
 
 def example(outputs: Path) -> Path:
-    """A report of MNIST's half of Table 1 with made-up figures, and of a study not measured, beside the runs' folders.
+    """Write a report of two studies, and the folders of the runs beside it; return the page.
 
-    The runs of the IWAE are on a server too; the first run is gone.
+    The first study is the MNIST half of Table 1 with invented figures. The second is not measured. The IWAE's runs
+    are on a server too. The first run is missing.
     """
     published = pd.read_csv(ROOT / "experiments" / "iwae_table1" / "published.csv").query("data == 'mnist'")
     rows, names = [], []
@@ -117,6 +118,8 @@ class Element:
 
 
 class Reader(HTMLParser):
+    """The elements of an HTML text, in order. Raises AssertionError where a tag is not closed."""
+
     VOID = ("meta", "link", "img")
 
     def __init__(self, content: str) -> None:
@@ -146,7 +149,7 @@ class Reader(HTMLParser):
 
 
 def written(folder: Path, links: dict[str, Links] | None = None, **found: Any) -> tuple[Reader, str]:
-    """A report of one study that found this: the page and the Markdown."""
+    """Write a report of one study with these findings; return its page and its Markdown."""
     findings = Findings(NOTHING, NOTHING, [], [], [])._replace(**found)
     path = page.write([Section(UIVI, findings)], links or {}, folder)
     return Reader(path.read_text()), (folder / "report.md").read_text()
@@ -161,13 +164,13 @@ def test_a_claim_stands_beside_its_verdict_and_its_evidence(tmp_path: Path):
 
 
 def test_the_overview_counts_verdicts(tmp_path: Path):
-    holds = [True, np.True_, False, None, np.bool_(False), True]  # pandas compares to booleans of numpy
+    holds = [True, np.True_, False, None, np.bool_(False), True]  # pandas' comparisons give numpy's booleans
     html, markdown = written(tmp_path, claims=[Claim("", each, "") for each in holds])
     assert html.texts("td", "number") == ["3", "2", "1"]
     assert "[Explicit and implicit posteriors](#explicit-and-implicit-posteriors) | 3 | 2 | 1 |" in markdown
 
 
-def test_text_is_text_whatever_it_says(tmp_path: Path):
+def test_markup_in_a_text_is_shown_and_not_obeyed(tmp_path: Path):
     html, markdown = written(
         tmp_path,
         results=pd.DataFrame({"a": [1]}),
@@ -237,7 +240,7 @@ def test_runs_lead_to_their_folders_and_pages(tmp_path: Path, runs: str | list[s
         (["VAE", "IWAE"], "text"),
     ],
 )
-def test_numbers_stand_under_each_other(tmp_path: Path, cells: list[object], kind: str):
+def test_a_column_of_numbers_is_aligned_to_the_right(tmp_path: Path, cells: list[object], kind: str):
     table = pd.DataFrame({"name": ["a", "b"], "cell": cells}, dtype=object)
     html, markdown = written(tmp_path, table=table)
     head = next(each for each in html.find("th") if each.text == "cell")

@@ -1,4 +1,4 @@
-"""A line of text in HTML and in Markdown: code between backticks and URLs stand out, all else is literal."""
+"""A text in HTML and in Markdown. Backticks enclose code, a URL is a link, and all else is literal."""
 
 import re
 from typing import Literal, NamedTuple
@@ -6,21 +6,22 @@ from typing import Literal, NamedTuple
 from markupsafe import Markup
 
 MARKED = re.compile(r"(?<!`)`([^`]+)`(?!`)|(https?://[^\s<>]*[^\s<>.,;:)\]])")
-# What Markdown reads as its own: marks anywhere, an HTML entity, and a list or a rule at the start of a line.
+# What Markdown interprets anywhere: these marks, an underscore at the edge of a word, an HTML entity.
 MARKS = re.compile(r"[\\`*\[\]<>|#~]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
+# What it interprets at the start of a line: a list item, a rule.
 START = re.compile(r"^(\d*)([-+.)])(?=[\s-]|$)")
 IN_HTML = {"text": "{}", "code": "<code>{}</code>", "link": '<a href="{0}">{0}</a>'}
 
 
 class Piece(NamedTuple):
-    """Some text of one kind."""
+    """A part of a text, all of one kind."""
 
     kind: Literal["text", "code", "link"]
     text: str
 
 
 def pieces(text: str) -> list[Piece]:
-    """The text in pieces: what stands between backticks is code, a URL is a link."""
+    """The parts of the text, in order, without the backticks."""
     found, end = [], 0
     for match in MARKED.finditer(text):
         found.append(Piece("text", text[end : match.start()]))
@@ -35,9 +36,9 @@ def html(text: str) -> Markup:
 
 
 def markdown(text: str, in_table: bool = False) -> str:
-    r"""The text on one line in GitHub's Markdown. A backslash keeps every mark from acting.
+    r"""The text on one line of GitHub's Markdown, with a backslash before every mark that is to be literal.
 
-    A table ends a cell at `|`, in code and links too. Outside a table, code shows `\|` with its backslash.
+    In a table every `|` needs a backslash, also in code and links. Elsewhere code would show that backslash.
     """
     pipe = r"\|" if in_table else "|"
     found = ""
@@ -50,5 +51,5 @@ def markdown(text: str, in_table: bool = False) -> str:
 
 
 def anchor(title: str) -> str:
-    """The fragment by which GitHub's Markdown links to a heading."""
+    """The fragment of the URL that GitHub gives to a heading."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")

@@ -19,11 +19,11 @@ TEMPLATES = {"report.md": "page.md.j2", "index.html": "page.html.j2"}
 def write(sections: Sequence[Section], links: Mapping[str, Links], folder: Path) -> Path:
     """Write the report into the folder and return the path of its page.
 
-    The files: index.html, report.md, and <study's name>/results.csv for each measured study. `links` is keyed by
-    the names of the runs' folders. The studies' pictures lie in folder/<study's name>/. The page is written last,
-    so whatever it links to is there.
+    The files are index.html, report.md, and <study's name>/results.csv for each study with results. `links` is
+    keyed by run name. The pictures of a study lie in folder/<study's name>/. The page is written last, so every file
+    that it links to is there.
 
-    Raises: OSError where a file cannot be written. Each file is then as it was, or whole.
+    Raises: OSError where a file cannot be written. Every file is then the old one or the new one, whole.
     """
     studies = [shown(section, links, folder / section.study.name) for section in sections]
     for section in sections:
@@ -52,7 +52,7 @@ def _environment() -> Environment:
 
 
 def _write_results(section: Section, path: Path) -> None:
-    """Write the study's figures as CSV. A study without any loses the file of an earlier report."""
+    """Write the study's results as CSV, or remove those of an earlier report where there are none now."""
     results = section.findings.results
     if results.empty:
         path.unlink(missing_ok=True)
@@ -62,5 +62,5 @@ def _write_results(section: Section, path: Path) -> None:
 
 
 def _number(value: float) -> str:
-    """Six digits, but whole numbers in full: a column of steps with gaps is one of floats."""
+    """Six significant digits; a whole number in full, as pandas keeps a column of steps with gaps as floats."""
     return str(int(value)) if value.is_integer() else f"{value:.6g}"

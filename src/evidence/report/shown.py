@@ -14,11 +14,10 @@ import pandas as pd
 from evidence.display.plots import DPI
 from evidence.report.study import Claim, Findings, Picture, Study
 
-CSS_DPI = 96  # CSS pixels an inch, so that a figure's letters are as large as those around it
+CSS_DPI = 96  # CSS pixels per inch: a figure's letters are then as large as the text around it
 PNG = b"\x89PNG\r\n\x1a\n"
-NUMBER = re.compile(
-    r"(?:[\d\s.,+\-\u2212\u2013\u2014±()/%\u00d7<>≤≥≈e]|of)*"
-)  # 94.56 ± 0.25, 13 of 3280, 1.2e-3, —
+# Such as 94.56 ± 0.25, 13 of 3280, 1.2e-3, —
+NUMBER = re.compile(r"(?:[\d\s.,+\-\u2212\u2013\u2014±()/%\u00d7<>≤≥≈e]|of)*")
 SEED = re.compile(r"-s(\d+)-[0-9a-f]+(?:-\d+)?$")  # the end of a run's name
 
 
@@ -30,14 +29,14 @@ class Section(NamedTuple):
 
 
 class Links(NamedTuple):
-    """Where a run is: its folder, relative to the page, and its page in MLflow if a server is named."""
+    """A run's folder, relative to the page, and the URL of its page in MLflow; None without a server."""
 
     folder: str
     url: str | None
 
 
 class Verdict(NamedTuple):
-    """How a claim fares. A word and a symbol say it, so no reader depends on the colour."""
+    """The verdict on a claim. A word and a symbol name it, so that no reader depends on the colour."""
 
     word: str
     symbol: str
@@ -89,7 +88,7 @@ class Shown(NamedTuple):
 
 
 def shown(section: Section, links: Mapping[str, Links], folder: Path) -> Shown:
-    """What to show of a section. `links` is keyed by run name; the study's pictures lie in `folder`."""
+    """What the report shows of a section. `links` is keyed by run name. The pictures lie in `folder`."""
     study, findings = section
     claims = [(VERDICTS[claim.holds], claim) for claim in findings.claims]
     columns = [_column(str(name), cells) for name, cells in findings.table.items()]
