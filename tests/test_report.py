@@ -11,7 +11,7 @@ import pytest
 import runs
 
 from evidence import report, tracking
-from evidence.report import compare, frame, page
+from evidence.report import compare, frame, page, shown
 from evidence.report.study import Findings
 from experiments import reporting, tables
 from experiments.iwae_table1 import study as table1
@@ -215,7 +215,7 @@ def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> 
     assert listed.split()[2:] == [study.target for study in STUDIES]
 
 
-def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
+def test_the_results_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     nothing = Findings(pd.DataFrame(), pd.DataFrame(), [], [], [])
     measured = nothing._replace(results=pd.DataFrame({"nll": [1.0]}))
     for findings, is_there in ((measured, True), (nothing, False)):
@@ -225,6 +225,6 @@ def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "-2", "-13"])  # the second and the thirteenth record of one run
 def test_the_seed_of_a_run_is_read_from_its_name(end: str) -> None:
-    found = page.SEED.search(f"iwae-k5-my-s3-model-mnist-s12-1d48a2{end}")
+    found = shown.SEED.search(f"iwae-k5-my-s3-model-mnist-s12-1d48a2{end}")
     assert found is not None
     assert found[1] == "12"
