@@ -10,10 +10,9 @@ from frames import frame, made_up
 
 from evidence.records.directory import RunDirectory
 from evidence.records.identity import VERSION
-from experiments import tables
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
-from experiments.iwae_table1 import gains
+from experiments.iwae_table1 import gains, tables
 from experiments.iwae_table2 import study as table2
 
 CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidence,bound=0.5,warmup=2000"}

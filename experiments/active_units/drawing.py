@@ -8,14 +8,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
+from evidence.display.plots import BINS_PER_DECADE, DARK, DPI, FLOOR, LIGHT, MIDDLE
 from evidence.evaluation import ACTIVE_THRESHOLD
-from experiments import cells
 from experiments.active_units.reading import NATS
-
-FLOOR = 1e-6  # activities below it share the lowest bin
-BINS_PER_DECADE = 4
-KS = [1, 5, 50]
+from experiments.iwae_table1 import cells
+from experiments.iwae_table1.paper import KS
 
 
 def histograms(results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.DataFrame], path: Path) -> None:

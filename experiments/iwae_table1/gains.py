@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 
 from evidence.display.plots import DARK, DPI, MIDDLE
 from evidence.records.directory import RunDirectory
-from evidence.report.compare import PASSES
 from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
+from experiments.iwae_table1.paper import PASSES
 
 IGNORED = (
     *OBJECTIVE,

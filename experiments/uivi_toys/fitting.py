@@ -14,8 +14,9 @@ from evidence.numerics import forked_rng
 from evidence.objectives import UIVI
 from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.records import checkpoints
+from evidence.report import measurements
+from evidence.report.measurements import CPU
 from evidence.training import Report, decayed_schedule, parameter_groups, train
-from experiments import provenance
 from experiments.uivi_toys.targets import targets, toy
 
 PUBLISHED_STEPS = 50_000
@@ -24,7 +25,6 @@ TARGET_ACCEPTANCE = 0.9
 LEARNING_RATE, SCALE_RATE, DECAY, DECAY_EVERY = 0.01, 0.2, 0.9, 3_000
 REPORT_EVERY = 500  # steps; the state is kept at each report
 REPEATS, NUM_SAMPLES, NUM_NOISES = 10, 1_000, 10_000  # R, S and T of the KL
-CPU = torch.device("cpu")
 
 
 class Divergence(NamedTuple):
@@ -81,7 +81,7 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
         "objective": objective,
         "optimizer": optimizer,
     }
-    source = provenance.source(__name__)
+    source = measurements.source(__name__)
     begun = checkpoints.load(state_path) if state_path.exists() else {}
     if begun.get("source") != source["source"]:
         begun = {"step": 0, "rows": []}
@@ -111,5 +111,5 @@ def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any
         "sigma_1": first,
         "sigma_2": second,
         "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",
-        **provenance.here(CPU),
+        **measurements.here(CPU),
     }

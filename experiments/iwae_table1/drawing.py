@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from evidence.display.plots import DARK, DPI, MIDDLE
+from experiments.iwae_table1.paper import DATA
 
-DATA = {"mnist": "MNIST", "mnist_fixed": "fixed MNIST", "omniglot": "OMNIGLOT"}
 LOOKS = {"vae": ("VAE", MIDDLE, "s", "--"), "iwae": ("IWAE", DARK, "o", "-")}
 
 

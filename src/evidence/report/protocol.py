@@ -2,7 +2,6 @@
 
 import functools
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 
@@ -10,9 +9,10 @@ from evidence import tracking
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
+from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, INDIFFERENT, LENGTH, SECTIONS
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = ROOT / "conf"
 NOT_ASKED = (*LENGTH, *EVALUATION)  # these the budget decides, and the tables show them
 RUN = ["objective", "k", "model", "data"]
 

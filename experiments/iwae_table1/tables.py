@@ -4,31 +4,27 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.compare import (
+from evidence.report import protocol
+from evidence.report.compare import apart, mean_and_deviation, summary, verdict
+from evidence.report.selection import Chosen, choose, is_from_seed
+from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture
+from experiments.iwae_table1 import drawing
+from experiments.iwae_table1.paper import (
+    BUDGETS,
+    DATA,
+    KS,
+    LAYERS,
     NATS,
     NATS_AT_ONE,
+    OBJECTIVES,
     PASSES,
+    SAMPLES,
     UNITS,
-    apart,
-    mean_and_deviation,
-    summary,
-    verdict,
 )
-from evidence.report.selection import Chosen, choose
-from evidence.report.study import Budget, Claim, Findings, Picture
-from experiments import protocol, tables_drawing
 
-BUDGETS: dict[Budget, list[str]] = {
-    "quick": ["trainer=quick", "eval=quick", "seed=0"],
-    "day": ["trainer=quick", "trainer.stages=4", "eval=quick", "seed=0,1,2"],
-    "paper": ["trainer=paper", "eval=paper", "seed=0,1,2"],
-}
-SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]
 CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
-LAYERS = {"one_layer": 1, "two_layer": 2}
-OBJECTIVES = {"vae": "VAE", "iwae": "IWAE"}
-NAMES = {**tables_drawing.DATA, **OBJECTIVES}
+NAMES = {**DATA, **OBJECTIVES}
 
 
 def arguments(experiment: str, budget: Budget) -> list[str]:
@@ -42,12 +38,7 @@ def chosen(runs: pd.DataFrame) -> Chosen:
     if runs.empty:
         return Chosen(runs, [])
     runs = runs[runs["model"].isin(LAYERS) & runs["objective"].isin(OBJECTIVES) & is_from_seed(runs)]
-    return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL)
-
-
-def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Which runs begin with a model of their own, and not with another run's."""
-    return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
+    return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL, PASSES)
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
@@ -107,8 +98,8 @@ def claims(results: pd.DataFrame) -> list[Claim]:
         cell = {(row["objective"], row["k"]): row for _, row in group.iterrows()}
         if ("vae", 1) in cell:
             cell.setdefault(("iwae", 1), cell["vae", 1])  # the same bound
-        iwae = [cell["iwae", k] for k in (1, 5, 50) if ("iwae", k) in cell]
-        vae = [cell["vae", k] for k in (1, 5, 50) if ("vae", k) in cell]
+        iwae = [cell["iwae", k] for k in KS if ("iwae", k) in cell]
+        vae = [cell["vae", k] for k in KS if ("vae", k) in cell]
         complete = len(iwae) == 3 and not apart(iwae)
         both = complete and len(vae) == 3 and not apart([*iwae, *vae])
         nll, vae_nll = [row["nll"] for row in iwae], [row["nll"] for row in vae]
@@ -151,11 +142,11 @@ def notes(results: pd.DataFrame) -> list[str]:
         )
     if any(results["passes"] != PASSES):
         found.append(
-            "Short trainings are judged by the direction of the claims only; the paper trains 3280 passes."
+            f"Short trainings are judged by the direction of the claims only; the paper trains {PASSES} passes."
         )
-    if any(results["eval_samples"] < 5000):
+    if any(results["eval_samples"] < SAMPLES):
         found.append(
-            "L_S with S below the paper's 5000 makes the NLL larger, by some tenths of a nat to a nat."
+            f"L_S with S below the paper's {SAMPLES} makes the NLL larger, by some tenths of a nat to a nat."
         )
     return found
 
@@ -166,7 +157,7 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
     results = cells(found.runs, pd.read_csv(published))
     pictures = []
     if len(results):
-        tables_drawing.draw(results, folder / "nll.png")
+        drawing.draw(results, folder / "nll.png")
         pictures = [
             Picture("nll.png", "NLL and active units against k; bars are one standard deviation over seeds.")
         ]
