@@ -217,7 +217,9 @@ def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> 
         (words,) = re.findall(rf"^make {study.target} +(.+) \(BUDGET\)$", listed, re.MULTILINE)
         module = sys.modules[f"experiments.{study.name}.study"]
         assert (module.__doc__ or "").splitlines()[0] == f"{words}."
-    made = subprocess.run(["make", "-n", STUDIES[-1].target], cwd=command.ROOT, capture_output=True, text=True)
+    made = subprocess.run(
+        ["make", "-n", STUDIES[-1].target], cwd=command.ROOT, capture_output=True, text=True
+    )
     assert f"-m experiments {STUDIES[-1].target} --budget quick" in made.stdout
 
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
 from evidence import data, tracking, training
 from evidence.config.settings import validate
-from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
@@ -139,12 +139,11 @@ def paired_difference(ended: pd.DataFrame) -> tuple[float, float, list[str]]:
 
 def draw(variance: pd.DataFrame, path: Path) -> None:
     """What a few samples add to the variance of the gradient, and the time of a step, against m."""
-    figure = Figure(figsize=(9.0, 3.8), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, ((left, right),) = style.panels(1, 2, (9.0, 3.8))
     styles = zip((LIGHT, MIDDLE, DARK), "s^o", strict=True)
     for (step, rows), (colour, marker) in zip(variance.groupby("step"), styles, strict=True):
         label = f"step {step:,}: {rows['effective_sample_size'].iloc[0]:.1f} effective of {K}"
-        line = {"color": colour, "marker": marker, "markeredgecolor": DARK, "capsize": 3, "label": label}
+        line = style.look(colour, marker, markeredgecolor=DARK, capsize=3, label=label)
         left.errorbar(rows["m"], 100 * (rows["all"] - 1), 100 * rows["all_se"], **line)
         bars = [rows["time"] - rows["time_low"], rows["time_high"] - rows["time"]]
         right.errorbar(rows["m"], rows["time"], bars, **line)

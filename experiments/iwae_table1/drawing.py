@@ -4,58 +4,43 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from evidence.display.plots import DARK, DPI, MIDDLE
-from experiments.iwae_table1.paper import DATA
+from evidence.display import style
+from experiments.iwae_table1.paper import DATA, OBJECTIVES
 
-LOOKS = {"vae": ("VAE", MIDDLE, "s", "--"), "iwae": ("IWAE", DARK, "o", "-")}
+LOOKS = {"vae": style.look(style.MIDDLE, "s"), "iwae": style.look(style.DARK, "o")}
+LINES = {"vae": "--", "iwae": "-"}
+
+
+def layers_in_words(layers: int) -> str:
+    """Such as "2 stochastic layers"."""
+    return f"{layers} stochastic layer{'s' * (layers > 1)}"
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
     """Above the NLL, below the active units of all layers; a column for each data set and number of layers."""
     kinds = list(results.groupby(["data", "stochastic_layers"], sort=False))
-    figure = Figure(figsize=(max(6.0, 4.2 * len(kinds)), 6.4), dpi=DPI, layout="constrained")
-    panels = figure.subplots(2, len(kinds), squeeze=False, sharex=True)
-    for column, ((data, layers), group) in enumerate(kinds):
-        above, below = panels[0][column], panels[1][column]
+    figure, panels = style.panels(2, len(kinds), (max(6.0, 4.2 * len(kinds)), 6.4), sharex=True)
+    for (above, below), ((data, layers), group) in zip(panels.T, kinds, strict=True):
         trained = " or ".join(group["budget"].unique())
-        above.set_title(
-            f"{DATA.get(str(data), data)}, {layers} stochastic layer{'s' * (layers > 1)}\n{trained}", size=10
-        )
+        above.set_title(f"{DATA.get(str(data), data)}, {layers_in_words(layers)}\n{trained}", size=10)
         published = group.filter(like="published_active_units_").sum(axis=1, min_count=1)
         _curves(above, group, "nll", group["published_nll"])
         _curves(below, group, "active_units", published)
         below.set_xlabel("samples per image, k")
-    panels[0][0].set_ylabel("test NLL (nats per image)")
-    panels[1][0].set_ylabel("active units")
-    figure.legend(
-        *panels[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
+    panels[0, 0].set_ylabel("test NLL (nats per image)")
+    panels[1, 0].set_ylabel("active units")
+    style.legend_below(figure, panels[0, 0], 4)
     figure.savefig(path)
 
 
 def _curves(axes: Axes, group: pd.DataFrame, name: str, published: "pd.Series[float]") -> None:
     for objective, rows in group.groupby("objective", sort=False):
-        label, colour, marker, line = LOOKS[str(objective)]
+        label, look = OBJECTIVES[objective], LOOKS[objective]
         rows = rows.sort_values("k")
-        k = rows["k"].astype(int)
-        axes.errorbar(
-            k,
-            rows[name],
-            rows[f"{name}_sd"].fillna(0),
-            color=colour,
-            marker=marker,
-            linestyle=line,
-            capsize=3,
-            label=label,
-        )
-        theirs = published.loc[rows.index]
-        hollow = {"markerfacecolor": "white", "linestyle": ":", "linewidth": 1}
-        axes.plot(k, theirs, color=colour, marker=marker, label=f"{label}, published", **hollow)
-    axes.set_xscale("log")
-    ticks = sorted(set(group["k"].astype(int)))
-    axes.set_xticks(ticks, [str(k) for k in ticks])
-    axes.minorticks_off()
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+        k, deviation = rows["k"].astype(int), rows[f"{name}_sd"].fillna(0)
+        axes.errorbar(k, rows[name], deviation, linestyle=LINES[objective], capsize=3, label=label, **look)
+        hollow = style.look(**look, markerfacecolor="white", linestyle=":", linewidth=1)
+        axes.plot(k, published.loc[rows.index], label=f"{label}, published", **hollow)
+    style.log_ticks(axes, group["k"])
+    style.finish(axes)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.report import protocol
 from evidence.report.compare import COMPARED, apart, mean_and_deviation, summary, verdict
 from evidence.report.selection import Chosen, choose, is_from_seed
@@ -31,6 +31,11 @@ ALIKE = ("budget", "eval_images", "data_digest")
 NOISES = "eval.semi_implicit.noises"  # T, of those methods that have it
 METHODS = {"vae": "explicit VAE", "sivi": "SIVI", "uivi": "UIVI"}
 DATA = {"mnist_fixed": "fixed MNIST", "fashion_mnist": "Fashion-MNIST"}
+LOOKS = {
+    "nll": ("mixture, or exact density", DARK, "o"),
+    "nll_gaussian": ("fitted Gaussian", MIDDLE, "s"),
+    "nll_fresh": ("fresh noises only", LIGHT, "^"),
+}
 METRICS = ["test/nll", "test/nll_se", "test/nll_fresh", "test/nll_gaussian", "hmc/acceptance"]
 
 
@@ -98,8 +103,8 @@ def _results(chosen: pd.DataFrame) -> pd.DataFrame:
     ours = results["nll_fresh"].fillna(results["nll"])
     is_full = (results["steps"] == PAPER_STEPS) & (results["eval_samples"] >= 1000)
     results["verdict"] = [
-        verdict(*figures, NATS, full)
-        for *figures, full in zip(ours, results["published_nll"], is_full, strict=True)
+        verdict(nll, published_nll, NATS, full)
+        for nll, published_nll, full in zip(ours, results["published_nll"], is_full, strict=True)
     ]
     order = list(DATA), list(METHODS)
     return results.sort_values(
@@ -156,40 +161,21 @@ def _notes(results: pd.DataFrame) -> list[str]:
 
 def _draw(results: pd.DataFrame, path: Path) -> None:
     sets = [data for data in DATA if data in set(results["data"])]
-    figure = Figure(figsize=(5.2 * len(sets), 3.6), dpi=DPI, layout="constrained")
-    looks = {
-        "nll": ("mixture, or exact density", DARK, "o"),
-        "nll_gaussian": ("fitted Gaussian", MIDDLE, "s"),
-        "nll_fresh": ("fresh noises only", LIGHT, "^"),
-    }
-    for axes, data in zip(figure.subplots(1, len(sets), squeeze=False)[0], sets, strict=True):
+    figure, (panels,) = style.panels(1, len(sets), (5.2 * len(sets), 3.6))
+    hollow = style.look("black", "D", markerfacecolor="white", linestyle="none")
+    for axes, data in zip(panels, sets, strict=True):
         rows = results[results["data"] == data]
-        places = [list(METHODS).index(method) for method in rows["method"]]
-        for shift, (name, (label, colour, marker)) in enumerate(looks.items()):
-            x = [place + 0.15 * (shift - 1) for place in places]
-            look = {
-                "color": colour,
-                "marker": marker,
-                "markeredgecolor": DARK,
-                "linestyle": "none",
-                "capsize": 3,
-            }
-            axes.errorbar(x, rows[name], rows[f"{name}_sd"].fillna(0), label=label, **look)
-        hollow = {"color": "black", "marker": "D", "markerfacecolor": "white", "linestyle": "none"}
-        axes.plot(
-            [place + 0.3 for place in places],
-            rows["published_nll"],
-            label="published, 400,000 steps",
-            **hollow,
-        )
+        places = rows["method"].map(list(METHODS).index)
+        for shift, (name, (label, colour, marker)) in enumerate(LOOKS.items(), -1):
+            look = style.look(colour, marker, markeredgecolor=DARK, linestyle="none", capsize=3)
+            deviation = rows[f"{name}_sd"].fillna(0)
+            axes.errorbar(places + 0.15 * shift, rows[name], deviation, label=label, **look)
+        axes.plot(places + 0.3, rows["published_nll"], label=f"published, {PAPER_STEPS:,} steps", **hollow)
         axes.set_xticks(range(len(METHODS)), METHODS.values())
         axes.set_title(f"{DATA[data]}, {' and '.join(dict.fromkeys(rows['budget']))}", size=10)
-        axes.grid(axis="y", color="0.9", linewidth=0.6)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.axes[0].set_ylabel("test NLL (nats per image)")
-    figure.legend(
-        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
+        style.finish(axes, grid="y")
+    panels[0].set_ylabel("test NLL (nats per image)")
+    style.legend_below(figure, panels[0], 4)
     figure.savefig(path)
 
 
