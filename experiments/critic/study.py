@@ -8,7 +8,7 @@ import pandas as pd
 from evidence.report import measurements, protocol
 from evidence.report.compare import mean_and_deviation, summary
 from evidence.report.frame import finished
-from evidence.report.selection import Chosen, choose, is_from_seed, pairs
+from evidence.report.selection import Chosen, among, choose, pairs
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture, Study
 from experiments.critic import drawing
 from experiments.critic.measuring import BASELINE_SAMPLES, DRAWS, MEASURING, measure_gradients
@@ -69,10 +69,9 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
 
 def _chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each form."""
+    runs = among(runs, {"k": [K], "data": ["mnist"], "model": ["one_layer"]})
     if runs.empty:
         return Chosen(runs, [])
-    is_ours = (runs["k"] == K) & (runs["data"] == "mnist") & (runs["model"] == "one_layer")
-    runs = runs[is_ours & is_from_seed(runs)]
     forms = [_form(*each) for each in zip(runs["objective"], runs["variant"], strict=True)]
     runs = runs.assign(form=forms)
     return choose(runs[runs["form"].isin(ORDER)], ["form"], PASSES)
@@ -93,14 +92,8 @@ def _forms(chosen: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for form, group in chosen.groupby("form", sort=False):
         found = pairs(group, vae)
         notes += found.notes
-        difference = pd.Series(
-            [run["test/nll"] - same_as["test/nll"] for run, same_as in found.runs], dtype=float
-        )
-        paired = {
-            "pairs": len(difference),
-            "difference": difference.mean(),
-            "difference_sd": difference.std(),
-        }
+        gaps = pd.Series([run["test/nll"] - other["test/nll"] for run, other in found.runs], dtype=float)
+        paired = {"pairs": len(gaps), "difference": gaps.mean(), "difference_sd": gaps.std()}
         rows.append({"form": form, "k": K} | summary(group, METRICS) | paired)
     results = pd.DataFrame(rows).rename(columns={"critic/clipped_fraction": "clipped_fraction"})
     return results.sort_values("form", key=lambda names: names.map(ORDER.index)).reset_index(drop=True), notes

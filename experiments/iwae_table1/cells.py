@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from evidence.report.selection import Chosen
+from evidence.report.selection import Chosen, among
 from evidence.report.study import SIDE_BY_SIDE, Budget
 from experiments.iwae_table1 import tables
 from experiments.iwae_table1.paper import BUDGETS
@@ -20,9 +20,7 @@ def arguments(budget: Budget, *choices: str) -> list[str]:
 
 def one_layer(runs: pd.DataFrame) -> Chosen:
     """The runs that Table 1 shows of these cells, of all that MLflow holds."""
-    return tables.chosen(
-        runs[(runs["model"] == "one_layer") & (runs["data"] == "mnist")] if len(runs) else runs
-    )
+    return tables.chosen(among(runs, {"model": ["one_layer"], "data": ["mnist"]}))
 
 
 def first_seeds(chosen: pd.DataFrame) -> pd.DataFrame:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 
 from evidence.report import protocol
-from evidence.report.compare import apart, mean_and_deviation, summary, verdict
-from evidence.report.selection import Chosen, choose, is_from_seed
+from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
+from evidence.report.selection import Chosen, among, choose
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture
 from experiments.iwae_table1 import drawing
 from experiments.iwae_table1.paper import (
@@ -35,9 +35,7 @@ def arguments(experiment: str, budget: Budget) -> list[str]:
 
 def chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each cell, of which there is one for each data set, number of layers, objective and k."""
-    if runs.empty:
-        return Chosen(runs, [])
-    runs = runs[runs["model"].isin(LAYERS) & runs["objective"].isin(OBJECTIVES) & is_from_seed(runs)]
+    runs = among(runs, {"model": LAYERS, "objective": OBJECTIVES})
     return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL, PASSES)
 
 
@@ -45,12 +43,8 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell of the chosen runs, with its published figures: what results.csv keeps."""
     if runs.empty:
         return pd.DataFrame()
-    rows = [
-        {**dict(zip(CELL, key, strict=True)), "variant": group["variant"].iloc[0]} | summary(group, METRICS)
-        for key, group in runs.groupby(CELL, sort=False)
-    ]
     figures = published.rename(columns=lambda name: name if name in CELL else f"published_{name}")
-    results = pd.DataFrame(rows).merge(figures, "left", CELL)
+    results = summaries(runs, [*CELL, "variant"], METRICS).merge(figures, "left", CELL)
     results["difference"] = results["nll"] - results["published_nll"]
     results["verdict"] = [_verdict(row) for _, row in results.iterrows()]
     order = {key: number for number, key in enumerate(published[CELL].itertuples(index=False, name=None))}

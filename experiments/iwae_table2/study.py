@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from evidence.report import protocol
-from evidence.report.compare import apart, mean_and_deviation, summary, verdict
+from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
 from evidence.report.frame import ROOT
 from evidence.report.selection import Chosen, choose, is_from_seed
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Study
@@ -119,11 +119,8 @@ def _origins(seconds: pd.DataFrame) -> "pd.Series[str]":
 def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     if chosen.empty:
         return pd.DataFrame()
-    rows = [
-        dict(zip(CELL, key, strict=True)) | summary(group, METRICS) for key, group in chosen.groupby(CELL)
-    ]
     figures = published.rename(columns={"nll": "published_nll", "active_units": "published_active_units"})
-    results = pd.DataFrame(rows).merge(figures, "left", CELL).sort_values(CELL)
+    results = summaries(chosen, CELL, METRICS).merge(figures, "left", CELL).sort_values(CELL)
     ended = set(results["experiment"][results["passes"] == PASSES])  # the first phase came to its end
     as_long = (results["stage"] == "first") | (results["steps"] == 3**7 * STEPS_A_PASS)
     is_full = results["experiment"].isin(ended) & as_long

@@ -14,7 +14,7 @@ from evidence.display import style
 from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.report import protocol
 from evidence.report.compare import COMPARED, apart, mean_and_deviation, summary, verdict
-from evidence.report.selection import Chosen, choose, is_from_seed
+from evidence.report.selection import Chosen, among, choose
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture, Study
 
 HERE = Path(__file__).parent
@@ -83,10 +83,8 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
 
 def _chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each data set and method."""
-    if runs.empty:
-        return Chosen(runs, [])
-    is_ours = runs["data"].isin(DATA) & runs["objective"].isin(METHODS) & is_from_seed(runs)
-    return choose(runs[is_ours].assign(method=runs["objective"]), CELL)
+    runs = among(runs, {"data": DATA, "objective": METHODS})
+    return choose(runs.assign(method=runs["objective"]), CELL)
 
 
 def _results(chosen: pd.DataFrame) -> pd.DataFrame:

@@ -5,7 +5,7 @@ A short training is not judged by its figure. A full one lies within what carefu
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
@@ -49,11 +49,17 @@ def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
     first, seeds = runs.iloc[0], runs.sort_values("seed")
     return row | {
         **{name: first[name] for name in OF_ALL},
-        "machine": _distinct(_machine(run) for _, run in seeds.iterrows()),
-        "date": _distinct(sorted(runs["date"])),
-        "commit": _distinct(_commit(run) for _, run in seeds.iterrows()),
+        "machine": distinct(_machine(run) for _, run in seeds.iterrows()),
+        "date": distinct(sorted(runs["date"])),
+        "commit": distinct(commit(run) for _, run in seeds.iterrows()),
         "runs": "; ".join(seeds["run"]),
     }
+
+
+def summaries(runs: pd.DataFrame, cell: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """The `summary` of each cell, a combination of values of these columns, of runs that `choose` has chosen."""
+    groups = runs.groupby([*cell], sort=False) if len(runs) else []
+    return pd.DataFrame(dict(zip(cell, key, strict=True)) | summary(like, metrics) for key, like in groups)
 
 
 def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARED)) -> str:
@@ -66,7 +72,8 @@ def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARE
     return f"not compared: {'; '.join(found)}" if found else ""
 
 
-def _distinct(values: Iterable[str]) -> str:
+def distinct(values: Iterable[str]) -> str:
+    """Each value once."""
     return "; ".join(dict.fromkeys(values))
 
 
@@ -75,8 +82,8 @@ def _machine(run: "pd.Series[str]") -> str:
     return processor if run["device"] == "cpu" and isinstance(processor, str) else run["device"]
 
 
-def _commit(run: "pd.Series[str]") -> str:
-    """Such as "1edc420", with a plus where the checkout had changes."""
+def commit(run: "Mapping[str, str] | pd.Series[str]") -> str:
+    """Of a run's tags: such as "1edc420", with a plus where the checkout had changes."""
     return run["git_commit"][:7] + "+" * (run["git_dirty"] == "true")
 
 

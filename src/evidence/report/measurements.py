@@ -18,6 +18,7 @@ from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.records import checkpoints, files
 from evidence.records.directory import RunDirectory
+from evidence.report.compare import commit, distinct
 from evidence.report.frame import ROOT
 from evidence.runs import provenance, resume, runtime
 from evidence.runs.build import Parts, build
@@ -136,15 +137,14 @@ def source(module: str) -> dict[str, str]:
 def here(device: torch.device) -> dict[str, str]:
     """machine, date and commit of what is measured now, on this device."""
     facts = provenance.provenance()
-    commit = facts["git_commit"][:7] + ("+" if facts["git_dirty"] == "true" else "")
     today = datetime.now(UTC).date().isoformat()
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else facts["processor"]
-    return {"machine": machine, "date": today, "commit": commit}
+    return {"machine": machine, "date": today, "commit": commit(facts)}
 
 
 def origin(rows: pd.DataFrame) -> dict[str, str]:
     """Every machine, date and commit of these rows."""
-    return {name: "; ".join(dict.fromkeys(rows[name])) for name in ORIGIN}
+    return {name: distinct(rows[name]) for name in ORIGIN}
 
 
 def notes(module: str, tables: Sequence[pd.DataFrame]) -> list[str]:

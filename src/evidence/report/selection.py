@@ -4,7 +4,7 @@ Runs are alike where their cell identity (all settings but the seed, with the le
 the content of their data and the code that computed them agree. Only like runs are averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -72,6 +72,15 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
     lengths = [length(stages, published) for stages in found["stages"]]
     passes = pd.Series([count for count, _ in lengths], found.index, dtype=float)
     return Chosen(found.assign(passes=passes, budget=[words for _, words in lengths]), notes)
+
+
+def among(runs: pd.DataFrame, values: Mapping[str, Collection[object]]) -> pd.DataFrame:
+    """The runs that have one of these values in each of the columns, and begin with a model of their own."""
+    if runs.empty:
+        return pd.DataFrame(columns=list(values))
+    for name, allowed in values.items():
+        runs = runs[runs[name].isin(list(allowed))]
+    return runs[is_from_seed(runs)]
 
 
 def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
