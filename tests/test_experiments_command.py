@@ -10,7 +10,7 @@ import pytest
 
 from evidence.errors import UserError
 from evidence.report import command
-from evidence.report.study import Budget, Findings, Study
+from evidence.report.study import Budget, Findings, Study, discovered
 
 SMALL = ["data=digits", "trainer=smoke", "trainer.steps=20", "eval=smoke", "eval.images=20", "tracking=none"]
 
@@ -114,3 +114,39 @@ def test_an_unknown_target_or_budget_is_one_line_with_the_choices(arguments: lis
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert words in line
+
+
+NEW_STUDY = """
+from experiments.iwae_table3.study import STUDY as TABLE_3
+STUDY = TABLE_3._replace(name={name!r}, order={order})
+"""
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of no studies yet, which is a package."""
+    folder = tmp_path / f"studies_{tmp_path.name}"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_a_study_is_found_by_its_file_and_stands_where_it_says(studies: Path) -> None:
+    for name, order in (("last", 9), ("b", 1), ("a", 1)):
+        (studies / name).mkdir()
+        (studies / name / "study.py").write_text(NEW_STUDY.format(name=name, order=order))
+    (studies / "no_study").mkdir()
+    assert [found.name for found in discovered(studies)] == ["a", "b", "last"]
+
+
+@pytest.mark.parametrize("content", ["", "STUDY = None", NEW_STUDY.format(name="another", order=1)])
+def test_a_file_without_a_study_of_its_folders_name_is_one_line(
+    content: str, studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (studies / "mine").mkdir()
+    (studies / "mine" / "study.py").write_text(content)
+    assert command.main(studies) == 2
+    expected = (
+        f"evidence: {studies / 'mine' / 'study.py'}: it must define STUDY, a Study whose name is mine\n"
+    )
+    assert capsys.readouterr().err == expected

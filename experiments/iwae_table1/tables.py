@@ -8,19 +8,8 @@ from evidence.report import protocol
 from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
 from evidence.report.selection import Chosen, among, choose
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture
-from experiments.iwae_table1 import drawing
-from experiments.iwae_table1.paper import (
-    BUDGETS,
-    DATA,
-    KS,
-    LAYERS,
-    NATS,
-    NATS_AT_ONE,
-    OBJECTIVES,
-    PASSES,
-    SAMPLES,
-    UNITS,
-)
+from experiments.iwae_table1 import drawing, paper
+from experiments.iwae_table1.paper import DATA, KS, LAYERS, OBJECTIVES, PASSES
 
 CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
@@ -30,7 +19,7 @@ NAMES = {**DATA, **OBJECTIVES}
 def arguments(experiment: str, budget: Budget) -> list[str]:
     """A table's sweep; `quick` is one layer and 13 passes: a few passes leave every unit active."""
     layers = ["model=one_layer"] if budget == "quick" else []
-    return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *BUDGETS[budget]]
+    return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *paper.BUDGETS[budget]]
 
 
 def chosen(runs: pd.DataFrame) -> Chosen:
@@ -138,9 +127,9 @@ def notes(results: pd.DataFrame) -> list[str]:
         found.append(
             f"Short trainings are judged by the direction of the claims only; the paper trains {PASSES} passes."
         )
-    if any(results["eval_samples"] < SAMPLES):
+    if any(results["eval_samples"] < paper.SAMPLES):
         found.append(
-            f"L_S with S below the paper's {SAMPLES} makes the NLL larger, by some tenths of a nat to a nat."
+            f"L_S with S below the paper's {paper.SAMPLES} makes the NLL larger, by some tenths of a nat to a nat."
         )
     return found
 
@@ -163,12 +152,14 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
 
 def _verdict(row: "pd.Series[float]") -> str:
     is_full = row["passes"] == PASSES
-    nats = verdict(row["nll"], row["published_nll"], NATS if row["k"] >= 5 else NATS_AT_ONE, is_full)
+    nats = verdict(
+        row["nll"], row["published_nll"], paper.NATS if row["k"] >= 5 else paper.NATS_AT_ONE, is_full
+    )
     if not is_full or nats == "none published":
         return nats
     layers = [f"active_units_{layer}" for layer in range(1, row["stochastic_layers"] + 1)]
-    far = [abs(row[each] - row[f"published_{each}"]) > UNITS for each in layers]
-    return f"{nats}; units {'differ' if any(far) else f'within {UNITS}'}"
+    far = [abs(row[each] - row[f"published_{each}"]) > paper.UNITS for each in layers]
+    return f"{nats}; units {'differ' if any(far) else f'within {paper.UNITS}'}"
 
 
 def _series(rows: list["pd.Series[float]"], name: str, digits: int, unit: str) -> str:
