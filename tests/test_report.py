@@ -208,12 +208,9 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     assert len(lines.splitlines()) == len(STUDIES)
 
 
-def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> None:
+def test_every_study_has_a_target_of_make_with_a_line_of_help() -> None:
     listed = subprocess.run(["make", "-s", "help"], cwd=command.ROOT, capture_output=True, text=True).stdout
     for study in STUDIES:
-        folder = command.ROOT / "experiments" / study.name
-        assert (folder / "README.md").exists()
-        assert f"make {study.target}" in (folder / "README.md").read_text()
         (words,) = re.findall(rf"^make {study.target} +(.+) \(BUDGET\)$", listed, re.MULTILINE)
         module = sys.modules[f"experiments.{study.name}.study"]
         assert (module.__doc__ or "").splitlines()[0] == f"{words}."
@@ -221,6 +218,16 @@ def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> 
         ["make", "-n", STUDIES[-1].target], cwd=command.ROOT, capture_output=True, text=True
     )
     assert f"-m experiments {STUDIES[-1].target} --budget quick" in made.stdout
+
+
+@pytest.mark.parametrize(
+    "results",
+    sorted((command.ROOT / "experiments").glob("*/results.csv")),
+    ids=lambda path: path.parent.name,
+)
+def test_results_that_are_kept_are_read_with_the_command_that_makes_them(results: Path) -> None:
+    (study,) = [study for study in STUDIES if study.name == results.parent.name]
+    assert f"make {study.target}" in (results.parent / "README.md").read_text()
 
 
 def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:

@@ -84,9 +84,8 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
             " only the active units then tell the objectives apart."
         )
     notes = notes if len(results) else []
-    notes += protocol.notes(
-        NAME, chosen.runs, ("trainer.learning_rate",)
-    )  # which is another in the second phase
+    # The second phase has another learning rate.
+    notes += protocol.notes(NAME, chosen.runs, ("trainer.learning_rate",))
     notes += protocol.unlike(chosen.runs, "Both experiments")
     return Findings(results, table, _claims(results, chosen.runs), [], [*notes, *chosen.notes])
 
@@ -124,14 +123,11 @@ def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     ended = set(results["experiment"][results["passes"] == PASSES])  # the first phase came to its end
     as_long = (results["stage"] == "first") | (results["steps"] == 3**7 * STEPS_A_PASS)
     is_full = results["experiment"].isin(ended) & as_long
+    is_close = (results["active_units"] - results["published_active_units"]).abs() <= UNITS
     results["verdict"] = [
         f"{verdict(row['nll'], row['published_nll'], NATS, full)}"
-        + (
-            f"; units within {UNITS}"
-            if full and abs(row["active_units"] - row["published_active_units"]) <= UNITS
-            else ""
-        )
-        for (_, row), full in zip(results.iterrows(), is_full, strict=True)
+        + (f"; units within {UNITS}" if full and close else "")
+        for (_, row), full, close in zip(results.iterrows(), is_full, is_close, strict=True)
     ]
     return results
 
