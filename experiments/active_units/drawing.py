@@ -18,7 +18,7 @@ from experiments.iwae_table1.paper import KS, OBJECTIVES
 
 def histograms(results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.DataFrame], path: Path) -> None:
     """A panel for each cell: a row of them for the VAE and one for the IWAE, k from left to right."""
-    objectives = [name for name in ("vae", "iwae") if name in set(results["objective"])]
+    objectives = [name for name in LOOKS if name in set(results["objective"])]
     size = 9.6, 0.6 + 2.1 * len(objectives)
     figure, panels = style.panels(len(objectives), len(KS), size, sharex=True, sharey=True)
     top = max(1.0, *(table["activity"].max() for table in activities.values()))
