@@ -1,7 +1,6 @@
 """What a run looked like: pictures of its model and of its training, as PNG files.
 
 Figures are objects of their own, without pyplot, so nothing global is touched and no display is needed.
-Colours differ in lightness, to survive greyscale.
 """
 
 import math
@@ -14,11 +13,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from evidence.display.style import DARK, DPI, LIGHT, MIDDLE
+
 if TYPE_CHECKING:
     import pandas as pd
 
-DARK, MIDDLE, LIGHT = "#1b3a5c", "#d9742b", "#b9c6d3"
-DPI = 150
 TILE = 0.5  # inches for one image
 TILE_PIXELS = 28  # smaller images are enlarged, so that the lines between them stay thin
 

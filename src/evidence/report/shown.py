@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from evidence.display.plots import DPI
+from evidence.display.style import DPI
 from evidence.report.study import Claim, Findings, Picture, Study
 
 CSS_DPI = 96  # CSS pixels per inch: a figure's letters are then as large as the text around it
