@@ -39,13 +39,13 @@ def main(argv: list[str], conf: Path) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has still to flush
         return 0
     except KeyboardInterrupt:
-        print("evidence: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except Terminated:
-        print("evidence: terminated", file=sys.stderr)
+        _say("terminated")
         return 143
     except Exception as error:
-        print(f"evidence: {_said(error)}", file=sys.stderr)
+        _say(_said(error))
         return 2
     except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
         return int(stop.code or 0)
@@ -56,7 +56,7 @@ def main(argv: list[str], conf: Path) -> int:
 def job(config: "DictConfig") -> float | None:
     """One job, as Hydra calls it: the validation negative log-likelihood in nats.
 
-    In a sweep one that fails is None and leaves a note; else it ends the process with status 1.
+    A job of a sweep that fails returns None and leaves a note. A run alone that fails ends the process, status 1.
     """
     from evidence.config import compose
     from evidence.config.job_context import job_context
@@ -70,18 +70,15 @@ def job(config: "DictConfig") -> float | None:
 
         return run(compose.settings(config))
     except Exception as error:
-        print(f"evidence: {_said(error)}", file=sys.stderr)
-        sys.exit(1)  # which Hydra lets pass, unlike an Exception
+        _say(_said(error))
+        sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
 
 def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
-    from evidence import sweeps
     from evidence.config import compose
+    from evidence.sweeps import JobNotes, Note
 
-    job_notes, note = (
-        sweeps.JobNotes(context.folder),
-        sweeps.Note(context.number, context.overrides),
-    )
+    job_notes, note = JobNotes(context.folder), Note(context.number, context.overrides)
     try:
         settings = compose.settings(config)
         if settings.fail_fast and job_notes.has_failure():
@@ -99,7 +96,7 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
         return nll
     except Exception as error:
         said = _said(error)
-        print(f"evidence: {' '.join(context.overrides)}: {said}", file=sys.stderr)
+        _say(f"{' '.join(context.overrides)}: {said}")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None
 
@@ -123,19 +120,18 @@ def _run(argv: list[str], conf: Path) -> int:
 
 def _do(request: "Request", arguments: "Namespace", words: list[str], conf: Path) -> int:
     settings = request.jobs[0].settings
-    if settings.sync:
-        from evidence.runs import lifecycle
+    if not request.is_sweep and not settings.sync and not settings.plan:
+        _hydra(words, conf)
+        return 0
+    from evidence.runs import lifecycle
+    from evidence.sweeps import plan
 
+    if settings.sync:
         lifecycle.sync(settings)
     elif settings.plan:
-        from evidence.runs.lifecycle import ROOT
-        from evidence.sweeps import plan
-
-        plan.show(request, ROOT)
-    elif request.is_sweep:
-        return _sweep(request, arguments, conf)
+        plan.show(request, lifecycle.ROOT)
     else:
-        _hydra(words, conf)
+        return _sweep(request, arguments, conf)
     return 0
 
 
@@ -147,9 +143,8 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     root = lifecycle.ROOT
     request = request._replace(folder=root / request.folder)
     planned = plan.survey(request.jobs, root)
-    print(f"evidence: {plan.counts(request, planned)}", file=sys.stderr)
-    if time := plan.duration(request, list(plan.estimates(planned, root).values())):
-        print(f"evidence: {time}", file=sys.stderr)
+    for line in plan.words(request, planned, list(plan.estimates(planned).values())):
+        _say(line)
     left = [each.job.settings for each in planned if each.is_left or request.is_search]
     stores = {str((each.tracking, each.name, each.paths)): each for each in left}
     for settings in stores.values():
@@ -160,7 +155,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     try:
         compose.sweep(conf, arguments, request, job)
     except Exception as error:  # a cluster does not answer, a process of joblib's was killed
-        print(f"evidence: {_said(error)}", file=sys.stderr)
+        _say(_said(error))
         is_broken = True
     finally:
         outcomes = summary.outcomes(request, planned, job_notes)
@@ -175,6 +170,10 @@ def _hydra(words: list[str], conf: Path) -> None:
     utils.run_and_report = lambda func: func()  # what it reports takes several lines
     sys.argv[1:] = words  # where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
+
+
+def _say(text: str) -> None:
+    print(f"evidence: {text}", file=sys.stderr)
 
 
 def _said(error: Exception) -> str:
