@@ -45,7 +45,7 @@ def main(argv: list[str], conf: Path) -> int:
         _say("terminated")
         return 143
     except Exception as error:
-        _say(_said(error))
+        _complain(error)
         return 2
     except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
         return int(stop.code or 0)
@@ -70,7 +70,7 @@ def job(config: "DictConfig") -> float | None:
 
         return run(compose.settings(config))
     except Exception as error:
-        _say(_said(error))
+        _complain(error)
         sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
 
@@ -95,8 +95,7 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:
-        said = _said(error)
-        _say(f"{' '.join(context.overrides)}: {said}")
+        said = _complain(error, f"{' '.join(context.overrides)}: ")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None
 
@@ -145,7 +144,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     planned = plan.survey(request.jobs, root)
     for line in plan.words(request, planned, list(plan.estimates(planned).values())):
         _say(line)
-    left = [each.job.settings for each in planned if each.is_left or request.is_search]
+    left = [each.settings for each in planned if each.is_left or request.is_search]
     stores = {str((each.tracking, each.name, each.paths)): each for each in left}
     for settings in stores.values():
         lifecycle.prepare(settings)  # once, before jobs that run at the same time would all do it
@@ -155,7 +154,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     try:
         compose.sweep(conf, arguments, request, job)
     except Exception as error:  # a cluster does not answer, a process of joblib's was killed
-        _say(_said(error))
+        _complain(error)
         is_broken = True
     finally:
         outcomes = summary.outcomes(request, planned, job_notes)
@@ -176,14 +175,16 @@ def _say(text: str) -> None:
     print(f"evidence: {text}", file=sys.stderr)
 
 
-def _said(error: Exception) -> str:
-    """An error in one line; a traceback goes to stderr where it is asked for."""
+def _complain(error: Exception, prefix: str = "") -> str:
+    """Print an error in one line, after its traceback where that is asked for; the line without the prefix."""
     from evidence.config.messages import describe
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     hint = "" if isinstance(error, UserError) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
-    return describe(error) + hint
+    said = describe(error) + hint
+    _say(prefix + said)
+    return said
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

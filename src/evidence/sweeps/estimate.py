@@ -1,8 +1,9 @@
 """How long the jobs that are left take, by the speed of finished runs.
 
 Runs of one kind cost the same. A run's kind is its processor, its device and its settings, without those that cost no
-time, such as the seed and the learning rate. A draw is one sample of one image that is scored. A kind's seconds a
-step and seconds a draw are medians over its finished records, whatever their number of threads.
+time, such as the seed and the learning rate. A kind's speed is the median over its finished records. Training costs
+seconds a step. Validation and the final scoring cost seconds a draw: one sample of one image, or one noise of it
+where the posterior is semi-implicit. The number of threads is not compared.
 """
 
 from collections import defaultdict
@@ -31,51 +32,66 @@ class Estimate(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Seconds a step, seconds a draw, and whether a draw is also one noise of a semi-implicit posterior."""
+    """Seconds a step and seconds a draw of one finished run."""
 
     step: float
     draw: float
     is_semi_implicit: bool
 
 
-class History(NamedTuple):
-    """What the records below one `paths.outputs` say.
-
-    speeds: by kind. steps: of the checkpoints, by the path of parameters that they lie on. splits: the numbers of
-    images in train, valid and test, by the `_target_` of the data set.
-    """
-
-    speeds: Mapping[str, Speed]
-    steps: Mapping[str, Sequence[int]]
-    splits: Mapping[str, Mapping[str, int]]
-
-
 def estimate(jobs: Iterable[tuple[Settings, Place]]) -> list[Estimate]:
-    """What is left of each job. Each record is read once."""
-    history = cache(_history)
-    return [_left(settings, place, history(place.directory.folder.parent)) for settings, place in jobs]
+    """What is left of each job. Each record beside theirs is read once."""
+    history = cache(History)
+    return [history(place.directory.folder.parent).left(settings, place) for settings, place in jobs]
 
 
-def _history(outputs: Path) -> History:
-    processor = hardware.processor()
-    finished: defaultdict[str, list[Speed]] = defaultdict(list)
-    steps: defaultdict[str, list[int]] = defaultdict(list)
-    splits = {}
-    for path in outputs.glob("*/result.json"):
-        directory = RunDirectory(path.parent)
-        result = directory.result
-        if result.get("identity_version") != VERSION or not directory.config.exists():
-            continue
-        config = directory.settings
-        splits[config["data"]["_target_"]] = result["data"].get("splits", {})
-        steps[_path(result["train_identity"], result.get("code"), result["mixed"])] += directory.checkpoints()
-        if result["status"] == "FINISHED" and result["provenance"]["processor"] == processor:
-            finished[_kind(config, result["steps"], result["device"])].append(_speed(config, result))
-    return History({kind: _median(speeds) for kind, speeds in finished.items()}, steps, splits)
+class History:
+    """What the records below one `paths.outputs` say."""
+
+    def __init__(self, outputs: Path) -> None:
+        self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
+        self._checkpoints: defaultdict[str, list[int]] = defaultdict(
+            list
+        )  # their steps, by path of parameters
+        self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
+        processor = hardware.processor()
+        for path in outputs.glob("*/result.json"):
+            directory = RunDirectory(path.parent)
+            result = directory.result
+            if result.get("identity_version") == VERSION and directory.config.exists():
+                config = directory.settings
+                self._splits[config["data"]["_target_"]] = result["data"].get("splits")
+                its_path = _path(result["train_identity"], result.get("code"), result["mixed"])
+                self._checkpoints[its_path] += directory.checkpoints()
+                if result["status"] == "FINISHED" and result["provenance"]["processor"] == processor:
+                    kind = _kind(config, result["steps"], result["device"])
+                    self._speeds[kind].append(_speed(config, result))
+
+    def left(self, settings: Settings, place: Place) -> Estimate:
+        """What is left of a job."""
+        config = settings.model_dump(by_alias=True)
+        splits = self._splits.get(config["data"]["_target_"])
+        if place.dataset is not None:
+            splits = {name: len(getattr(place.dataset, name)) for name in ("train", "valid", "test")}
+        if splits is None:
+            return Estimate(None)
+        ends = _stage_ends(settings, splits["train"])
+        reached = self._checkpoints[_path(place.identity.train, place.code, list(place.inherited))]
+        reached = [step for step in [*reached, *place.directory.checkpoints()] if step <= ends[-1]]
+        first = max(reached, default=0)
+        speeds = self._speeds[_kind(config, ends[-1], _device(settings.device))]
+        if not speeds:
+            return Estimate(None, first)
+        is_semi_implicit = speeds[0].is_semi_implicit
+        validation = VALIDATION.num_samples * (VALIDATION.num_noises if is_semi_implicit else 1)
+        scored = min(settings.eval.images or splits["test"], splits["test"])
+        draws = scored * _draws(config["eval"], is_semi_implicit)
+        draws += sum(end > first for end in ends) * splits["valid"] * validation
+        seconds = (ends[-1] - first) * median(speed.step for speed in speeds)
+        return Estimate(seconds + draws * median(speed.draw for speed in speeds), first)
 
 
 def _speed(config: Mapping[str, Any], result: Mapping[str, Any]) -> Speed:
-    """Of one finished run."""
     metrics = result["metrics"]
     is_semi_implicit = "test/nll_mixture" in metrics
     draws = result["eval_images"] * _draws(config["eval"], is_semi_implicit)
@@ -83,44 +99,19 @@ def _speed(config: Mapping[str, Any], result: Mapping[str, Any]) -> Speed:
     return Speed(step, draw, is_semi_implicit)
 
 
-def _median(speeds: Sequence[Speed]) -> Speed:
-    steps, draws, is_semi_implicit = zip(*speeds, strict=True)
-    return Speed(median(steps), median(draws), is_semi_implicit[0])
-
-
-def _left(settings: Settings, place: Place, history: History) -> Estimate:
-    config, trainer = settings.model_dump(by_alias=True), settings.trainer
-    splits = history.splits.get(config["data"]["_target_"])
-    if place.dataset is not None:
-        splits = {name: len(getattr(place.dataset, name)) for name in ("train", "valid", "test")}
-    if splits is None:
-        return Estimate(None)  # of no run of this data set is there a record
-    schedule = training.schedule(
-        trainer.stages,
-        trainer.steps,
-        trainer.learning_rate,
-        trainer.decay,
-        trainer.decay_every,
-        splits["train"] // trainer.batch_size,
-    )
-    ends = [segment.last_step for segment in schedule]
-    reached = history.steps.get(_path(place.identity.train, place.code, list(place.inherited)), [])
-    first = max((step for step in [*reached, *place.directory.checkpoints()] if step <= ends[-1]), default=0)
-    speed = history.speeds.get(_kind(config, ends[-1], _device(settings.device)))
-    if speed is None:
-        return Estimate(None, first)
-    validation = VALIDATION.num_samples * (VALIDATION.num_noises if speed.is_semi_implicit else 1)
-    draws = sum(end > first for end in ends) * splits["valid"] * validation
-    scored = min(settings.eval.images or splits["test"], splits["test"])
-    draws += scored * _draws(config["eval"], speed.is_semi_implicit)
-    return Estimate((ends[-1] - first) * speed.step + draws * speed.draw, first)
-
-
 def _draws(scoring: Mapping[str, Any], is_semi_implicit: bool) -> int:
     """Of one image, by the `eval` settings."""
-    if is_semi_implicit:
-        return int(scoring["semi_implicit"]["samples"] * scoring["semi_implicit"]["noises"])
-    return int(scoring["samples"])
+    sizes = scoring["semi_implicit"]
+    return int(sizes["samples"] * sizes["noises"] if is_semi_implicit else scoring["samples"])
+
+
+def _stage_ends(settings: Settings, images: int) -> list[int]:
+    """The steps at which a run validates; the last of them is its end."""
+    trainer = settings.trainer
+    steps_per_pass = images // trainer.batch_size
+    rates = trainer.learning_rate, trainer.decay, trainer.decay_every
+    schedule = training.schedule(trainer.stages, trainer.steps, *rates, steps_per_pass)
+    return [segment.last_step for segment in schedule]
 
 
 def _path(train_identity: str, code: Mapping[str, str] | None, mixed: Sequence[str]) -> str:
@@ -129,7 +120,7 @@ def _path(train_identity: str, code: Mapping[str, str] | None, mixed: Sequence[s
 
 
 def _kind(config: Mapping[str, Any], steps: int, device: str) -> str:
-    """Equal for runs that cost the same on one processor. Compiling pays in a long run only."""
+    """Equal for runs that cost the same on one processor. With compile=auto only long runs are compiled."""
     trainer, compiled = config["trainer"], config["compile"]
     if compiled == "auto":
         compiled = device == "cpu" and runtime.pays(steps, config["k"] * trainer["batch_size"])

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from evidence.config.compose import Job, Request
+from evidence.config.settings import Settings
 from evidence.data import Dataset
 from evidence.display import terminal
 from evidence.errors import UserError
@@ -20,12 +21,17 @@ COUNTED: Mapping[State, str] = {"done": "already done", "begun": "to be continue
 
 
 class PlannedJob(NamedTuple):
-    """A job before the sweep begins. Where its state is "same", the earlier job `same_as` computes its run."""
+    """A job before the sweep begins.
 
-    job: Job
+    name: its overrides, without those that all jobs have. computed_by: the number of the first job of the same run,
+    which computes it. state: "same" where that is an earlier job.
+    """
+
+    name: str
+    settings: Settings
     place: Place
+    computed_by: int
     state: State
-    same_as: int | None
 
     @property
     def is_left(self) -> bool:
@@ -38,22 +44,21 @@ def survey(jobs: Sequence[Job], root: Path) -> list[PlannedJob]:
     first: dict[str, int] = {}
     datasets: dict[str, Dataset] = {}
     planned = []
-    for number, job in enumerate(jobs):
+    names = distinguishing([job.overrides for job in jobs])
+    for number, (name, job) in enumerate(zip(names, jobs, strict=True)):
         try:
             place = resume.locate(job.settings, root, datasets)
         except UserError as error:
             raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
-        earlier = first.setdefault(place.identity.run, number)
-        if earlier < number:
-            planned.append(PlannedJob(job, place, "same", earlier))
-        else:
-            planned.append(PlannedJob(job, place, _state(place), None))
+        computed_by = first.setdefault(place.identity.run, number)
+        state = _state(place) if computed_by == number else "same"
+        planned.append(PlannedJob(name, job.settings, place, computed_by, state))
     return planned
 
 
 def estimates(planned: Sequence[PlannedJob]) -> dict[int, Estimate]:
     """By the number of the job, how long each takes that is left."""
-    left = {number: (each.job.settings, each.place) for number, each in enumerate(planned) if each.is_left}
+    left = {number: (each.settings, each.place) for number, each in enumerate(planned) if each.is_left}
     return dict(zip(left, estimate(left.values()), strict=True))
 
 
@@ -66,16 +71,15 @@ def show(request: Request, root: Path) -> None:
     """Print the whole plan."""
     planned = survey(request.jobs, root)
     estimated = estimates(planned)
-    names = distinguishing([job.overrides for job in request.jobs])
     rows = []
-    for number, (name, each) in enumerate(zip(names, planned, strict=True)):
-        time, status = "", f"as job {each.same_as}" if each.state == "same" else "done"
+    for number, each in enumerate(planned):
+        time, status = "", f"as job {each.computed_by}" if each.state == "same" else "done"
         if each.is_left:
             seconds, step = estimated[number]
             time = "unknown" if seconds is None else clock(seconds)
             status = "continues" if each.state == "begun" else "begins"
             status += f" from step {step:,}" if step else ""
-        rows.append([str(number), name, status, time, shown_folder(each.place.directory.folder, root)])
+        rows.append([str(number), each.name, status, time, shown_folder(each.place.directory.folder, root)])
     terminal.table(["", "job", "status", "time", "folder"], rows, numbers=["time"])
     for line in words(request, planned, list(estimated.values())):
         terminal.line(f"  {line}")

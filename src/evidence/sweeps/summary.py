@@ -30,12 +30,7 @@ def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNote
     if request.is_search:
         names = distinguishing([note.overrides for note in notes.values()])
         return [_outcome(name, None, note) for name, note in zip(names, notes.values(), strict=True)]
-    names = distinguishing([job.overrides for job in request.jobs])
-    found = []
-    for number, (name, each) in enumerate(zip(names, planned, strict=True)):
-        note = notes.get(number if each.same_as is None else each.same_as)
-        found.append(_outcome(name, each.place.directory.folder, note))
-    return found
+    return [_outcome(each.name, each.place.directory.folder, notes.get(each.computed_by)) for each in planned]
 
 
 def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
