@@ -20,7 +20,7 @@ ONLY_IN = {
     "hydra": {"cli", "config", "runs"},
     "omegaconf": {"cli", "config", "runs"},
     "matplotlib": {"display"},
-    "rich": {"display", "sweeps"},
+    "rich": {"display"},
 }
 
 MAX_LINES = 300

@@ -1,10 +1,10 @@
 """One command line, from what was typed to an exit status.
 
 Status 0: every job ended well. 1: a job failed. 2: the command line is wrong, and nothing was begun.
-130: stopped by Ctrl-C. 143: stopped by SIGTERM. Whatever is wrong is said in one line, to which
-HYDRA_FULL_ERROR=1 adds the traceback.
+130: stopped by Ctrl-C. 143: stopped by SIGTERM. An error is printed as one line. HYDRA_FULL_ERROR=1 prints
+its traceback too.
 
-Hydra takes 0.3 s to import, torch and mlflow seconds, so each is imported where it is first needed.
+Importing Hydra takes 0.3 s, torch and mlflow seconds. So each is imported where it is first needed.
 """
 
 import os
@@ -35,8 +35,8 @@ def main(argv: list[str], conf: Path) -> int:
         status = _run(argv, conf)
         print(end="", flush=True)
         return status
-    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has still to flush
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 0
     except KeyboardInterrupt:
         _say("interrupted")
@@ -47,7 +47,7 @@ def main(argv: list[str], conf: Path) -> int:
     except Exception as error:
         _complain(error)
         return 2
-    except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
+    except SystemExit as stop:  # a job has failed, or Hydra has stopped; the reason is printed
         return int(stop.code or 0)
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -88,7 +88,7 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
         place = resume.locate(settings, lifecycle.ROOT)
         work = (place.identity.run, settings.name, settings.tracking.uri)
         if not context.is_search and not job_notes.claim(*work):
-            return None  # an earlier job computes this run; only a search would use the number
+            return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(place.directory.folder))
         job_notes.write(note)
         nll = lifecycle.run(settings, place, context.number)
@@ -147,13 +147,13 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     left = [each.settings for each in planned if each.is_left or request.is_search]
     stores = {str((each.tracking, each.name, each.paths)): each for each in left}
     for settings in stores.values():
-        lifecycle.prepare(settings)  # once, before jobs that run at the same time would all do it
+        lifecycle.prepare(settings)  # here, once: jobs that run at the same time would all do it
     job_notes = JobNotes(request.folder)
     job_notes.clear()
     is_broken = False
     try:
         compose.sweep(conf, arguments, request, job)
-    except Exception as error:  # a cluster does not answer, a process of joblib's was killed
+    except Exception as error:  # such as a cluster that does not answer, or a process that was killed
         _complain(error)
         is_broken = True
     finally:
@@ -166,7 +166,7 @@ def _hydra(words: list[str], conf: Path) -> None:
     import hydra
     from hydra._internal import utils
 
-    utils.run_and_report = lambda func: func()  # what it reports takes several lines
+    utils.run_and_report = lambda func: func()  # Hydra's own report of an error takes several lines
     sys.argv[1:] = words  # where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
 
@@ -176,7 +176,7 @@ def _say(text: str) -> None:
 
 
 def _complain(error: Exception, prefix: str = "") -> str:
-    """Print an error in one line, after its traceback where that is asked for; the line without the prefix."""
+    """Print an error as one line, and return it without the prefix. The traceback comes first where asked for."""
     from evidence.config.messages import describe
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -1,7 +1,7 @@
 """What a run shows while it works, and the tables on stdout.
 
-Progress goes to stderr. On a terminal it is one line that is drawn again and again. Elsewhere it is a plain line now
-and then, so that a log stays short.
+Progress goes to stderr. On a terminal it is one line that is drawn anew. Elsewhere it is a plain line now and then,
+so that a log stays short.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collect
 
 
 class _Display:
-    """Work of `total` pieces, of which `first` are done when it begins: shown when it is time to."""
+    """Shows how far a work of `total` pieces is; `first` of them were done before it began."""
 
     def __init__(self, bar: Bar | None, total: int, first: int) -> None:
         self._bar, self._total, self._first, self._shown = bar, total, first, first
@@ -59,7 +59,7 @@ class _Display:
         return (completed - self._first) / max(time.monotonic() - self._begin, 1e-9)
 
     def show(self, completed: int, text: str) -> None:
-        """Show how far the work is: the text, and the time left, at the end the time taken."""
+        """Show the text and the time left, or at the end the time taken. Calls in quick succession show nothing."""
         now, is_over = time.monotonic(), completed >= self._total
         is_tenth = self._bar is None and 10 * (completed - self._shown) >= self._total
         if not (is_over or is_tenth or now - self._when >= (LINE if self._bar is None else REDRAW)):
@@ -124,7 +124,7 @@ def counter(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def result_table(result: Mapping[str, Any]) -> None:
-    """Print a run's numbers, found under their metric names; those that are missing are left out.
+    """Print a run's metrics. Those that are missing are left out.
 
     Besides the metrics `result` holds `run`, `folder`, `device`, `eval_samples` (S) and `eval_images`.
     """

@@ -1,8 +1,8 @@
 """How long the jobs that are left take, by the speed of finished runs.
 
-Runs of one kind cost the same. A run's kind is its processor, its device and its settings, without those that cost no
-time, such as the seed and the learning rate. A kind's speed is the median over its finished records. Training costs
-seconds a step. Validation and the final scoring cost seconds a draw: one sample of one image, or one noise of it
+Runs of one kind cost the same. A run's kind is its processor, its device and the settings that cost time: seed and
+learning rate do not. A kind's speed is the median over its finished records. Training costs seconds a step.
+Validation and the final scoring cost seconds a draw. A draw is one sample of one image, or one noise of that sample
 where the posterior is semi-implicit. The number of threads is not compared.
 """
 

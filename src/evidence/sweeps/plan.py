@@ -57,13 +57,13 @@ def survey(jobs: Sequence[Job], root: Path) -> list[PlannedJob]:
 
 
 def estimates(planned: Sequence[PlannedJob]) -> dict[int, Estimate]:
-    """By the number of the job, how long each takes that is left."""
+    """How long each job takes that is left, by the job's number."""
     left = {number: (each.settings, each.place) for number, each in enumerate(planned) if each.is_left}
     return dict(zip(left, estimate(left.values()), strict=True))
 
 
 def words(request: Request, planned: Sequence[PlannedJob], estimated: Sequence[Estimate]) -> list[str]:
-    """One line that counts the jobs by their state, and one that tells the time where anything is left."""
+    """A line that counts the jobs by state, and one with the time where jobs are left."""
     return list(filter(None, [_counts(request, planned), _duration(request, estimated)]))
 
 
@@ -86,7 +86,7 @@ def show(request: Request, root: Path) -> None:
 
 
 def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The overrides of each job that not all jobs have; of a single job all."""
+    """The overrides of each job without those that all jobs have; of a single job, all."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join(word for word in overrides if word not in common) for overrides in jobs]
 
@@ -121,7 +121,10 @@ def _duration(request: Request, estimated: Sequence[Estimate]) -> str:
     if not estimated:
         return ""
     if not known:
-        return "estimated time unknown until a run of this kind has finished on this machine: plan=true tells it then"
+        return (
+            "estimated time unknown until a run of this kind has finished on this machine:"
+            " plan=true tells it then"
+        )
     time = f"estimated time about {clock(max(sum(known) / request.parallel, *known))}"
     if request.is_search:
         return f"{time} for each job"

@@ -1,4 +1,4 @@
-"""After the last job, or where a sweep was broken off: how each job ended, read from its record."""
+"""At the end of a sweep, also of one that was broken off: how each job ended, as its record says."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ NOT_BEGUN = "not begun"
 
 
 class Outcome(NamedTuple):
-    """How a job ended: FINISHED, FAILED (and why), KILLED, RUNNING in another process, or not begun."""
+    """How a job ended: FINISHED, FAILED with a reason, KILLED, RUNNING in another process, or not begun."""
 
     name: str
     folder: Path | None
@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
 
 
 def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNotes) -> list[Outcome]:
-    """Of every job; of a search, of those that it began."""
+    """The outcome of every job; of a search, of each job that it began."""
     notes = job_notes.notes()
     if request.is_search:
         names = distinguishing([note.overrides for note in notes.values()])
@@ -34,7 +34,7 @@ def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNote
 
 
 def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
-    """Print the table of all jobs and what a search has found, and on stderr why some failed."""
+    """Print a table of the jobs, a search's best job, and on stderr why jobs failed."""
     rows = []
     for each in found:
         folder = shown_folder(each.folder, root) if each.result and each.folder else ""
@@ -52,18 +52,18 @@ def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
 
 
 def exit_status(found: Sequence[Outcome]) -> int:
-    """Of a sweep that was not broken off: 0 if all its jobs ended well, else 1."""
+    """The exit status of a sweep that was not broken off: 0 if all its jobs finished, else 1."""
     statuses = {each.status for each in found}
     if "FAILED" not in statuses and statuses - {"FINISHED"}:
         terminal.note(
-            "some jobs left no word; if they ran on other machines, let paths.outputs lie on a disk that all"
-            " machines share"
+            "some jobs have not finished and left no error; if they ran on other machines, paths.outputs must lie on"
+            " a disk that all machines share"
         )
     return 0 if statuses <= {"FINISHED"} else 1
 
 
 def _numbers(result: dict[str, Any]) -> tuple[str, str, str]:
-    """test NLL, active units and time, where they are known."""
+    """NUMBERS of a finished run, empty of others."""
     if result.get("status") != "FINISHED":
         return "", "", ""
     metrics = result["metrics"]
