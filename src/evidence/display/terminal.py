@@ -44,6 +44,11 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collect
     (console if console.is_terminal else Console(width=WIDTH)).print(printed)
 
 
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))
+
+
 class _Display:
     """Shows how far a work of `total` pieces is; `first` of them were done before it began."""
 
@@ -66,8 +71,7 @@ class _Display:
             return
         self._shown, self._when = completed, now
         left = (self._total - completed) / max(self.rate(completed), 1e-9)
-        seconds, word = (now - self._begin, "in {}") if is_over else (left, "{} left")
-        text = f"{text}  {word.format(timedelta(seconds=round(seconds)))}"
+        text = f"{text}  in {clock(now - self._begin)}" if is_over else f"{text}  {clock(left)} left"
         if self._bar is None:
             line(text, is_error=True)
         else:
@@ -154,7 +158,6 @@ def result_table(result: Mapping[str, Any]) -> None:
     in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"
     for part, label, words in ("train", "training", in_training), ("eval", "evaluation", where):
         if f"speed/{part}_seconds" in result:
-            seconds = round(result[f"speed/{part}_seconds"])
-            printed.add_row(label, str(timedelta(seconds=seconds)), Text(words))
+            printed.add_row(label, clock(result[f"speed/{part}_seconds"]), Text(words))
     Console().print(printed)
     line(f"  {result['folder']}")

@@ -1,9 +1,7 @@
 """Before the first job: which jobs there are, how far each is, and how long the rest takes."""
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -11,6 +9,7 @@ from evidence.config.compose import Job, Request
 from evidence.config.settings import Settings
 from evidence.data import Dataset
 from evidence.display import terminal
+from evidence.display.terminal import clock
 from evidence.errors import UserError
 from evidence.runs import resume
 from evidence.runs.resume import Place
@@ -96,11 +95,6 @@ def shown_folder(folder: Path, root: Path) -> str:
     return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, rounded up."""
-    return str(timedelta(seconds=math.ceil(seconds)))
-
-
 def _state(place: Place) -> State:
     if place.is_finished:
         return "done"
@@ -122,7 +116,7 @@ def _duration(request: Request, estimated: Sequence[Estimate]) -> str:
         return ""
     if not known:
         return (
-            "estimated time unknown until a run of this kind has finished on this machine:"
+            "estimated time unknown until a run of the same kind has finished on this machine:"
             " plan=true tells it then"
         )
     time = f"estimated time about {clock(max(sum(known) / request.parallel, *known))}"

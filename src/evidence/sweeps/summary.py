@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 from evidence.config.compose import Request
 from evidence.display import terminal
+from evidence.display.terminal import clock
 from evidence.records.directory import RunDirectory
 from evidence.sweeps.notes import JobNotes, Note
-from evidence.sweeps.plan import PlannedJob, clock, distinguishing, shown_folder
+from evidence.sweeps.plan import PlannedJob, distinguishing, shown_folder
 
 NUMBERS = ["test NLL", "active units", "time"]
 NOT_BEGUN = "not begun"
