@@ -9,6 +9,7 @@ import torch
 from made_up import CONF, METRICS, MadeUp, directory_of, fails_at, request, rows, stand_in
 
 from evidence.cli.command_line import main
+from evidence.data import Dataset
 from evidence.runs import resume
 from evidence.sweeps import plan
 from evidence.sweeps.estimate import Estimate
@@ -164,6 +165,16 @@ def test_only_what_is_left_counts(runs: MadeUp) -> None:
     at_400 = Estimate(400.0 + 0.01 * (10_000 + VALIDATION), 400)
     assert estimate(runs, *words, "seed=1", "trainer.steps=800") == at_400
     assert estimate(runs, *words, "seed=2").first_step == 0
+
+
+def test_the_images_of_the_users_own_data_are_counted(runs: MadeUp) -> None:
+    finish(runs, data={})
+    (job,) = plan.survey(request(*WORDS, "seed=1").jobs, runs.ROOT)
+    assert plan.estimates([job]) == {0: Estimate(None)}
+    images = torch.zeros(60, 1, dtype=torch.uint8)
+    dataset = Dataset(images, 1, images[:10], images[:50], (1, 1), {})
+    job = job._replace(place=job.place._replace(dataset=dataset))
+    assert plan.estimates([job]) == {0: Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))}
 
 
 def test_each_record_is_read_once_for_all_jobs(runs: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:

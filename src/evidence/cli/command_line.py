@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
+    from evidence.config.settings import Settings
 
 
 def main(argv: list[str], conf: Path) -> int:
@@ -112,16 +113,15 @@ def _run(argv: list[str], conf: Path) -> int:
     if arguments.cfg or arguments.info:
         compose.compose(conf, arguments)
     elif not (arguments.hydra_help or arguments.shell_completion):
-        return _do(compose.request(conf, arguments), arguments, words, conf)
+        request = compose.request(conf, arguments)
+        settings = request.jobs[0].settings
+        if settings.sync or settings.plan or request.is_sweep:
+            return _do(request, settings, arguments, conf)
     _hydra(words, conf)
     return 0
 
 
-def _do(request: "Request", arguments: "Namespace", words: list[str], conf: Path) -> int:
-    settings = request.jobs[0].settings
-    if not request.is_sweep and not settings.sync and not settings.plan:
-        _hydra(words, conf)
-        return 0
+def _do(request: "Request", settings: "Settings", arguments: "Namespace", conf: Path) -> int:
     from evidence.runs import lifecycle
     from evidence.sweeps import plan
 
