@@ -119,7 +119,7 @@ def outcome(note: Note | None, folder: Path, is_search: bool = False) -> summary
 
 
 def test_a_search_is_told_by_its_notes(runs: MadeUp, tmp_path: Path) -> None:
-    directory = RunDirectory(tmp_path / "home")
+    directory = RunDirectory(tmp_path / "record")
     directory.folder.mkdir()
     directory.update_result(status="FINISHED", metrics=METRICS)
     found = outcome(Note(7, ["lr=1"], str(directory.folder), "ENDED"), tmp_path, is_search=True)
