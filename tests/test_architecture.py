@@ -22,7 +22,7 @@ ONLY_IN = {
     "hydra": {"cli", "config", "runs"},
     "omegaconf": {"cli", "config", "runs"},
     "matplotlib": {"display"},
-    "rich": {"display", "sweeps"},
+    "rich": {"display"},
 }
 NOT_IN_STUDIES = ONLY_IN.keys() - {"matplotlib"}  # these draw
 
