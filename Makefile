@@ -4,13 +4,16 @@ READY := .venv/.ready
 VENV_PYTHON := .venv/bin/python
 ARGS ?=
 BUDGET ?= quick
-STUDIES := table1 active-units bounds table2 table3 uivi toys critic
+# A study is a file experiments/<name>/study.py: its target is that of its STUDY, its help the file's first line.
+STUDIES := $(shell sed -n 's/^    target="\(.*\)",.*/\1/p' experiments/*/study.py)
+HELP_OF_STUDIES := 'FNR == 1 { gsub(/^"""|\.(""")?$$/, ""); help = $$0 } /^    target="/ { print $$2 ": \#\# " help " (BUDGET)" }'
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test test-all torture bench few-samples check sync ui report reproduce $(STUDIES)
 
 help: ## List the targets
-	@grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
+	@{ grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST); awk -F '"' $(HELP_OF_STUDIES) experiments/*/study.py; } \
+	  | sort | awk -F ':.*## ' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 setup: $(READY) ## Make .venv with every dependency pinned (PYTHON=python3.12 chooses the interpreter)
 
@@ -33,15 +36,7 @@ few-samples: $(READY) ## Train IWAE by all and by few samples, three seeds each,
 	@$(VENV_PYTHON) run.py -m objective=iwae k=50 objective.backward=all,top seed=0,1,2
 	@$(VENV_PYTHON) -m experiments.few_samples.measure $(ARGS)
 
-table1: ## Burda et al. 2015, Table 1: VAE and IWAE on MNIST (BUDGET=quick, day or paper)
-active-units: ## How many latent units are used, and what becomes of the NLL without the others (BUDGET)
-bounds: ## L_k closing Jensen's gap as k grows (BUDGET)
-table2: ## Burda et al. 2015, Table 2: the objective switched half-way (BUDGET)
-table3: ## Burda et al. 2015, Table 3: fixed MNIST (BUDGET)
-uivi: ## Titsias and Ruiz 2019: explicit, semi-implicit and implicit posteriors (BUDGET)
-toys: ## Titsias and Ruiz 2019: UIVI on densities in two dimensions (BUDGET)
-critic: ## The critic-weighted update beside VAE and IWAE (BUDGET)
-reproduce: ## All of these studies (BUDGET)
+reproduce: ## All studies, at the budget BUDGET=quick, day or paper
 
 $(STUDIES) reproduce: $(READY)
 	@$(VENV_PYTHON) -m experiments $@ --budget $(BUDGET) $(ARGS)

@@ -5,15 +5,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 import evidence.runs
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
-from evidence.runs import resume
-from evidence.sweeps import plan
-from evidence.sweeps.estimate import Estimate
+from evidence.runs import hardware, resume
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 METRICS = {
@@ -25,11 +24,16 @@ METRICS = {
     "valid/nll": 90.0,
 }
 
+PASSES = 13  # of `trainer=quick`
+
 Compute = Callable[[Settings], None]
 
 
 class MadeUp:
-    """In the place of evidence.runs.lifecycle: each run leaves a record, with `compute` between its start and end."""
+    """In the place of evidence.runs.lifecycle: each run leaves a record, with `compute` between its start and end.
+
+    The record says that the run took as long as in METRICS, on the CPU, with MNIST.
+    """
 
     def __init__(self, root: Path) -> None:
         self.ROOT = root
@@ -45,11 +49,23 @@ class MadeUp:
         self.started.append(settings)
         self.numbers.append(job_number)
         place = resume.locate(settings, self.ROOT) if place is None else place
+        directory = place.directory
         if not place.is_finished:
-            place.directory.folder.mkdir(parents=True, exist_ok=True)
-            place.directory.update(status="KILLED", code=place.code, **place.facts())
+            directory.folder.mkdir(parents=True, exist_ok=True)
+            directory.config.write_text(yaml.safe_dump(settings.model_dump(by_alias=True), sort_keys=False))
+            directory.update(
+                status="KILLED",
+                code=place.code,
+                mixed=[],
+                device="cpu",
+                provenance={"processor": hardware.processor()},
+                data={"splits": {"train": 59_600, "valid": 400, "test": 10_000}},
+                steps=settings.trainer.steps or PASSES * (59_600 // settings.trainer.batch_size),
+                eval_images=settings.eval.images or 10_000,
+                **place.facts(),
+            )
             self.compute(settings)
-            place.directory.update(status="FINISHED", metrics=METRICS)
+            directory.update(status="FINISHED", metrics=METRICS)
         return 90.0
 
     def prepare(self, settings: Settings) -> None:
@@ -60,11 +76,10 @@ class MadeUp:
 
 
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
-    """Made-up runs, below a root of their own; each is expected to take a minute."""
+    """Made-up runs, below a root of their own."""
     made_up = MadeUp(tmp_path / "it's the root")
     monkeypatch.setitem(sys.modules, "evidence.runs.lifecycle", made_up)  # type: ignore[arg-type]
     monkeypatch.setattr(evidence.runs, "lifecycle", made_up, raising=False)
-    monkeypatch.setattr(plan, "estimate", lambda jobs, root: [Estimate(60.0)] * len(jobs))
     monkeypatch.setattr(sys, "argv", ["run.py"])
     return made_up
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from evidence import models
 from evidence.distributions import DiagonalNormal, kl_divergence
 from evidence.models import LatentVariableModel
-from experiments import cells
 from experiments.active_units import reading, study
 from experiments.active_units.modes import modes
 from experiments.active_units.removing import bounds, log_weights_without
+from experiments.iwae_table1 import cells
 
 pytestmark = pytest.mark.usefixtures("float64")
 

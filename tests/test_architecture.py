@@ -7,12 +7,14 @@ inside functions and `if TYPE_CHECKING` too.
 import ast
 import graphlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "src" / "evidence"
+EXPERIMENTS = ROOT / "experiments"
 SOURCES = sorted(PACKAGE.rglob("*.py"))
+STUDIES = sorted(EXPERIMENTS.rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 MATHEMATICS = {"objectives", "evaluation", "data"}  # with the modules at the top of the package
 ONLY_IN = {
@@ -20,8 +22,9 @@ ONLY_IN = {
     "hydra": {"cli", "config", "runs"},
     "omegaconf": {"cli", "config", "runs"},
     "matplotlib": {"display"},
-    "rich": {"display", "sweeps"},
+    "rich": {"display"},
 }
+NOT_IN_STUDIES = ONLY_IN.keys() - {"matplotlib"}  # these draw
 
 MAX_LINES = 300
 MAX_DOCSTRING_LINES = 15
@@ -48,10 +51,10 @@ def part(dotted: str) -> str:
     return dotted.split(".")[1]
 
 
-def all_imports() -> Iterator[tuple[Path, str, str]]:
-    """Of each import in src: the file, its folder or its module at the top, and the dotted name that it imports."""
-    for path in SOURCES:
-        parts = path.relative_to(ROOT / "src").with_suffix("").parts
+def all_imports(paths: list[Path] = SOURCES, root: Path = ROOT / "src") -> Iterator[tuple[Path, str, str]]:
+    """Of each import in files below the root: the file, its folder or module at the top, and the imported name."""
+    for path in paths:
+        parts = path.relative_to(root).with_suffix("").parts
         for name in imported(path.read_text(), ".".join(parts[:-1])):
             yield path.relative_to(ROOT), parts[1], name
 
@@ -106,11 +109,35 @@ def test_no_folder_imports_a_higher_one():
     ] == []
 
 
-def test_there_are_no_circles():
+def refuse_circles(imports: Iterable[tuple[str, str]]) -> None:
+    """Raises: CycleError."""
     graph: dict[str, set[str]] = {}
-    for _, here, there in own_imports():
+    for here, there in imports:
         graph.setdefault(here, set()).add(there)
-    graphlib.TopologicalSorter(graph).prepare()  # which raises CycleError
+    graphlib.TopologicalSorter(graph).prepare()
+
+
+def test_there_are_no_circles():
+    refuse_circles((here, there) for _, here, there in own_imports())
+
+
+def test_studies_that_build_on_each_other_make_no_circles():
+    found = [
+        (here, part(name)) for _, here, name in all_imports(STUDIES, ROOT) if name.startswith("experiments.")
+    ]
+    between = [(here, there) for here, there in found if here != there]
+    assert ("iwae_table3", "iwae_table1") in between
+    refuse_circles(between)
+
+
+def test_nothing_lies_beside_the_studies_but_their_command():
+    assert [path.name for path in EXPERIMENTS.glob("*.py")] == ["__main__.py"]
+
+
+def test_the_package_imports_no_study():
+    assert [
+        f"{path} imports {name}" for path, _, name in all_imports() if name.startswith("experiments")
+    ] == []
 
 
 def test_the_mathematics_imports_nothing_but_mathematics():
@@ -133,6 +160,11 @@ def test_libraries_stay_where_they_belong():
         for path, here, name in all_imports()
         if here not in ONLY_IN.get(name.partition(".")[0], {here})
     ] == []
+    assert [
+        f"{path} imports {name}"
+        for path, _, name in all_imports(STUDIES, ROOT)
+        if name.partition(".")[0] in NOT_IN_STUDIES
+    ] == []
 
 
 def test_the_init_of_a_folder_says_what_it_knows_and_only_hands_on():
@@ -144,12 +176,14 @@ def test_the_init_of_a_folder_says_what_it_knows_and_only_hands_on():
 
 
 def test_no_file_is_longer_than_a_sitting():
-    lengths = {path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES + TESTS}
+    lengths = {
+        path.relative_to(ROOT): len(path.read_text().splitlines()) for path in SOURCES + STUDIES + TESTS
+    }
     assert {path: length for path, length in lengths.items() if length > MAX_LINES} == {}
 
 
 def test_every_module_and_public_name_says_what_it_is():
-    trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in SOURCES}
+    trees = {path.relative_to(ROOT): ast.parse(path.read_text()) for path in SOURCES + STUDIES}
     silent = [str(path) for path, tree in trees.items() if not ast.get_docstring(tree)]
     silent += [
         f"{path}: {node.name}"
@@ -163,7 +197,7 @@ def test_every_module_and_public_name_says_what_it_is():
 def test_a_docstring_is_short():
     assert [
         f"{path.relative_to(ROOT)}: {node.name}"
-        for path in SOURCES
+        for path in SOURCES + STUDIES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.ClassDef)
         and len((ast.get_docstring(node) or "").splitlines()) > MAX_DOCSTRING_LINES

@@ -10,7 +10,7 @@ import torch
 from problems import deviation
 from torch import Tensor
 
-from experiments import by_image
+from evidence.report import measurements
 from experiments.bounds import estimates, measuring, study
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
 
@@ -95,24 +95,22 @@ def test_what_is_measured_is_not_measured_again_and_more_is_added(tmp_path: Path
 
     def rows(image: int) -> list[dict[str, int]]:
         asked.append(image)
-        return [{"image": image, "k": 1}, {"image": image, "k": 2}]
+        return [{"k": 1}, {"k": 2}]
 
     for count in (2, 4):
-        by_image.complete(tmp_path / "a.csv", by_image.evenly_spaced(count, 8), rows, {"source": "s"})
+        measurements.complete(tmp_path / "a.csv", measurements.evenly_spaced(count, 8), rows, {"source": "s"})
     assert asked == [0, 4, 2, 6]
     assert len(pd.read_csv(tmp_path / "a.csv")) == 8
 
 
-def test_an_interruption_keeps_what_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(by_image, "IMAGES_PER_WRITE", 2)
-
+def test_an_interruption_keeps_what_was_written(tmp_path: Path):
     def rows(image: int) -> list[dict[str, int]]:
         if image == 3:
             raise KeyboardInterrupt
-        return [{"image": image}]
+        return [{}]
 
     with pytest.raises(KeyboardInterrupt):
-        by_image.complete(tmp_path / "a.csv", range(5), rows, {"source": "s"})
+        measurements.complete(tmp_path / "a.csv", range(5), rows, {"source": "s"}, per_write=2)
     assert pd.read_csv(tmp_path / "a.csv")["image"].tolist() == [0, 1]
 
 

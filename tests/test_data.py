@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import struct
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.utils import instantiate
 from scipy.io import savemat
 
 from evidence.data import (
@@ -24,7 +26,7 @@ from evidence.data import (
     sets,
     steps_per_pass,
 )
-from evidence.data.sources import Collection, Source
+from evidence.data.sources import Collection
 from evidence.errors import UserError
 
 DATA = Path(os.environ.get("EVIDENCE_DATA", Path(__file__).parents[1] / "data"))
@@ -96,6 +98,30 @@ def test_fixed_mnist_is_split_50000_10000_10000() -> None:
     assert dataset.provenance["binarization"] == "fixed"
 
 
+def test_a_further_set_is_one_function_in_sets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    images = np.random.RandomState(0).randint(0, 256, (510, 784), np.uint8)
+    files = {
+        name: struct.pack(">IIII", 0x803, len(part), 28, 28) + part.tobytes()
+        for name, part in ((sets.IDX_TRAIN, images[:500]), (sets.IDX_TEST, images[500:]))
+    }
+    (tmp_path / "kmnist").mkdir()
+    for name, content in files.items():
+        (tmp_path / "kmnist" / name).write_bytes(content)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+
+    def kmnist(folder: str | Path, pixels: int, binarization: sets.Binarization) -> Dataset:
+        return sets._from_idx(Collection("kmnist", digests, ()), folder, pixels, binarization)
+
+    monkeypatch.setattr(sets, "kmnist", kmnist, raising=False)
+    config = {"_target_": "evidence.data.sets.kmnist", "folder": str(tmp_path), "binarization": "threshold"}
+    with pytest.raises(UserError, match=r"data\.pixels=64: images of kmnist have 784 pixels"):
+        kmnist(tmp_path, 64, "threshold")
+    dataset = instantiate(config | {"pixels": 784})
+    parts = (dataset.train, dataset.valid, dataset.test)
+    for part, expected in zip(parts, np.split(images, [100, 500]), strict=True):
+        assert np.array_equal(part.numpy(), expected >= 128)
+
+
 def test_omniglot_is_turned_upright_and_split(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     grey = np.random.RandomState(0).rand(2_000 + 30, 28, 28).astype(np.float32)
     grey[:, 0, :] = 1.0  # the top row of every upright image
@@ -103,9 +129,10 @@ def test_omniglot_is_turned_upright_and_split(monkeypatch: pytest.MonkeyPatch, t
     file = io.BytesIO()
     savemat(file, {"data": published[:, :2_000], "testdata": published[:, 2_000:]})
     content = file.getvalue()
+    (tmp_path / "omniglot").mkdir()
+    (tmp_path / "omniglot" / "chardata.mat").write_bytes(content)
     digest = hashlib.sha256(content).hexdigest()
-    source = Source("a made-up file", lambda scratch, names: {"chardata.mat": content})
-    monkeypatch.setattr(sets, "OMNIGLOT", Collection("omniglot", {"chardata.mat": digest}, (source,)))
+    monkeypatch.setattr(sets, "OMNIGLOT", Collection("omniglot", {"chardata.mat": digest}, ()))
 
     dataset = omniglot(tmp_path, 784, "stochastic")
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (2_000 - 1_345, 1_345, 30)

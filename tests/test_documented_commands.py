@@ -12,11 +12,16 @@ from runs import CONF
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.report import compare
-from experiments.studies import STUDIES
+from evidence.report.study import discovered
+from experiments.iwae_table1.paper import PASSES
 
 ROOT = CONF.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*/README.md")])
-TRAINED = [study for study in STUDIES if study.name in ("iwae_table1", "iwae_table3", "critic", "uivi_vae")]
+TRAINED = [
+    study
+    for study in discovered(ROOT / "experiments")
+    if study.name in ("iwae_table1", "iwae_table3", "critic", "uivi_vae")
+]
 # A place to fill in, a file that a reader writes first, or a launcher that is not installed here.
 LEFT_OUT = (
     "<",
@@ -51,7 +56,7 @@ def described(settings: Settings) -> tuple[str, str, int, int]:
     trainer, scored = settings.trainer, settings.eval
     return (
         "-".join([*parts, f"s{settings.seed}"]),
-        compare.length(trainer.stages if trainer.stages else f"{trainer.steps} steps")[1],
+        compare.length(trainer.stages if trainer.stages else f"{trainer.steps} steps", PASSES)[1],
         scored.semi_implicit.samples if semi else scored.samples,
         scored.images or 10_000,
     )

@@ -9,9 +9,8 @@ import pandas as pd
 import pytest
 
 from evidence.errors import UserError
-from evidence.report.study import Budget, Findings, Study
-from experiments import __main__ as command
-from experiments import reporting
+from evidence.report import command
+from evidence.report.study import Budget, Findings, Study, discovered
 
 SMALL = ["data=digits", "trainer=smoke", "trainer.steps=20", "eval=smoke", "eval.images=20", "tracking=none"]
 
@@ -25,8 +24,8 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         said.append(f"report, keep={keep}")
         return tmp_path / "index.html", ""
 
-    monkeypatch.setattr(reporting, "FOLDER", tmp_path)
-    monkeypatch.setattr(reporting, "write", write)
+    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    monkeypatch.setattr(command, "write", write)
     return said
 
 
@@ -44,9 +43,9 @@ def study(done: list[str], *sweeps: list[str]) -> Study:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, made: Study, *arguments: str) -> int:
-    monkeypatch.setattr(command, "STUDIES", (made,))
+    monkeypatch.setattr(command, "discovered", lambda _: [made])
     monkeypatch.setattr(sys, "argv", ["experiments", *arguments])
-    return command.main()
+    return command.main(Path())
 
 
 def test_sweeps_are_run_in_turn_then_comes_the_measuring_and_the_report(
@@ -97,7 +96,7 @@ def test_a_store_that_cannot_be_read_is_one_line(
     def fail(*_: object) -> None:
         raise UserError("the MLflow store cannot be used")
 
-    monkeypatch.setattr(reporting, "write", fail)
+    monkeypatch.setattr(command, "write", fail)
     assert run(monkeypatch, study(done), "report") == 2
     assert capsys.readouterr().err == "evidence: the MLflow store cannot be used\n"
 
@@ -111,7 +110,43 @@ def test_a_store_that_cannot_be_read_is_one_line(
 )
 def test_an_unknown_target_or_budget_is_one_line_with_the_choices(arguments: list[str], words: str) -> None:
     program = [sys.executable, "-m", "experiments", *arguments]
-    process = subprocess.run(program, capture_output=True, text=True, cwd=reporting.ROOT)
+    process = subprocess.run(program, capture_output=True, text=True, cwd=command.ROOT)
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert words in line
+
+
+NEW_STUDY = """
+from experiments.iwae_table3.study import STUDY as TABLE_3
+STUDY = TABLE_3._replace(name={name!r}, order={order})
+"""
+
+
+@pytest.fixture
+def studies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of no studies yet, which is a package."""
+    folder = tmp_path / f"studies_{tmp_path.name}"
+    folder.mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    return folder
+
+
+def test_a_study_is_found_by_its_file_and_stands_where_it_says(studies: Path) -> None:
+    for name, order in (("last", 9), ("b", 1), ("a", 1)):
+        (studies / name).mkdir()
+        (studies / name / "study.py").write_text(NEW_STUDY.format(name=name, order=order))
+    (studies / "no_study").mkdir()
+    assert [found.name for found in discovered(studies)] == ["a", "b", "last"]
+
+
+@pytest.mark.parametrize("content", ["", "STUDY = None", NEW_STUDY.format(name="another", order=1)])
+def test_a_file_without_a_study_of_its_folders_name_is_one_line(
+    content: str, studies: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (studies / "mine").mkdir()
+    (studies / "mine" / "study.py").write_text(content)
+    assert command.main(studies) == 2
+    expected = (
+        f"evidence: {studies / 'mine' / 'study.py'}: it must define STUDY, a Study whose name is mine\n"
+    )
+    assert capsys.readouterr().err == expected

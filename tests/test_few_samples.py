@@ -1,7 +1,9 @@
 """The variance that a few samples in the backward pass add, against every choice that could have been drawn."""
 
 import itertools
+import sys
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from torch import Tensor
 from evidence import models, objectives
 from evidence.distributions import DiagonalNormal
 from evidence.objectives import iwae
+from experiments.few_samples import measure
 from experiments.few_samples.gradients import added_variance, full_variance, products
 from experiments.few_samples.measure import ratio_of_means
 
@@ -78,3 +81,12 @@ def test_a_ratio_of_means_has_the_spread_of_repetitions():
     spread = found[:, 0].std()
     error = spread / (2 * 2000) ** 0.5
     torch.testing.assert_close(found[:, 1].square().mean().sqrt(), spread, atol=5 * error.item(), rtol=0)
+
+
+def test_nothing_to_compare_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["measure"])
+    monkeypatch.setattr(measure, "finished", lambda name: pd.DataFrame())
+    with pytest.raises(
+        SystemExit, match=r"^evidence: there are no finished runs to compare; make few-samples"
+    ):
+        measure.main()

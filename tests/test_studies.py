@@ -11,8 +11,7 @@ from made_up import request
 
 from evidence.records.directory import RunDirectory
 from evidence.runs import resume
-from experiments import tables
-from experiments.iwae_table1 import gains
+from experiments.iwae_table1 import gains, tables
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table2 import study as table2
 from experiments.uivi_vae import study as uivi

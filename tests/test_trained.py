@@ -8,14 +8,14 @@ import torch
 
 from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
-from experiments import trained
+from evidence.report import measurements
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_run_is_had_again_though_another_one_trained_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "ROOT", root)
+    monkeypatch.setattr(measurements, "ROOT", root)
     assert runs.start() == 0
     (directory,) = runs.directories(root)
     assert runs.start("eval.samples=7") == 0
@@ -25,25 +25,24 @@ def test_a_run_is_had_again_though_another_one_trained_it(
     expected = runs.last_state(directory)["model"]
     rows = [{"folder": each.read().folder, "record": each.read().record} for each in (directory, evaluated)]
     for run in rows:
-        again = trained.trained(run)
-        assert again.steps == 60
-        model = again.parts.model.state_dict()
+        again = measurements.trained(run)
+        model = again.model.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in model.items())
 
     directory.checkpoints()[60].unlink()
     with pytest.raises(
         UserError, match=f"{evaluated.folder.name}: its last checkpoint is missing or damaged"
     ):
-        trained.trained(rows[1])
+        measurements.trained(rows[1])
 
 
 def test_a_folder_that_holds_another_record_by_now_is_not_taken_for_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trained, "ROOT", tmp_path)
+    monkeypatch.setattr(measurements, "ROOT", tmp_path)
     directory = RunDirectory(tmp_path / "vae-k1")
     directory.folder.mkdir()
     directory.update(record="b", status="FINISHED")
     for folder, record in (("vae-k1", "a"), ("iwae-k5", "b")):
         with pytest.raises(UserError, match=f"{folder} is not the record {record} that MLflow has"):
-            trained.trained({"folder": folder, "record": record})
+            measurements.trained({"folder": folder, "record": record})

@@ -9,12 +9,12 @@ import runs
 from frames import frame as made_up
 
 from evidence.errors import UserError
-from evidence.report import frame, selection
+from evidence.report import frame, measurements, selection
 from evidence.runs import provenance as code
-from experiments import by_image, cells, provenance
 from experiments.active_units import measuring as active_units
 from experiments.bounds import measuring as bounds
 from experiments.critic import measuring as critic
+from experiments.iwae_table1 import cells
 from experiments.uivi_toys import fitting, study
 from experiments.uivi_toys.fitting import fit
 
@@ -29,22 +29,22 @@ def test_rows_of_other_code_or_of_another_record_are_measured_again(
 
     def rows(image: int) -> list[dict[str, Any]]:
         asked.append(image)
-        return [{"image": image, "value": len(asked)}]
+        return [{"value": len(asked)}]
 
     same = {"source": "1234567890123456", "record": "00000000000000e1"}
     for _ in range(2):
-        by_image.complete(path, [0, 1], rows, same)
+        measurements.complete(path, [0, 1], rows, same)
     assert asked == [0, 1]
-    by_image.complete(path, [0], rows, same | change)
+    measurements.complete(path, [0], rows, same | change)
     assert asked == [0, 1, 0]
     assert pd.read_csv(path)["value"].tolist() == [3]
-    assert provenance.read(path, same).empty
+    assert measurements.read(path, same).empty
 
 
 def test_rows_that_do_not_tell_their_code_are_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     pd.DataFrame({"image": [0, 1], "value": [7, 7]}).to_csv(path, index=False)
-    by_image.complete(path, [0], lambda image: [{"image": image, "value": 8}], {"source": "s"})
+    measurements.complete(path, [0], lambda image: [{"value": 8}], {"source": "s"})
     assert pd.read_csv(path)["value"].tolist() == [8]
 
 
@@ -57,21 +57,21 @@ def test_figures_from_several_machines_days_and_commits_name_each(tmp_path: Path
         "date": "2026-01-01",
         "commit": "12e4567; 0123456",
     }  # texts, and no numbers
-    assert provenance.origin(provenance.read(path, {})) == expected
+    assert measurements.origin(measurements.read(path, {})) == expected
 
 
 def test_the_measuring_code_is_known_by_all_that_it_imports() -> None:
     modules = [f"experiments.{name}.measuring" for name in ("active_units", "bounds", "critic")]
     digests = {code.source_digest(module) for module in (*modules, fitting.__name__)}
     assert len(digests) == 4
-    assert all(provenance.source(module) == {"source": code.source_digest(module)} for module in modules)
+    assert all(measurements.source(module) == {"source": code.source_digest(module)} for module in modules)
 
 
 @pytest.mark.usefixtures("no_figures")
 def test_a_trained_run_is_measured_again_only_by_other_code(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("experiments.trained", "evidence.report.frame"):
+    for module in ("evidence.report.measurements", "evidence.report.frame"):
         monkeypatch.setattr(f"{module}.ROOT", root)
     monkeypatch.setattr(critic, "DRAWS", 3)
     assert runs.start("objective=vae", "k=1", "name=study") == 0
@@ -87,7 +87,7 @@ def test_a_trained_run_is_measured_again_only_by_other_code(
     assert len(first) == 4
     assert measured() == first
     for name in first:
-        assert len(provenance.read(root / name, {"record": run["record"]}))
+        assert len(measurements.read(root / name, {"record": run["record"]}))
     monkeypatch.setattr(code, "source_digest", lambda module: "another")
     second = measured()
     assert all(second[name] > first[name] for name in first)

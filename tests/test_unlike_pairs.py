@@ -1,6 +1,5 @@
 """Differences are of like runs too: by seed, by stage of a training, and to the run that training went on from."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,9 @@ import pytest
 from frames import frame, made_up
 
 from evidence.records.directory import RunDirectory
-from evidence.records.identity import VERSION
-from experiments import tables
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
-from experiments.iwae_table1 import gains
+from experiments.iwae_table1 import gains, tables
 from experiments.iwae_table2 import study as table2
 
 CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidence,bound=0.5,warmup=2000"}
@@ -113,31 +110,21 @@ def test_a_second_phase_as_long_as_the_papers_is_no_full_training_after_a_short_
     assert found.results["verdict"].tolist() == ["short budget"] * 2
 
 
-def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
-    def ended(backward: str, seed: int, nll: float, **changes: Any) -> RunDirectory:
-        directory = RunDirectory(tmp_path / f"{backward}-{seed}-{nll}")
-        directory.folder.mkdir()
-        config = {
-            "seed": seed,
-            "objective": {"backward": backward},
-            "trainer": {"stages": 3, "learning_rate": changes.pop("learning_rate", 0.001)},
-        }
-        directory.config.write_text(json.dumps(config))
-        metrics = {"test/nll": nll, "test/nll_se": 0.2, "test/active_units": 40.0}
-        facts = {"cell_identity": backward, "code_digest": "c", "data_digest": "d", "steps": 38_740}
-        facts |= {
-            "identity_version": VERSION,
+def test_few_samples_backward_are_compared_by_like_runs() -> None:
+    def ended(backward: str, seed: int, nll: float, **changes: Any) -> dict[str, Any]:
+        name = f"{backward}-{seed}-{nll}"
+        settings = {
+            "objective.backward": backward,
+            "trainer.name": "quick",
+            "stages": "3",
             "eval_samples": 500,
-            "eval_images": 10_000,
-            "mixed": [],
-            "run": directory.folder.name,
         }
-        directory.update(metrics=metrics, status="FINISHED", **facts | changes)
-        return directory
+        return {"run": name, "seed": seed, "test/nll": nll, "ended": f"2026-{nll}", **settings, **changes}
 
     runs = [ended(backward, seed, 90.0 + seed) for backward in ("all", "top") for seed in (0, 1)]
-    runs += [ended("top", 2, 80.0, cell_identity="x", learning_rate=0.01), ended("top", 1, 91.5)]
-    chosen, notes = few_samples.ended(runs)
+    runs += [ended("top", 2, 80.0, **{"trainer.learning_rate": "0.01"}), ended("top", 1, 91.5)]
+    runs += [ended("sampled", 0, 70.0), ended("all", 3, 70.0, stages="4"), ended("all", 3, 70.0, k=5)]
+    chosen, notes = few_samples.ended(frame(*runs))
     difference, _, unpaired = few_samples.paired_difference(chosen)
     assert chosen["run"].tolist() == ["all-0-90.0", "top-0-90.0", "all-1-91.0", "top-1-91.5"]
     assert difference == 0.25

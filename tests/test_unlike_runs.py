@@ -10,8 +10,8 @@ from frames import frame
 
 from evidence.report import frame as recorded
 from evidence.report import selection
-from experiments import tables
 from experiments.iwae_table1 import study as table1
+from experiments.iwae_table1 import tables
 
 VAE = ("name=iwae_table1", "objective=vae", "k=1", "trainer.log_every=20")
 CELL = ["objective", "k"]

@@ -5,11 +5,12 @@ from pathlib import Path
 import pandas as pd
 
 from evidence.evaluation import ACTIVE_THRESHOLD
-from evidence.report import compare
+from evidence.report import compare, measurements
 from evidence.report.compare import apart, mean_and_deviation
 from evidence.report.study import Claim
-from experiments import cells, provenance
 from experiments.active_units.modes import FACTOR, modes
+from experiments.iwae_table1 import cells
+from experiments.iwae_table1.paper import KS
 
 PUBLISHED = Path(__file__).parents[1] / "iwae_table1" / "published.csv"
 NATS = 0.06  # Burda et al. 2015, Section 5
@@ -20,7 +21,7 @@ def activities(folder: Path, chosen: pd.DataFrame) -> dict[tuple[str, int], pd.D
     """The units of the run with the lowest seed of each cell, by objective and k, as far as it was measured."""
     found: dict[tuple[str, int], pd.DataFrame] = {}
     for _, run in cells.first_seeds(chosen).iterrows():
-        units = provenance.read(folder / f"activity-{run['run']}.csv", {"record": run["record"]})
+        units = measurements.read(folder / f"activity-{run['run']}.csv", {"record": run["record"]})
         if len(units):
             found[run["objective"], int(run["k"])] = units
     return found
@@ -102,7 +103,7 @@ def _rise(rows: list["pd.Series[float]"]) -> Claim:
     unlike = apart(rows, ("training", "eval_images", "data_digest"))
     if len(active) < 6 or unlike:
         return Claim(statement, None, (unlike or "not all six models are there") if rows else "")
-    vae, iwae = ([active[objective, k] for k in (1, 5, 50)] for objective in ("vae", "iwae"))
+    vae, iwae = ([active[objective, k] for k in KS] for objective in ("vae", "iwae"))
     holds = iwae[0] < iwae[1] < iwae[2] and abs(vae[2] - vae[0]) < (iwae[2] - iwae[0]) / 2
     words = (
         f"{name} {', '.join(f'{n:.1f}' for n in units)}" for name, units in (("IWAE", iwae), ("VAE", vae))
@@ -147,7 +148,7 @@ def _measured(table: pd.DataFrame) -> dict[str, object]:
 def _removal(folder: Path, run: "pd.Series[str]", units: pd.DataFrame) -> dict[str, object]:
     """Of the file with the most weights drawn, measured by the code that told the active units."""
     same = {"record": run["record"], "source": units["source"].iloc[0]}
-    found = [provenance.read(path, same) for path in sorted(folder.glob(f"removal-{run['run']}-*.csv"))]
+    found = [measurements.read(path, same) for path in sorted(folder.glob(f"removal-{run['run']}-*.csv"))]
     found = [rows for rows in found if len(rows)]
     if not found:
         return {}
@@ -162,5 +163,5 @@ def _removal(folder: Path, run: "pd.Series[str]", units: pd.DataFrame) -> dict[s
         "samples": samples,
         "images": len(rows),
         "budget": f"S = {samples}, {len(rows)} images; {run['budget']}",
-        **provenance.origin(rows),
+        **measurements.origin(rows),
     }

@@ -1,15 +1,16 @@
-"""Active units: the histogram of log A_u, their number against k, and the NLL without the inactive ones."""
+"""How many latent units are used, and what becomes of the NLL without the others."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
-from evidence.report import compare
+from evidence.report import measurements, protocol
 from evidence.report.frame import finished
 from evidence.report.study import Budget, Findings, Picture, Study
-from experiments import cells, protocol, provenance
 from experiments.active_units import drawing, measuring, reading
+from experiments.iwae_table1 import cells
+from experiments.iwae_table1.paper import PASSES
 
 SAMPLES: dict[Budget, int] = {"quick": 500, "day": 5000, "paper": 5000}  # S
 IMAGES: dict[Budget, int] = {"quick": 500, "day": 1000, "paper": 10_000}  # evenly spaced test images
@@ -57,14 +58,14 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         " and noise.",
         "One stochastic layer only: below another layer a unit has no prior of its own by which it could be replaced.",
     ]
-    if (results["passes"] != compare.PASSES).any():
+    if (results["passes"] != PASSES).any():
         notes.append(
             "The lower mode comes down from above as training goes on, and at first lies across the threshold, so that"
             " the count of active units depends on where it stands; the upper mode alone, A_u above ten times the"
             " threshold, is settled much earlier."
         )
     notes += protocol.notes(cells.EXPERIMENT, chosen.runs) + protocol.unlike(chosen.runs, "MNIST, one layer")
-    notes += [*provenance.notes(measuring.MEASURING, list(activities.values())), *chosen.notes]
+    notes += [*measurements.notes(measuring.MEASURING, list(activities.values())), *chosen.notes]
     return Findings(results, reading.table(results), reading.claims(results), pictures, notes)
 
 
@@ -80,4 +81,5 @@ STUDY = Study(
     find=find,
     measure=measure,
     experiment=cells.EXPERIMENT,
+    order=2,
 )

@@ -14,10 +14,8 @@ from evidence.networks import StandardNormalPrior
 
 X_DIM, Z_DIM = 10, 5
 NOISE_SCALE = 0.6  # s
-SHRINKAGE, WIDENING = (
-    0.8,
-    1.6,
-)  # so wide that w has a fourth moment, and an estimated variance a standard error
+# So wide that w has a fourth moment, and an estimated variance a standard error.
+SHRINKAGE, WIDENING = 0.8, 1.6
 SEED = 1
 
 
@@ -63,16 +61,22 @@ class MismatchedPosterior(nn.Module):
         return DiagonalNormal(SHRINKAGE * mean, scale.expand_as(mean))
 
 
-def linear_gaussian() -> LatentVariableModel:
-    """The model, in float64; its likelihood knows the exact answers."""
+class LinearGaussian(LatentVariableModel):
+    """The model; its likelihood knows the exact answers."""
+
+    likelihood: LinearLikelihood
+
+
+def linear_gaussian() -> LinearGaussian:
+    """The model, in float64."""
     with torch.random.fork_rng([]):
         torch.manual_seed(SEED)
         likelihood = LinearLikelihood()
     prior = StandardNormalPrior(Z_DIM).double()
-    return LatentVariableModel(prior, likelihood, MismatchedPosterior(likelihood), [Z_DIM])
+    return LinearGaussian(prior, likelihood, MismatchedPosterior(likelihood), [Z_DIM])
 
 
-def weight_variance(model: LatentVariableModel, x: Tensor) -> Tensor:
+def weight_variance(model: LinearGaussian, x: Tensor) -> Tensor:
     """Var_q[w / p(x)] = int p(z | x)^2 / q(z | x) dz - 1, [B]; infinite where q is too narrow for it.
 
     With precisions L of the posterior and G of q, P = 2L - G and d = mean of q - m:

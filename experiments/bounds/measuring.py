@@ -8,11 +8,9 @@ from torch import Tensor
 
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
-from evidence.runs import runtime
-from experiments import by_image, provenance
+from evidence.report import measurements
 from experiments.bounds.estimates import POOL, POOLS, Draws, ladder, moments
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
-from experiments.trained import trained
 
 MEASURING = __name__
 EXACT = "ladder-linear_gaussian.csv"
@@ -26,40 +24,32 @@ def measure_linear_gaussian(folder: Path, points: int) -> None:
     with forked_rng(torch.device("cpu"), NOISE_SEED):
         x = model.likelihood.evidence().sample((POINTS,))
     log_evidence, variance = model.likelihood.evidence().log_prob(x), weight_variance(model, x)
-    origin = provenance.here(torch.device("cpu"))
 
-    def rows(number: int) -> list[dict[str, object]]:
+    def rows(number: int) -> list[dict[str, float]]:
         exact = log_evidence[number]
         found = []
         for draws in _ladder(model, x[number : number + 1], number):
             excess = draws.log_means - exact
             about = {
                 "log_evidence": exact.item(),
-                "gap": (excess.expm1() - excess)
-                .mean()
-                .item(),  # E exp(excess) = 1 takes most of the noise away
+                # E exp(excess) = 1 takes most of the noise away.
+                "gap": (excess.expm1() - excess).mean().item(),
                 "asymptote": variance[number].item() / (2 * draws.k),
             }
-            found.append({"image": number, **moments(draws), **about, **origin})
+            found.append({**moments(draws), **about})
         return found
 
-    by_image.complete(folder / EXACT, range(points), rows, provenance.source(MEASURING))
+    measurements.complete(folder / EXACT, range(points), rows, measurements.source(MEASURING))
 
 
 def measure_trained(folder: Path, run: "pd.Series[str]", images: int) -> None:
     """ladder-<run>.csv, of the run's model for so many test images."""
-    device = runtime.choose_device("auto", 0)
-    parts = trained(run, device.type).parts
-    test = parts.dataset.test
-    origin = provenance.here(device)
+    subject = measurements.subject(run, MEASURING)
 
-    def rows(image: int) -> list[dict[str, object]]:
-        x = test[image : image + 1].to(device, torch.get_default_dtype())
-        return [{"image": image, **moments(draws), **origin} for draws in _ladder(parts.model, x, image)]
+    def rows(image: int, x: Tensor) -> list[dict[str, float]]:
+        return [moments(draws) for draws in _ladder(subject.model, x, image)]
 
-    same = {**provenance.source(MEASURING), "record": run["record"]}
-    chosen = by_image.evenly_spaced(images, len(test))
-    by_image.complete(folder / f"ladder-{run['run']}.csv", chosen, rows, same)
+    subject.complete(folder / f"ladder-{run['run']}.csv", images, rows)
 
 
 def _ladder(model: LatentVariableModel, x: Tensor, number: int) -> list[Draws]:

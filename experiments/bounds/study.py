@@ -1,4 +1,4 @@
-"""Jensen's gap closing: L_k against k on trained models, and where log p(x) is known."""
+"""L_k closing Jensen's gap as k grows."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from evidence.report import measurements, protocol
 from evidence.report.frame import finished
 from evidence.report.selection import Chosen
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments import cells, protocol, provenance
 from experiments.bounds import drawing, measuring
 from experiments.bounds.estimates import GRID, POOL, POOLS, summary
+from experiments.iwae_table1 import cells
 
 IMAGES: dict[Budget, int] = {"quick": 100, "day": 500, "paper": 2000}  # evenly spaced test images
 CELLS = [("vae", 1), ("iwae", 50)]
@@ -72,7 +73,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         " posterior's mean, 1.6 times its scale and no correlations, so that w has a fourth moment.",
     ]
     notes += protocol.notes(cells.EXPERIMENT, chosen.runs) + chosen.notes
-    notes += provenance.notes(measuring.MEASURING, [rows for rows, _ in tables.values()])
+    notes += measurements.notes(measuring.MEASURING, [rows for rows, _ in tables.values()])
     return Findings(results, _readable(results), _claims(found), pictures, notes)
 
 
@@ -80,10 +81,10 @@ def _tables(folder: Path, runs: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, "
     """The rows of each model, and the run that trained it."""
     found: dict[str, tuple[pd.DataFrame, pd.Series[str] | None]] = {}
     for _, run in runs.iterrows():
-        rows = provenance.read(folder / f"ladder-{run['run']}.csv", {"record": run["record"]})
+        rows = measurements.read(folder / f"ladder-{run['run']}.csv", {"record": run["record"]})
         if len(rows):
             found[cells.label(run["objective"], run["k"])] = rows, run
-    exact = provenance.read(folder / measuring.EXACT, {})
+    exact = measurements.read(folder / measuring.EXACT, {})
     return found | ({LINEAR_GAUSSIAN: (exact, None)} if len(exact) else {})
 
 
@@ -96,7 +97,7 @@ def _summarized(name: str, rows: pd.DataFrame, run: "pd.Series[str] | None") -> 
         budget=f"{count}, {POOLS} x {POOL:,} samples each",
         training="none" if run is None else f"{run['budget']}; seed {run['seed']}",
         runs="" if run is None else run["run"],
-        **provenance.origin(rows),
+        **measurements.origin(rows),
     )
 
 
@@ -178,4 +179,5 @@ STUDY = Study(
     find=find,
     measure=measure,
     experiment=cells.EXPERIMENT,
+    order=3,
 )

@@ -4,30 +4,27 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from torch import Tensor
 
 from evidence.evaluation import score
 from evidence.numerics import forked_rng
-from evidence.runs import runtime
-from experiments import by_image, provenance
+from evidence.report import measurements
 from experiments.critic.gradients import FORMS, Baselines, encoder_moments
-from experiments.trained import trained
 
 MEASURING = __name__
 DRAWS = 500  # of the gradient, for each image, form and k
-KS = [1, 5, 50]
+KS = (1, 5, 50)
 BASELINE_SAMPLES = 5000
 NOISE_SEED = 0
 
 
 def measure_gradients(folder: Path, run: "pd.Series[str]", images: int) -> None:
     """gradients-<run>.csv for so many test images; each is written when it is done."""
-    device = runtime.choose_device("auto", 0)
-    parts = trained(run, device.type).parts
-    model, test = parts.model, parts.dataset.test
-    about = {"run": run["run"], "budget": f"{run['budget']}; seed {run['seed']}", **provenance.here(device)}
+    subject = measurements.subject(run, MEASURING)
+    model, device = subject.model, subject.device
+    about = {"run": run["run"], "budget": f"{run['budget']}; seed {run['seed']}"}
 
-    def rows(image: int) -> list[dict[str, object]]:
-        x = test[image : image + 1].to(device, torch.get_default_dtype())
+    def rows(image: int, x: Tensor) -> list[dict[str, object]]:
         with forked_rng(device, NOISE_SEED, image), torch.no_grad():
             weights = score(model, x, BASELINE_SAMPLES, BASELINE_SAMPLES).weights
         baselines = Baselines(weights.log_evidence.to(x.dtype), weights.elbo.to(x.dtype))
@@ -37,12 +34,7 @@ def measure_gradients(folder: Path, run: "pd.Series[str]", images: int) -> None:
                 objective = make(k, baselines).to(device)
                 with forked_rng(device, NOISE_SEED, image, number, k):
                     moments = encoder_moments(objective, model, x, DRAWS)
-                found.append({"image": image, "form": form, "k": k, **moments._asdict(), **about})
+                found.append({"form": form, "k": k, **moments._asdict(), **about})
         return found
 
-    path, same = (
-        folder / f"gradients-{run['run']}.csv",
-        {**provenance.source(MEASURING), "record": run["record"]},
-    )
-    for image in by_image.evenly_spaced(images, len(test)):
-        by_image.complete(path, [image], rows, same)
+    subject.complete(folder / f"gradients-{run['run']}.csv", images, rows, per_write=1)

@@ -1,17 +1,18 @@
-"""The critic-weighted update beside VAE and IWAE at an equal number of decoder passes, and its encoder's gradient."""
+"""The critic-weighted update beside VAE and IWAE."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
+from evidence.report import measurements, protocol
 from evidence.report.compare import mean_and_deviation, summary
 from evidence.report.frame import finished
-from evidence.report.selection import Chosen, choose, pairs
-from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments import protocol, provenance, tables
+from evidence.report.selection import Chosen, among, choose, pairs
+from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture, Study
 from experiments.critic import drawing
 from experiments.critic.measuring import BASELINE_SAMPLES, DRAWS, MEASURING, measure_gradients
+from experiments.iwae_table1.paper import BUDGETS, PASSES
 
 NAME = "critic"
 K = 5  # decoder passes an image and step, of every objective
@@ -36,7 +37,7 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     """
     shorter = ["trainer.stages=2"] if budget == "quick" else []
     for choices in CHOICES:
-        yield [*tables.SIDE_BY_SIDE, f"experiment={NAME}", *tables.BUDGETS[budget], *shorter, *choices]
+        yield [*SIDE_BY_SIDE, f"experiment={NAME}", *BUDGETS[budget], *shorter, *choices]
 
 
 def measure(folder: Path, budget: Budget) -> None:
@@ -62,19 +63,18 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         pictures.append(Picture("gradients.png", GRADIENTS_CAPTION))
     results = pd.concat([trained_forms, gradients], ignore_index=True)
     notes = [*NOTES, *protocol.notes(NAME, chosen.runs, FORM), *unpaired, *chosen.notes]
-    notes += provenance.notes(MEASURING, [measured] if len(measured) else [])
+    notes += measurements.notes(MEASURING, [measured] if len(measured) else [])
     return Findings(results, _table(trained_forms), _claims(trained_forms, gradients), pictures, notes)
 
 
 def _chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each form."""
+    runs = among(runs, {"k": [K], "data": ["mnist"], "model": ["one_layer"]})
     if runs.empty:
         return Chosen(runs, [])
-    is_ours = (runs["k"] == K) & (runs["data"] == "mnist") & (runs["model"] == "one_layer")
-    runs = runs[is_ours & tables.is_from_seed(runs)]
     forms = [_form(*each) for each in zip(runs["objective"], runs["variant"], strict=True)]
     runs = runs.assign(form=forms)
-    return choose(runs[runs["form"].isin(ORDER)], ["form"])
+    return choose(runs[runs["form"].isin(ORDER)], ["form"], PASSES)
 
 
 def _vae(chosen: pd.DataFrame) -> "pd.Series[str] | None":
@@ -92,14 +92,8 @@ def _forms(chosen: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     for form, group in chosen.groupby("form", sort=False):
         found = pairs(group, vae)
         notes += found.notes
-        difference = pd.Series(
-            [run["test/nll"] - same_as["test/nll"] for run, same_as in found.runs], dtype=float
-        )
-        paired = {
-            "pairs": len(difference),
-            "difference": difference.mean(),
-            "difference_sd": difference.std(),
-        }
+        gaps = pd.Series([run["test/nll"] - other["test/nll"] for run, other in found.runs], dtype=float)
+        paired = {"pairs": len(gaps), "difference": gaps.mean(), "difference_sd": gaps.std()}
         rows.append({"form": form, "k": K} | summary(group, METRICS) | paired)
     results = pd.DataFrame(rows).rename(columns={"critic/clipped_fraction": "clipped_fraction"})
     return results.sort_values("form", key=lambda names: names.map(ORDER.index)).reset_index(drop=True), notes
@@ -117,7 +111,7 @@ def _measured(folder: Path, vae: "pd.Series[str] | None") -> pd.DataFrame:
     """The rows of the VAE's file; none where its gradients were not measured."""
     if vae is None:
         return pd.DataFrame()
-    return provenance.read(folder / f"gradients-{vae['run']}.csv", {"record": vae["record"]})
+    return measurements.read(folder / f"gradients-{vae['run']}.csv", {"record": vae["record"]})
 
 
 def _gradients(measured: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +135,7 @@ def _gradients(measured: pd.DataFrame) -> pd.DataFrame:
                 "squared_mean": group["signal"].mean(),
                 "runs": first["run"],
                 "budget": first["budget"],
-                **provenance.origin(group),
+                **measurements.origin(group),
             }
         )
     return pd.DataFrame(rows)
@@ -243,4 +237,5 @@ STUDY = Study(
     sweeps=sweeps,
     find=find,
     measure=measure,
+    order=8,
 )

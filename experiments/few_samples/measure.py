@@ -5,34 +5,40 @@ The variance is that of the gradient given a batch; the same images, and the sam
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
 import torch
-from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import data, tracking, training
+from evidence import data, training
 from evidence.config.settings import validate
-from evidence.display.plots import DARK, DPI, LIGHT, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
+from evidence.parts import Parts, restore
 from evidence.records import checkpoints
-from evidence.records.directory import RunDirectory, directories
-from evidence.report.selection import ALIKE, Chosen, choose, pairs
+from evidence.records.directory import RunDirectory
+from evidence.records.record import Record
+from evidence.report.frame import ROOT, finished
+from evidence.report.selection import Chosen, choose, pairs
 from evidence.runs import resume
-from evidence.runs.build import Parts, build
+from evidence.runs.build import build
 from experiments.few_samples.gradients import PARTS, added_variance, full_variance, products
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 K, BATCH = 50, 20
-CHOICE = {"objective": "iwae", "model": "one_layer", "data": "mnist", "trainer": "quick"}
-STAGES = 3
+EXPERIMENT = "evidence"  # of MLflow: runs without a name
+CHOICE = {"objective": "iwae", "k": K, "model": "one_layer", "data": "mnist"}
+CHOICE |= {"trainer.name": "quick", "stages": "3"}
+NAMES = {"objective.backward": "backward"}
+NAMES |= {f"test/{name}": name for name in ("nll", "nll_se", "active_units")}
 SHOWN = ["seed", "backward", "nll", "nll_se", "active_units", "eval_samples", "eval_images", "run"]
 EXACT = [0, 1, 2, 3, 4, 6, 8, 12]  # m; 0 is backward=sampled
 WARM_UP, STEPS, ROUNDS = 20, 10, 21  # of the timing
@@ -101,31 +107,12 @@ def step_times(
     return pd.DataFrame(rows)
 
 
-def ended(runs: Sequence[RunDirectory]) -> Chosen:
-    """What the runs ended with, nats per image: of all and of few samples backward like runs, one for each seed."""
-    rows = []
-    for directory in runs:
-        settings, result = directory.settings, directory.result
-        metrics = result["metrics"]
-        rows.append(
-            {
-                **tracking.flattened(settings),
-                **{
-                    name: result.get(name)
-                    for name in (*ALIKE, "identity_version", "steps", "ended", "run", "init_from")
-                },
-                "seed": settings["seed"],
-                "stages": settings["trainer"]["stages"],
-                "mixed": "; ".join(result["mixed"]) or None,
-                "backward": settings["objective"]["backward"],
-                "nll": metrics["test/nll"],
-                "nll_se": metrics["test/nll_se"],
-                "active_units": metrics["test/active_units"],
-                "eval_samples": result["eval_samples"],
-                "eval_images": result["eval_images"],
-            }
-        )
-    chosen, notes = choose(pd.DataFrame(rows), ["backward"])
+def ended(runs: pd.DataFrame) -> Chosen:
+    """The like runs of all and of few samples backward, one for each seed, of all finished runs."""
+    for name, value in CHOICE.items():
+        runs = runs[runs[name] == value]
+    runs = runs.rename(columns=NAMES)
+    chosen, notes = choose(runs[runs["backward"].isin(["all", "top"])], ["backward"])
     return Chosen(chosen.sort_values(["seed", "backward"]), notes)
 
 
@@ -139,12 +126,11 @@ def paired_difference(ended: pd.DataFrame) -> tuple[float, float, list[str]]:
 
 def draw(variance: pd.DataFrame, path: Path) -> None:
     """What a few samples add to the variance of the gradient, and the time of a step, against m."""
-    figure = Figure(figsize=(9.0, 3.8), dpi=DPI, layout="constrained")
-    left, right = figure.subplots(1, 2)
+    figure, ((left, right),) = style.panels(1, 2, (9.0, 3.8))
     styles = zip((LIGHT, MIDDLE, DARK), "s^o", strict=True)
     for (step, rows), (colour, marker) in zip(variance.groupby("step"), styles, strict=True):
         label = f"step {step:,}: {rows['effective_sample_size'].iloc[0]:.1f} effective of {K}"
-        line = {"color": colour, "marker": marker, "markeredgecolor": DARK, "capsize": 3, "label": label}
+        line = style.look(colour, marker, markeredgecolor=DARK, capsize=3, label=label)
         left.errorbar(rows["m"], 100 * (rows["all"] - 1), 100 * rows["all_se"], **line)
         bars = [rows["time"] - rows["time_low"], rows["time_high"] - rows["time"]]
         right.errorbar(rows["m"], rows["time"], bars, **line)
@@ -167,14 +153,15 @@ def draw(variance: pd.DataFrame, path: Path) -> None:
 def main() -> None:
     """Write variance.csv, nll.csv and variance.png beside this file."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--outputs", type=Path, default=ROOT / "outputs", help="the folder of the runs")
     parser.add_argument(
         "--images", type=int, default=10_000, help="for the variance at each checkpoint; 0 leaves it as it is"
     )
     arguments = parser.parse_args()
     torch.set_flush_denormal(True)
-    runs = [directory for directory in directories(arguments.outputs) if _is_of_this_study(directory)]
-    chosen, notes = ended(runs)
+    runs = finished(EXPERIMENT)
+    chosen, notes = ended(runs) if len(runs) else Chosen(runs, [])
+    if chosen.empty:
+        sys.exit("evidence: there are no finished runs to compare; make few-samples trains them")
     table = chosen[SHOWN]
     table.to_csv(HERE / "nll.csv", index=False, float_format="%.4f")
     print(table.to_string(index=False))
@@ -183,7 +170,7 @@ def main() -> None:
     for note in (*notes, *unpaired):
         print(note)
     if arguments.images:
-        first = next(directory for directory in runs if directory.folder.name == table["run"].iloc[0])
+        first = RunDirectory(Path(ROOT, chosen["folder"].iloc[0]))
         variance = at_checkpoints(first, arguments.images)
         variance.to_csv(HERE / "variance.csv", index=False, float_format="%.5f")
         draw(variance, HERE / "variance.png")
@@ -197,13 +184,13 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     objectives |= {m: IWAE(K, "top" if m else "sampled", m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
     differentiate = training.compiled(training.gradients)
-    paths = {
-        step: path for other in resume.same_path(directory) for step, path in other.checkpoints().items()
-    }
-    steps = sorted(step for step in paths if step <= directory.result["steps"])
+    record = directory.read() or Record()
+    same_path = resume.same_path(directory, record)
+    paths = {step: path for other in same_path for step, path in other.checkpoints().items()}
+    steps = sorted(step for step in paths if step <= record.steps)
     tables = []
     for step in [*steps[:2], steps[-1]]:
-        checkpoints.restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
+        restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
         torch.manual_seed(0)  # the same images and noise at each
         batches = data.batches(parts.dataset, BATCH, 0, 0, "cpu")
         table = variances(parts.model, batches, images).merge(
@@ -212,13 +199,6 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
         table.insert(0, "step", step)
         tables.append(table)
     return pd.concat(tables)
-
-
-def _is_of_this_study(directory: RunDirectory) -> bool:
-    settings = directory.settings
-    chosen = {group: settings[group]["name"] for group in CHOICE}
-    is_ours = chosen == CHOICE and settings["k"] == K and settings["objective"]["backward"] in ("all", "top")
-    return is_ours and settings["trainer"]["stages"] == STAGES and directory.result["status"] == "FINISHED"
 
 
 def _step(parts: Parts, objective: Objective, differentiate: training.Differentiate, x: Tensor) -> None:

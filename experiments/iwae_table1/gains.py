@@ -8,24 +8,22 @@ from typing import NamedTuple
 
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from evidence.display.plots import DARK, DPI, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, MIDDLE
 from evidence.records.directory import RunDirectory
-from evidence.report.compare import PASSES
 from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
+from experiments.iwae_table1.drawing import layers_in_words
+from experiments.iwae_table1.paper import OBJECTIVES, PASSES
 
-IGNORED = (
-    *OBJECTIVE,
-    *LENGTH,
-    *EVALUATION,
-)  # settings that the validation at the end of a stage does not feel
+# Settings that the validation at the end of a stage does not depend on.
+IGNORED = (*OBJECTIVE, *LENGTH, *EVALUATION)
 LOOKS = {
-    ("vae", 5): (MIDDLE, "s", "--"),
-    ("vae", 50): (MIDDLE, "D", "-"),
-    ("iwae", 5): (DARK, "^", "--"),
-    ("iwae", 50): (DARK, "o", "-"),
+    ("vae", 5): (style.look(MIDDLE, "s"), "--"),
+    ("vae", 50): (style.look(MIDDLE, "D"), "-"),
+    ("iwae", 5): (style.look(DARK, "^"), "--"),
+    ("iwae", 50): (style.look(DARK, "o"), "-"),
 }
 
 
@@ -74,7 +72,8 @@ def gains(runs: pd.DataFrame) -> Gains:
 def _curve(run: "pd.Series[str]") -> dict[int, float]:
     """valid/nll by the number of passes; empty where the folder is not here, or holds another record by now."""
     directory = RunDirectory(Path(ROOT, run["folder"]))
-    if directory.result.get("record") != run["record"]:
+    record = directory.read()
+    if record is None or record.record != run["record"]:
         return {}
     per_pass = int(run["steps"]) // int(run["passes"])
     rows = [(step, value) for name, value, step in directory.read_metrics() if name == "valid/nll"]
@@ -82,32 +81,27 @@ def _curve(run: "pd.Series[str]") -> dict[int, float]:
 
 
 def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:
-    """Gains against passes, the published ones at the end of the paper's 3280; a column for each number of layers."""
+    """Gains against passes, the published ones at the end of the paper's passes; a column for each number of layers."""
     kinds = list(gained.groupby("stochastic_layers"))
-    figure = Figure(figsize=(max(6.4, 4.6 * len(kinds)), 4.0), dpi=DPI, layout="constrained")
-    panels = figure.subplots(1, len(kinds), squeeze=False)[0]
+    figure, (panels,) = style.panels(1, len(kinds), (max(6.4, 4.6 * len(kinds)), 4.0))
     for axes, (layers, group) in zip(panels, kinds, strict=True):
         final = published[(published["data"] == "mnist") & (published["stochastic_layers"] == layers)]
         _curves(axes, group, final.set_index(["objective", "k"])["nll"])
-        axes.set_title(f"{layers} stochastic layer{'s' * (layers > 1)}", size=10)
+        axes.set_title(layers_in_words(layers), size=10)
     panels[0].set_ylabel("NLL gained over k = 1 (nats per image)")
     panels[-1].legend(frameon=False)
     figure.savefig(path)
 
 
 def _curves(axes: Axes, gained: pd.DataFrame, nll: "pd.Series[float]") -> None:
-    for (objective, k), (colour, marker, line) in LOOKS.items():
+    for (objective, k), (look, line) in LOOKS.items():
         rows = gained[(gained["objective"] == objective) & (gained["k"] == k)]
-        look = {"color": colour, "marker": marker}
-        bars = {"capsize": 3, "label": f"{objective.upper()}, k = {k}"}
-        axes.errorbar(rows["passes"], rows["gain"], rows["gain_sd"].fillna(0), linestyle=line, **bars, **look)
+        label, deviation = f"{OBJECTIVES[objective]}, k = {k}", rows["gain_sd"].fillna(0)
+        axes.errorbar(rows["passes"], rows["gain"], deviation, linestyle=line, capsize=3, label=label, **look)
         theirs = nll[objective, 1] - nll[objective, k]
         axes.plot(PASSES, theirs, markerfacecolor="white", linestyle="none", **look)
-    axes.set_xscale("log")
-    ticks = [*sorted(set(gained["passes"])), PASSES]
-    axes.set_xticks(ticks, [*map(str, ticks[:-1]), f"{PASSES}\n(published)"])
-    axes.minorticks_off()
+    *_, last = ticks = style.log_ticks(axes, [*gained["passes"], PASSES])
+    axes.set_xticks(ticks, [*map(str, ticks[:-1]), f"{last}\n(published)"])
     axes.set_ylim(bottom=0)
     axes.set_xlabel("passes over the training set")
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    style.finish(axes)

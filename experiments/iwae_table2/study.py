@@ -1,7 +1,7 @@
-"""Table 2 of Burda et al. 2015: the objective is switched when training has ended, and training goes on.
+"""Burda et al. 2015, Table 2: the objective switched half-way.
 
-The second phase lasts as long as the last stage of the first one, at the same learning rate: 3^7 passes at 1e-4 in
-the paper. Adam's state is carried over.
+The objective is switched when training has ended, and training goes on. The second phase lasts as long as the last
+stage of the first one, at the same learning rate: 3^7 passes at 1e-4 in the paper. Adam's state is carried over.
 """
 
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.compare import NATS, PASSES, UNITS, apart, mean_and_deviation, summary, verdict
+from evidence.report import protocol
+from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
 from evidence.report.frame import ROOT
-from evidence.report.selection import Chosen, choose
-from evidence.report.study import Budget, Claim, Findings, Study
+from evidence.report.selection import Chosen, choose, is_from_seed
+from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Study
 from evidence.runs import resume
-from experiments import protocol, tables
+from experiments.iwae_table1.paper import NATS, PASSES, STEPS_A_PASS, UNITS
 
 HERE = Path(__file__).parent
 NAME = "iwae_table2"
 STAGES: dict[Budget, int] = {"quick": 3, "day": 4, "paper": 8}
-STEPS_A_PASS = 2980  # of MNIST
 CELL = ["experiment", "stage"]
 FIRST = {1: ("vae", 1), 2: ("iwae", 50)}
 METRICS = ["test/nll", "test/nll_se", "test/active_units"]
@@ -29,7 +29,7 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     """Both firsts, which are runs of Table 1 too; then, from their ends, both seconds."""
     seeds = "seed=0" if budget == "quick" else "seed=0,1,2"
     evaluation = "eval=paper" if budget == "paper" else "eval=quick"
-    several = tables.SIDE_BY_SIDE if "," in seeds else []
+    several = SIDE_BY_SIDE if "," in seeds else []
     first = [f"trainer.stages={STAGES[budget]}", evaluation]
     firsts = {
         number: [*several, f"experiment={NAME}", f"objective={objective}", f"k={k}", seeds, *first]
@@ -84,9 +84,8 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
             " only the active units then tell the objectives apart."
         )
     notes = notes if len(results) else []
-    notes += protocol.notes(
-        NAME, chosen.runs, ("trainer.learning_rate",)
-    )  # which is another in the second phase
+    # The second phase has another learning rate.
+    notes += protocol.notes(NAME, chosen.runs, ("trainer.learning_rate",))
     notes += protocol.unlike(chosen.runs, "Both experiments")
     return Findings(results, table, _claims(results, chosen.runs), [], [*notes, *chosen.notes])
 
@@ -98,15 +97,15 @@ def _chosen(runs: pd.DataFrame) -> Chosen:
     runs = runs[(runs["data"] == "mnist") & (runs["model"] == "one_layer")]
     numbers = {first: number for number, first in FIRST.items()}
     kinds = [numbers.get(kind) for kind in zip(runs["objective"], runs["k"], strict=True)]
-    stages = tables.is_from_seed(runs).map({True: "first", False: "second"})
+    stages = is_from_seed(runs).map({True: "first", False: "second"})
     runs = runs.assign(experiment=kinds, stage=stages).dropna(subset=["experiment"])
     # The objective names the experiment that it opens; as a second phase it belongs to the other one.
     is_first = runs["stage"] == "first"
     runs["experiment"] = runs["experiment"].where(is_first, 3 - runs["experiment"]).astype(int)
-    seconds = choose(runs[~is_first], CELL)
+    seconds = choose(runs[~is_first], CELL, PASSES)
     is_origin = runs["run"].isin(_origins(seconds.runs))
     has_origin = runs["experiment"].isin(runs["experiment"][is_origin])
-    firsts = choose(runs[is_first & (is_origin | ~has_origin)], CELL)
+    firsts = choose(runs[is_first & (is_origin | ~has_origin)], CELL, PASSES)
     both = [each.runs for each in (firsts, seconds) if len(each.runs)]
     return Chosen(pd.concat(both) if both else pd.DataFrame(), [*firsts.notes, *seconds.notes])
 
@@ -119,22 +118,16 @@ def _origins(seconds: pd.DataFrame) -> "pd.Series[str]":
 def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     if chosen.empty:
         return pd.DataFrame()
-    rows = [
-        dict(zip(CELL, key, strict=True)) | summary(group, METRICS) for key, group in chosen.groupby(CELL)
-    ]
     figures = published.rename(columns={"nll": "published_nll", "active_units": "published_active_units"})
-    results = pd.DataFrame(rows).merge(figures, "left", CELL).sort_values(CELL)
+    results = summaries(chosen, CELL, METRICS).merge(figures, "left", CELL).sort_values(CELL)
     ended = set(results["experiment"][results["passes"] == PASSES])  # the first phase came to its end
     as_long = (results["stage"] == "first") | (results["steps"] == 3**7 * STEPS_A_PASS)
     is_full = results["experiment"].isin(ended) & as_long
+    is_close = (results["active_units"] - results["published_active_units"]).abs() <= UNITS
     results["verdict"] = [
         f"{verdict(row['nll'], row['published_nll'], NATS, full)}"
-        + (
-            f"; units within {UNITS}"
-            if full and abs(row["active_units"] - row["published_active_units"]) <= UNITS
-            else ""
-        )
-        for (_, row), full in zip(results.iterrows(), is_full, strict=True)
+        + (f"; units within {UNITS}" if full and close else "")
+        for (_, row), full, close in zip(results.iterrows(), is_full, is_close, strict=True)
     ]
     return results
 
@@ -185,4 +178,5 @@ STUDY = Study(
     },
     sweeps=sweeps,
     find=find,
+    order=4,
 )

@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from evidence.display.plots import DARK, LIGHT, MIDDLE
+from evidence.display.style import DARK, LIGHT, MIDDLE
 from experiments.speed.growth import Measured
 from experiments.speed.records import Row
 from experiments.speed.setting import BATCH, NUM_EXACT
@@ -92,7 +93,7 @@ def _bars(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
             f"{row.median:.3g}", (row.highest, place), (4, 0), textcoords="offset points", va="center"
         )
     floors = [(row.median / row.over_floor, names.index(row.contestant)) for row in rows if row.over_floor]
-    mark = {"color": MIDDLE, "markersize": 16, "markeredgewidth": 3}
+    mark: dict[str, Any] = {"color": MIDDLE, "markersize": 16, "markeredgewidth": 3}
     axes.plot(*zip(*floors, strict=True), "|", label="floor: its matrix products alone", **mark)
     axes.set_xlim(0, 1.15 * max(row.highest for row in rows))
     axes.set_ylim(len(names) - 0.4, -0.6)

@@ -5,10 +5,10 @@ from pathlib import Path
 import pandas as pd
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from evidence.display.plots import DARK, DPI, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, MIDDLE
 from experiments.uivi_toys.targets import targets
 
 GREY = "#7d8fa3"
@@ -16,6 +16,7 @@ WINDOWS = {"banana": (-3.5, 3.5, -9.5, 2.0), "multimodal": (-5, 5, -4, 4), "x_sh
 STYLES = dict(zip(WINDOWS, [(DARK, "o"), (MIDDLE, "s"), (GREY, "^")], strict=True))
 MASSES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # that the contours enclose
 GRID = 300
+SIZE = 6.8, 3.9  # inches
 
 
 def title(name: str) -> str:
@@ -25,8 +26,8 @@ def title(name: str) -> str:
 
 def draw_samples(samples: pd.DataFrame, path: Path) -> None:
     """Samples of q, columns target, z_1 and z_2, over the contours of p that enclose 10 to 99% of its mass."""
-    figure = Figure(figsize=(10.0, 3.7), dpi=DPI, layout="constrained")
-    for axes, (name, window) in zip(figure.subplots(1, 3), WINDOWS.items(), strict=True):
+    figure, (panels,) = style.panels(1, len(WINDOWS), (10.0, 3.7))
+    for axes, (name, window) in zip(panels, WINDOWS.items(), strict=True):
         axis_1, axis_2 = (torch.linspace(low, high, GRID) for low, high in (window[:2], window[2:]))
         points = torch.cartesian_prod(axis_1, axis_2).unflatten(0, (GRID, GRID))
         density = targets()[name].log_prob(points).exp()
@@ -43,41 +44,39 @@ def draw_samples(samples: pd.DataFrame, path: Path) -> None:
 
 def draw_kl(rows: pd.DataFrame, gaussian: dict[str, float], path: Path) -> None:
     """KL(q || p) against steps, a line for each seed, and the best Gaussian's."""
-    figure, axes = _over_steps("KL(q || p), nats")
+    figure, ((axes,),) = style.panels(1, 1, SIZE)
     for name, (colour, marker) in STYLES.items():
-        for number, (_, run) in enumerate(rows[rows["target"] == name].groupby("seed")):
-            label = f"{title(name)} (dashed: best Gaussian)" if number == 0 else None
-            line = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1, "label": label}
-            axes.errorbar(run["step"], run["kl"], run["kl_se"], **line)
+        _lines(axes, rows, name, "kl", "kl_se", f"{title(name)} (dashed: best Gaussian)")
         axes.axhline(gaussian[name], color=colour, linestyle="--", linewidth=1)
         axes.plot(rows["step"].min(), gaussian[name], marker, color=colour, markeredgecolor="k")
     axes.set_yscale("log")
-    _finish(figure, axes, path)
+    _finish(axes, "KL(q || p), nats")
+    figure.savefig(path)
 
 
 def draw_acceptance(rows: pd.DataFrame, target: float, path: Path) -> None:
     """The chains' mean acceptance between reports against steps, a line for each seed."""
-    figure, axes = _over_steps("mean acceptance of HMC")
-    for name, (colour, marker) in STYLES.items():
-        for number, (_, run) in enumerate(rows[rows["target"] == name].groupby("seed")):
-            label = title(name) if number == 0 else None
-            line = {"color": colour, "marker": marker, "markersize": 3, "linewidth": 1, "label": label}
-            axes.plot(run["step"], run["acceptance"], **line)
+    figure, ((axes,),) = style.panels(1, 1, SIZE)
+    for name in STYLES:
+        _lines(axes, rows, name, "acceptance", None, title(name))
     axes.axhline(target, color="0.3", linestyle="--", linewidth=1, label=f"target {target:g}")
-    _finish(figure, axes, path)
+    _finish(axes, "mean acceptance of HMC")
+    figure.savefig(path)
 
 
-def _over_steps(quantity: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.8, 3.9), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+def _lines(axes: Axes, rows: pd.DataFrame, name: str, values: str, errors: str | None, label: str) -> None:
+    line = style.look(*STYLES[name], markersize=3, linewidth=1)
+    for number, (_, run) in enumerate(rows[rows["target"] == name].groupby("seed")):
+        line["label"] = None if number else label
+        if errors is None:
+            axes.plot(run["step"], run[values], **line)
+        else:
+            axes.errorbar(run["step"], run[values], run[errors], **line)
+
+
+def _finish(axes: Axes, quantity: str) -> None:
     axes.set_xlabel("iteration")
     axes.set_ylabel(quantity)
-    return figure, axes
-
-
-def _finish(figure: Figure, axes: Axes, path: Path) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    style.finish(axes)
     axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2, fontsize=8)
-    figure.savefig(path)

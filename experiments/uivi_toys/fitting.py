@@ -13,9 +13,11 @@ from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
 from evidence.objectives import UIVI
 from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.parts import Stateful, capture, restore
 from evidence.records import checkpoints
+from evidence.report import measurements
+from evidence.report.measurements import CPU
 from evidence.training import Report, decayed_schedule, parameter_groups, train
-from experiments import provenance
 from experiments.uivi_toys.targets import targets, toy
 
 PUBLISHED_STEPS = 50_000
@@ -24,7 +26,6 @@ TARGET_ACCEPTANCE = 0.9
 LEARNING_RATE, SCALE_RATE, DECAY, DECAY_EVERY = 0.01, 0.2, 0.9, 3_000
 REPORT_EVERY = 500  # steps; the state is kept at each report
 REPEATS, NUM_SAMPLES, NUM_NOISES = 10, 1_000, 10_000  # R, S and T of the KL
-CPU = torch.device("cpu")
 
 
 class Divergence(NamedTuple):
@@ -76,17 +77,17 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
     objective = UIVI(1, HMCSampler(5, 5, 5, 0.2, TARGET_ACCEPTANCE, 0.01))
     groups = parameter_groups(model, objective, SCALE_RATE)
     optimizer = torch.optim.RMSprop(groups, lr=LEARNING_RATE, alpha=0.9, eps=1.0)
-    parts: dict[str, checkpoints.Stateful] = {
+    parts: dict[str, Stateful] = {
         "model": model,
         "objective": objective,
         "optimizer": optimizer,
     }
-    source = provenance.source(__name__)
+    source = measurements.source(__name__)
     begun = checkpoints.load(state_path) if state_path.exists() else {}
     if begun.get("source") != source["source"]:
         begun = {"step": 0, "rows": []}
     if begun["step"]:
-        checkpoints.restore(begun, parts, CPU)
+        restore(begun, parts, CPU)
     rows, x = begun["rows"], torch.empty(NUM_Z, 0)
     schedule = decayed_schedule(steps, LEARNING_RATE, DECAY, DECAY_EVERY)
     loop = train(
@@ -94,8 +95,8 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
     )
     for report in loop:
         rows.append({"target": name, "seed": seed, **_row(model, report, seed), **source})
-        state = checkpoints.capture(report.step, 0.0, parts, CPU)
-        checkpoints.save(state_path, state | {"rows": rows, **source})
+        state = {"step": report.step, "rows": rows, **source}
+        checkpoints.save(state_path, state | capture(parts, CPU))
     return Fit(model, rows)
 
 
@@ -111,5 +112,5 @@ def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any
         "sigma_1": first,
         "sigma_2": second,
         "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",
-        **provenance.here(CPU),
+        **measurements.here(CPU),
     }

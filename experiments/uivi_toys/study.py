@@ -1,18 +1,18 @@
-"""UIVI on the two-dimensional targets of its paper: how close q comes, and how its chains fare."""
+"""Titsias and Ruiz 2019: UIVI on densities in two dimensions."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 
 from evidence.numerics import forked_rng
-from evidence.records import files
+from evidence.report import measurements
+from evidence.report.measurements import CPU
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments import provenance
 from experiments.uivi_toys import drawing, fitting
-from experiments.uivi_toys.fitting import CPU, PUBLISHED_STEPS, TARGET_ACCEPTANCE, fit
+from experiments.uivi_toys.fitting import PUBLISHED_STEPS, TARGET_ACCEPTANCE, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian
 from experiments.uivi_toys.targets import targets
 
@@ -47,16 +47,14 @@ def measure(folder: Path, budget: Budget) -> None:
         for name in targets():
             stem = folder / f"{name}-s{seed}"
             fitted = fit(name, seed, length.steps, stem.with_suffix(".pt"))
-            _write(stem.with_suffix(".csv"), fitted.rows)
+            measurements.write(stem.with_suffix(".csv"), pd.DataFrame(fitted.rows), "%.6g")
             if seed == 0:
                 with forked_rng(CPU, seed), torch.no_grad():
                     q = fitted.model.posterior(torch.empty(1, 0))
-                    z_1, z_2 = q.rsample(q.noise(NUM_DRAWS))[:, 0].T.tolist()
-                source = {"source": fitted.rows[-1]["source"]}
-                draws = [
-                    {"target": name, "z_1": a, "z_2": b, **source} for a, b in zip(z_1, z_2, strict=True)
-                ]
-                _write(folder / f"{name}-samples.csv", draws)
+                    z = pd.DataFrame(q.rsample(q.noise(NUM_DRAWS))[:, 0].double(), columns=["z_1", "z_2"])
+                z.insert(0, "target", name)
+                draws = z.assign(source=fitted.rows[-1]["source"])
+                measurements.write(folder / f"{name}-samples.csv", draws, "%.6g")
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
@@ -72,7 +70,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     drawing.draw_kl(rows, gaussian, folder / "kl.png")
     drawing.draw_acceptance(rows, TARGET_ACCEPTANCE, folder / "acceptance.png")
     ends = rows[rows["step"] == rows.groupby(["target", "seed"])["step"].transform("max")]
-    notes = [*NOTES, *left_out, *provenance.notes(fitting.__name__, [rows])]
+    notes = [*NOTES, *left_out, *measurements.notes(fitting.__name__, [rows])]
     return Findings(ends.reset_index(drop=True), _table(ends), _claims(rows, gaussian), PICTURES, notes)
 
 
@@ -84,7 +82,7 @@ def _alike(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if rows.empty:
         return rows, []
     rows = rows.assign(steps=rows.groupby(["target", "seed"])["step"].transform("max"))
-    today = provenance.source(fitting.__name__)["source"]
+    today = measurements.source(fitting.__name__)["source"]
     chosen, notes = [], []
     for target, group in rows.groupby("target", sort=False):
         kinds = dict(list(group.groupby(["steps", "source"])))
@@ -145,13 +143,9 @@ def _claims(rows: pd.DataFrame, gaussian: dict[str, float]) -> list[Claim]:
 
 
 def _read(folder: Path, pattern: str) -> pd.DataFrame:
-    tables = [provenance.read(path, {}) for path in sorted(folder.glob(pattern))]
+    tables = [measurements.read(path, {}) for path in sorted(folder.glob(pattern))]
     found = [rows for rows in tables if len(rows)]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=KIND)
-
-
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
-    files.write(path, pd.DataFrame(rows).to_csv(index=False, float_format="%.6g").encode())
 
 
 PICTURES = [
@@ -178,4 +172,5 @@ STUDY = Study(
     sweeps=sweeps,
     find=find,
     measure=measure,
+    order=7,
 )

@@ -1,10 +1,10 @@
 """One command line, from what was typed to an exit status.
 
 Status 0: every job ended well. 1: a job failed. 2: the command line is wrong, and nothing was begun.
-130: stopped by Ctrl-C. 143: stopped by SIGTERM. Whatever is wrong is said in one line, to which
-HYDRA_FULL_ERROR=1 adds the traceback.
+130: stopped by Ctrl-C. 143: stopped by SIGTERM. An error is printed as one line. HYDRA_FULL_ERROR=1 prints
+its traceback too.
 
-Hydra takes 0.3 s to import, torch and mlflow seconds, so each is imported where it is first needed.
+Importing Hydra takes 0.3 s, torch and mlflow seconds. So each is imported where it is first needed.
 """
 
 import os
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
+    from evidence.config.settings import Settings
 
 
 def main(argv: list[str], conf: Path) -> int:
@@ -35,19 +36,19 @@ def main(argv: list[str], conf: Path) -> int:
         status = _run(argv, conf)
         print(end="", flush=True)
         return status
-    except BrokenPipeError:  # whoever reads, as `head` does, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python has still to flush
+    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
         return 0
     except KeyboardInterrupt:
-        print("evidence: interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
     except Terminated:
-        print("evidence: terminated", file=sys.stderr)
+        _say("terminated")
         return 143
     except Exception as error:
-        print(f"evidence: {_said(error)}", file=sys.stderr)
+        _complain(error)
         return 2
-    except SystemExit as stop:  # of a job that failed, or of Hydra, which has said why
+    except SystemExit as stop:  # a job has failed, or Hydra has stopped; the reason is printed
         return int(stop.code or 0)
     finally:
         signal.signal(signal.SIGTERM, handler)
@@ -56,7 +57,7 @@ def main(argv: list[str], conf: Path) -> int:
 def job(config: "DictConfig") -> float | None:
     """One job, as Hydra calls it: the validation negative log-likelihood in nats.
 
-    In a sweep one that fails is None and leaves a note; else it ends the process with status 1.
+    A job of a sweep that fails returns None and leaves a note. A run alone that fails ends the process, status 1.
     """
     from evidence.config import compose
     from evidence.config.job_context import job_context
@@ -70,18 +71,15 @@ def job(config: "DictConfig") -> float | None:
 
         return run(compose.settings(config))
     except Exception as error:
-        print(f"evidence: {_said(error)}", file=sys.stderr)
-        sys.exit(1)  # which Hydra lets pass, unlike an Exception
+        _complain(error)
+        sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
 
 def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
-    from evidence import sweeps
     from evidence.config import compose
+    from evidence.sweeps import JobNotes, Note
 
-    job_notes, note = (
-        sweeps.JobNotes(context.folder),
-        sweeps.Note(context.number, context.overrides),
-    )
+    job_notes, note = JobNotes(context.folder), Note(context.number, context.overrides)
     try:
         settings = compose.settings(config)
         if settings.fail_fast and job_notes.has_failure():
@@ -91,15 +89,14 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
         place = resume.locate(settings, lifecycle.ROOT)
         work = (place.identity.run, settings.name, settings.tracking.uri)
         if not context.is_search and not job_notes.claim(*work):
-            return None  # an earlier job computes this run; only a search would use the number
+            return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(place.directory.folder))
         job_notes.write(note)
         nll = lifecycle.run(settings, place, context.number)
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:
-        said = _said(error)
-        print(f"evidence: {' '.join(context.overrides)}: {said}", file=sys.stderr)
+        said = _complain(error, f"{' '.join(context.overrides)}: ")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None
 
@@ -116,26 +113,24 @@ def _run(argv: list[str], conf: Path) -> int:
     if arguments.cfg or arguments.info:
         compose.compose(conf, arguments)
     elif not (arguments.hydra_help or arguments.shell_completion):
-        return _do(compose.request(conf, arguments), arguments, words, conf)
+        request = compose.request(conf, arguments)
+        settings = request.jobs[0].settings
+        if settings.sync or settings.plan or request.is_sweep:
+            return _do(request, settings, arguments, conf)
     _hydra(words, conf)
     return 0
 
 
-def _do(request: "Request", arguments: "Namespace", words: list[str], conf: Path) -> int:
-    settings = request.jobs[0].settings
-    if settings.sync:
-        from evidence.runs import lifecycle
+def _do(request: "Request", settings: "Settings", arguments: "Namespace", conf: Path) -> int:
+    from evidence.runs import lifecycle
+    from evidence.sweeps import plan
 
+    if settings.sync:
         lifecycle.sync(settings)
     elif settings.plan:
-        from evidence.runs.lifecycle import ROOT
-        from evidence.sweeps import plan
-
-        plan.show(request, ROOT)
-    elif request.is_sweep:
-        return _sweep(request, arguments, conf)
+        plan.show(request, lifecycle.ROOT)
     else:
-        _hydra(words, conf)
+        return _sweep(request, arguments, conf)
     return 0
 
 
@@ -147,23 +142,22 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     root = lifecycle.ROOT
     request = request._replace(folder=root / request.folder)
     planned = plan.survey(request.jobs, root)
-    print(f"evidence: {plan.counts(request, planned)}", file=sys.stderr)
-    if time := plan.duration(request, list(plan.estimates(planned, root).values())):
-        print(f"evidence: {time}", file=sys.stderr)
-    left = [each.job.settings for each in planned if each.is_left or request.is_search]
+    for line in plan.words(request, planned):
+        _say(line)
+    left = [each.settings for each in planned.jobs if each.is_left or request.is_search]
     stores = {str((each.tracking, each.name, each.paths)): each for each in left}
     for settings in stores.values():
-        lifecycle.prepare(settings)  # once, before jobs that run at the same time would all do it
+        lifecycle.prepare(settings)  # here, once: jobs that run at the same time would all do it
     job_notes = JobNotes(request.folder)
     job_notes.clear()
     is_broken = False
     try:
         compose.sweep(conf, arguments, request, job)
-    except Exception as error:  # a cluster does not answer, a process of joblib's was killed
-        print(f"evidence: {_said(error)}", file=sys.stderr)
+    except Exception as error:  # such as a cluster that does not answer, or a process that was killed
+        _complain(error)
         is_broken = True
     finally:
-        outcomes = summary.outcomes(request, planned, job_notes)
+        outcomes = summary.outcomes(request, planned.jobs, job_notes)
         summary.show(request, outcomes, root)
     return 1 if is_broken else summary.exit_status(outcomes)
 
@@ -172,19 +166,25 @@ def _hydra(words: list[str], conf: Path) -> None:
     import hydra
     from hydra._internal import utils
 
-    utils.run_and_report = lambda func: func()  # what it reports takes several lines
+    utils.run_and_report = lambda func: func()  # Hydra's own report of an error takes several lines
     sys.argv[1:] = words  # where Hydra reads them
     hydra.main(version_base="1.3", config_path=str(conf), config_name="config")(job)()
 
 
-def _said(error: Exception) -> str:
-    """An error in one line; a traceback goes to stderr where it is asked for."""
+def _say(text: str) -> None:
+    print(f"evidence: {text}", file=sys.stderr)
+
+
+def _complain(error: Exception, prefix: str = "") -> str:
+    """Print an error as one line, and return it without the prefix. The traceback comes first where asked for."""
     from evidence.config.messages import describe
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
         traceback.print_exception(error)
     hint = "" if isinstance(error, UserError) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
-    return describe(error) + hint
+    said = describe(error) + hint
+    _say(prefix + said)
+    return said
 
 
 def _terminate(signum: int, frame: FrameType | None) -> NoReturn:

@@ -1,12 +1,12 @@
-"""What `python run.py --help` prints: read from conf/ as it is, without importing anything slow."""
+"""What `python run.py --help` prints. It reads conf/ and imports nothing slow."""
 
 import re
 import textwrap
 from pathlib import Path
 
 _TEXT = """\
-Trains a variational autoencoder on images and measures the log-likelihood it reaches: at the end stand the
-test negative log-likelihood in nats (lower is better), its standard error, and the number of active units.
+Trains a variational autoencoder on images and measures its log-likelihood. The result is the test negative
+log-likelihood in nats (lower is better) with its standard error, and the number of active units.
 
   python run.py [group=choice ...] [key=value ...]          one run
   python run.py -m objective=vae,iwae k=1,5 [...]           a sweep: one run for every combination
@@ -20,7 +20,7 @@ Commands to copy
   python run.py -m hydra/sweeper=optuna 'k=int(interval(1,9))'    a search for the lowest valid/nll
   python run.py objective=critic --cfg job --resolve        shows every key with its value, and runs nothing
 
-Groups, and their choices (* what a plain `python run.py` takes; an objective brings the rest that suits it)
+Groups and their choices (* is the default; an objective may bring its own model and trainer)
 {groups}
 
 Keys that matter most (all of them: --cfg job)
@@ -29,32 +29,32 @@ Keys that matter most (all of them: --cfg job)
   device=auto                    auto, cpu or cuda
   compile=auto                   auto, true or false: fuse a step's operations where that pays
   name=evidence                  the MLflow experiment that the run belongs to
-  trainer.stages=3               passes 1 + 3 + 9 + ..., the learning rate falling between them; or else
+  trainer.stages=3               stages of 1, 3, 9, ... passes, each at a lower learning rate; or instead
   trainer.stages=null trainer.steps=5000                    a number of steps
   trainer.batch_size=20          images in a step
   trainer.learning_rate=0.001    of the first stage
   model.latent=[50]              sizes of the stochastic layers (one number for explicit and semi_implicit)
   model.hidden=[[200,200]]       sizes of the deterministic layers below each of them
-  eval.samples=5000              S of the estimate L_S of log p(x); the paper's, ten times the default's time
+  eval.samples=5000              S of the estimate L_S of log p(x): as in the paper, ten times the default
   eval.images=1000               test images scored, evenly spaced; null for all
-  eval.keep_log_weights=true     keep their log-weights, [S, images], as log_weights.npz in the run's folder
+  eval.keep_log_weights=true     keep the log-weights [S, images] as log_weights.npz in the run's folder
   paths.data=data                where the data sets are kept (or set EVIDENCE_DATA)
   paths.outputs=outputs          where each run leaves its folder
   init_from=<folder's name>      start from that finished run's model and its optimiser's state
 
-Typing a command again shows a finished run's result, or goes on where it broke off; a sweep, job by job
-  plan=true                      only say which jobs there are, what is done, and how long the rest takes
+The same command, typed again, shows a finished run's result or goes on with a broken-off run
+  plan=true                      run nothing: print each job, whether it is done, and how long it takes
   fail_fast=true                 begin no further job of a sweep once one has failed
-  rerun=true                     compute afresh what other code has computed, in a record of its own
+  rerun=true                     compute again, into a new record, what other code has computed
   other_code=true                go on with a run that other code has begun
-  sync=true                      only deliver to MLflow the records that it lacks
+  sync=true                      run nothing: deliver to MLflow the records that it lacks
 
-A bad command line ends with one line that says what to write instead. HYDRA_FULL_ERROR=1 shows tracebacks.
---hydra-help lists what else Hydra, which reads the command line, can do."""
+A wrong command line ends with one line that says what to write instead. HYDRA_FULL_ERROR=1 shows tracebacks.
+Hydra reads the command line: --hydra-help lists its own flags."""
 
 
 def help_text(conf: Path) -> str:
-    """The help, with the groups and choices that are in the folder `conf` now."""
+    """The help, with the groups and choices in the folder `conf`."""
     config = (conf / "config.yaml").read_text(encoding="utf-8")
     defaults = dict(re.findall(r"^  - (\w+): (\w+)$", config, re.MULTILINE))
     order = ["objective", *defaults, *sorted(folder.name for folder in conf.iterdir() if folder.is_dir())]

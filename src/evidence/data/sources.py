@@ -8,23 +8,15 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock
 
-from evidence.data.mirrors import FAILURES
+from evidence.data.mirrors import FAILURES, download
 from evidence.errors import UserError
 
 log = logging.getLogger(__name__)
-
-
-class Source(NamedTuple):
-    """One place to fetch from: `fetch(scratch folder, names)` gives contents by name."""
-
-    label: str
-    fetch: Callable[[Path, Sequence[str]], dict[str, bytes]]
 
 
 class Collection(NamedTuple):
@@ -32,7 +24,7 @@ class Collection(NamedTuple):
 
     name: str
     digests: dict[str, str]  # file name -> SHA-256, or the git blob id as "git:..."
-    sources: tuple[Source, ...]  # in the order in which they are tried
+    sources: tuple[str, ...]  # addresses with {} for the file's name, in the order in which they are tried
 
 
 class Verified(NamedTuple):
@@ -47,22 +39,30 @@ def load(collection: Collection, folder: str | Path) -> Verified:
 
     Raises UserError where a file is neither there nor to be fetched, or the folder cannot be used.
     """
-    home = Path(folder) / collection.name
+    place, failures = Path(folder) / collection.name, []
     try:
-        contents = _sound(collection, home)
+        contents = _sound(collection, place)
         if len(contents) < len(collection.digests):  # a complete folder may be read-only
-            home.mkdir(parents=True, exist_ok=True)
-            with FileLock(home / ".lock"):
-                contents = _mended(collection, home)
+            place.mkdir(parents=True, exist_ok=True)
+            with FileLock(place / ".lock"):
+                failures = _fetch_missing(collection, place)
+                contents = _sound(collection, place)
     except OSError as error:
         raise UserError(
-            f"the data folder {home} cannot be used ({error.strerror or error}): "
+            f"the data folder {place} cannot be used ({error.strerror or error}): "
             f"set EVIDENCE_DATA to a folder that can be read and written"
         ) from error
-    provenance = {
-        name: {"sha256": hashlib.sha256(content).hexdigest(), "source": _origin(home / name)}
-        for name, content in contents.items()
-    }
+    if missing := [name for name in collection.digests if name not in contents]:
+        raise UserError(
+            f"{collection.name}: {', '.join(missing)} not in {place} nor to be had ({'; '.join(failures)}): "
+            f"put the files there, or set EVIDENCE_DATA to a folder that holds {collection.name}/ with them, "
+            f"or use data=digits, which needs no network"
+        )
+    provenance = {}
+    for name, content in contents.items():
+        origin = place / f"{name}.source"
+        source = origin.read_text() if origin.exists() else "found in the data folder"
+        provenance[name] = {"sha256": hashlib.sha256(content).hexdigest(), "source": source}
     return Verified(contents, provenance)
 
 
@@ -73,62 +73,56 @@ def has_digest(content: bytes, digest: str) -> bool:
     return hashlib.sha256(content).hexdigest() == digest
 
 
-def _sound(collection: Collection, home: Path) -> dict[str, bytes]:
+def _sound(collection: Collection, place: Path) -> dict[str, bytes]:
     """Contents of the files that are there and right."""
     contents = {}
     for name, digest in collection.digests.items():
-        try:
-            content = (home / name).read_bytes()
-        except FileNotFoundError:
-            continue
-        if has_digest(content, digest):
+        path = place / name
+        if path.exists() and has_digest(content := path.read_bytes(), digest):
             contents[name] = content
     return contents
 
 
-def _mended(collection: Collection, home: Path) -> dict[str, bytes]:
-    """The collection made whole, under its lock."""
-    contents = _sound(collection, home)  # again: another process may have fetched it by now
+def _fetch_missing(collection: Collection, place: Path) -> list[str]:
+    """Fetch what is not there or wrong, under the collection's lock; what went wrong, source by source."""
+    sound = _sound(collection, place)  # again: another process may have fetched it by now
     for name in collection.digests:
-        if name not in contents and (home / name).exists():
-            _set_aside(home / name)
-    scratch = home / ".fetching"
+        if name not in sound and (place / name).exists():
+            _set_aside(place / name)
     failures = []
     for source in collection.sources:
-        missing = [name for name in collection.digests if name not in contents]
+        missing = [name for name in collection.digests if not (place / name).exists()]
         if not missing:
             break
+        log.info("fetching %s from %s", collection.name, source.format("*"))
+        scratch = place / ".fetching"
         shutil.rmtree(scratch, ignore_errors=True)  # a killed process may have left one
         scratch.mkdir()
-        log.info("fetching %s from %s", collection.name, source.label)
         try:
-            fetched = source.fetch(scratch, missing)
             for name in missing:
-                if not has_digest(fetched[name], collection.digests[name]):
-                    log.warning("%s from %s has not the pinned checksum: not used", name, source.label)
-                    failures.append(f"{source.label}: {name} has not the pinned checksum")
-                    continue
-                _install(fetched[name], home / name, scratch, source.label)
-                contents[name] = fetched[name]
+                address = source.format(name)
+                _retrieve(address, collection.digests[name], scratch / name)
+                (place / f"{name}.source").write_text(address)
+                os.replace(scratch / name, place / name)
         except FAILURES as error:
-            failures.append(f"{source.label}: {' '.join(str(error).split())}")
+            failures.append(f"{address}: {' '.join(str(error).split())}")
+        except ValueError:  # pooch's word for a wrong checksum
+            log.warning("%s has not the pinned checksum: not used", address)
+            failures.append(f"{address} has not the pinned checksum")
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
-    missing = [name for name in collection.digests if name not in contents]
-    if missing:
-        raise UserError(
-            f"{collection.name}: {', '.join(missing)} not in {home} nor to be had ({'; '.join(failures)}): "
-            f"put the files there, or set EVIDENCE_DATA to a folder that holds {collection.name}/ with them, "
-            f"or use data=digits, which needs no network"
-        )
-    return contents
+    return failures
 
 
-def _install(content: bytes, path: Path, scratch: Path, label: str) -> None:
-    for target, data in ((_origin_path(path), label.encode()), (path, content)):
-        temporary = scratch / f"{target.name}.new"
-        temporary.write_bytes(data)
-        os.replace(temporary, target)
+def _retrieve(address: str, digest: str, path: Path) -> None:
+    """Fetch the file to `path`; ValueError where it has not the digest."""
+    import pooch  # slow to import, and needed only once
+
+    pooch.get_logger().setLevel(logging.WARNING)  # what is fetched is said already
+    known = None if digest.startswith("git:") else digest  # pooch knows no git ids
+    pooch.retrieve(address, known, path.name, path.parent, downloader=download)
+    if known is None and not has_digest(path.read_bytes(), digest):
+        raise ValueError(digest)
 
 
 def _set_aside(path: Path) -> None:
@@ -138,14 +132,3 @@ def _set_aside(path: Path) -> None:
         aside = path.with_name(f"{path.name}.bad{number}")
     log.warning("%s is truncated or not the right file: set aside as %s and fetched anew", path, aside.name)
     path.rename(aside)
-
-
-def _origin_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.source")
-
-
-def _origin(path: Path) -> str:
-    try:
-        return _origin_path(path).read_text()
-    except FileNotFoundError:
-        return "found in the data folder"

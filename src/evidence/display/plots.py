@@ -1,7 +1,6 @@
-"""What a run looked like: pictures of its model and of its training, as PNG files.
+"""Pictures of a run's model and of its training, as PNG files.
 
-Figures are objects of their own, without pyplot, so nothing global is touched and no display is needed.
-Colours differ in lightness, to survive greyscale.
+Figures are made without pyplot: they change no global state and need no display.
 """
 
 import math
@@ -14,22 +13,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
+from evidence.display.style import DARK, DPI, LIGHT, MIDDLE
+
 if TYPE_CHECKING:
     import pandas as pd
 
-DARK, MIDDLE, LIGHT = "#1b3a5c", "#d9742b", "#b9c6d3"
-DPI = 150
 TILE = 0.5  # inches for one image
+PAIRS = 10  # originals with their reconstructions in a row
 TILE_PIXELS = 28  # smaller images are enlarged, so that the lines between them stay thin
 
-# What a training curve calls what it shows, in nats per image; anything else by its own name.
+# Names of metrics in the training curve, in nats per image. Other metrics keep their own names.
 LABELS = {
     "train/iwae": "IWAE bound",
     "train/elbo": "ELBO",
     "train/sivi_bound": "SIVI bound",
     "train/log_joint": "log p(x, z)",
 }
-FLOOR = 1e-6  # activities below it, negative ones too, share the lowest bin
+FLOOR = 1e-6  # the lowest bin holds all activities below it, negative ones too
 BINS_PER_DECADE = 4
 
 
@@ -44,29 +44,26 @@ def image_grid(images: ArrayLike, image_shape: tuple[int, int], path: Path, titl
 def samples_over_training(
     samples: Sequence[tuple[int, ArrayLike]], image_shape: tuple[int, int], path: Path
 ) -> None:
-    """A row of images for each step; every column is one latent draw, as its decoder learns."""
+    """A row of images for each step. A column is one latent draw, decoded at each step."""
     title = "The same draws from the prior, over training"
     labels = [f"step {step:,}" for step, _ in samples]
     _tiles([np.asarray(images) for _, images in samples], image_shape, path, title, labels)
 
 
-def reconstructions(
-    originals: ArrayLike, means: ArrayLike, image_shape: tuple[int, int], path: Path, columns: int = 10
-) -> None:
+def reconstructions(originals: ArrayLike, means: ArrayLike, image_shape: tuple[int, int], path: Path) -> None:
     """Originals [N, X], each above its reconstruction [N, X]."""
     pairs = np.asarray(originals), np.asarray(means)
-    starts = range(0, len(pairs[0]), columns)
-    rows = [images[start : start + columns] for start in starts for images in pairs]
+    starts = range(0, len(pairs[0]), PAIRS)
+    rows = [images[start : start + PAIRS] for start in starts for images in pairs]
     labels = ["x", "E[x | z]"] * len(starts)
     _tiles(rows, image_shape, path, "Test images above their reconstructions", labels)
 
 
 def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
-    """What training climbs by step, smoothed and negated so that lower is better, and valid/nll as points.
+    """The objective's first metric and the ELBO by step, smoothed, and valid/nll as points; lower is better.
 
-    `metrics` has the columns name, value and step; the objective's first metric is the one to watch, and the ELBO
-    stands beside it. The first twentieth of training may leave the picture: the
-    first steps lie hundreds of nats above the rest.
+    `metrics` has the columns name, value and step. Bounds are negated. The y axis does not show the first twentieth
+    of training where it lies far above the rest.
     """
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -98,17 +95,15 @@ def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
 
 
 def activity_histogram(activities: Sequence[ArrayLike], threshold: float, path: Path) -> None:
-    """How many units have which activity A_u = Cov_x(E[z_u | x]); a panel for each layer's activities [D].
+    """A histogram of the units' activities A_u = Cov_x(E[z_u | x]), with a panel for each layer's activities [D].
 
-    An unbiased estimate of a dead unit's activity may be negative: the lowest bin holds all below 1e-6.
+    The estimate of an activity is unbiased, so a dead unit's may be negative.
     """
     figure = Figure(figsize=(6.4, 1.2 + 1.9 * len(activities)), dpi=DPI, layout="constrained")
     panels = figure.subplots(len(activities), sharex=True, squeeze=False)[:, 0]
     layers = [np.maximum(np.asarray(layer, dtype=float), FLOOR) for layer in activities]
-    bottom, top = (
-        round(math.log10(FLOOR)),
-        math.ceil(math.log10(max(1.0, *(layer.max() for layer in layers)))),
-    )
+    bottom = round(math.log10(FLOOR))
+    top = math.ceil(math.log10(max(1.0, *(layer.max() for layer in layers))))
     edges = np.logspace(bottom, top, BINS_PER_DECADE * (top - bottom) + 1)
     for number, (axes, layer) in enumerate(zip(panels, layers, strict=True), 1):
         active = layer > threshold
@@ -137,7 +132,7 @@ def _tiles(
     title: str,
     labels: Sequence[str] = (),
 ) -> None:
-    """One picture of all images, ink on paper, with thin grey lines between them."""
+    """One picture of rows of images, dark on white, with thin grey lines between them."""
     scale = max(1, TILE_PIXELS // image_shape[0])
     height, width = (scale * length for length in image_shape)
     columns, gap = max(len(images) for images in rows), 2

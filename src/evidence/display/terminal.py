@@ -1,111 +1,108 @@
-"""What a run shows while it works, and the table it ends with.
+"""What a run shows while it works, and the tables on stdout.
 
-Progress goes to stderr: on a terminal one line that redraws itself, elsewhere a plain line now and then, so
-that a log stays short. The table goes to stdout.
+Progress goes to stderr. On a terminal it is one line that is drawn anew. Elsewhere it is a plain line now and then,
+so that a log stays short.
 """
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
-import rich.progress
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.markup import escape
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
 from rich.table import Column, Table
+from rich.text import Text
 
 REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
+WIDTH = 200  # columns of a table that goes to a file
+
+
+def line(text: str, *, is_error: bool = False) -> None:
+    """Print one line, as it is and in one piece, on stdout or on stderr."""
+    Console(stderr=is_error).print(Text(text), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """One line beside the progress, such as where a run goes on."""
-    Console(stderr=True).print(f"evidence: {text}", soft_wrap=True, markup=False, highlight=False)
+    line(f"evidence: {text}", is_error=True)
 
 
-class _Display(Protocol):
-    def show(self, completed: int, text: str) -> None: ...
+def table(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
+    """Print rows of cells under their titles; the columns `numbers` are aligned to the right."""
+    printed = Table(box=SIMPLE)
+    for title in titles:
+        printed.add_column(title, overflow="fold", justify="right" if title in numbers else "left")
+    for row in rows:
+        printed.add_row(*map(Text, row))
+    console = Console()
+    (console if console.is_terminal else Console(width=WIDTH)).print(printed)
 
 
-class _Bar:
-    """A line on a terminal; drawn by the caller, not by a thread beside the training."""
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
+    return str(timedelta(seconds=round(seconds)))
 
-    def __init__(self, bar: rich.progress.Progress, total: int, completed: int) -> None:
-        self._bar, self._total, self._drawn = bar, total, 0.0
-        self._task = bar.add_task("", total=total, completed=completed)
+
+class _Display:
+    """Shows how far a work of `total` pieces is; `first` of them were done before it began."""
+
+    def __init__(self, bar: Bar | None, total: int, first: int) -> None:
+        self._bar, self._total, self._first, self._shown = bar, total, first, first
+        self._begin = self._when = time.monotonic()
+        if bar is not None:
+            self._task = bar.add_task("", total=total, completed=first)
+            self._when -= REDRAW
+
+    def rate(self, completed: int) -> float:
+        """Pieces a second, since it began."""
+        return (completed - self._first) / max(time.monotonic() - self._begin, 1e-9)
 
     def show(self, completed: int, text: str) -> None:
-        now = time.monotonic()
-        if now - self._drawn >= REDRAW or completed >= self._total:
-            self._drawn = now
-            self._bar.update(self._task, completed=completed, description=escape(text), refresh=True)
-
-
-class _Lines:
-    """Plain lines, one for each tenth of the work or every half minute."""
-
-    def __init__(self, console: Console, total: int, completed: int) -> None:
-        self._console, self._total = console, total
-        self._printed, self._when = completed, time.monotonic()
-
-    def show(self, completed: int, text: str) -> None:
-        now = time.monotonic()
-        is_tenth = 10 * (completed - self._printed) >= self._total
-        if is_tenth or now - self._when >= LINE or completed >= self._total:
-            self._printed, self._when = completed, now
-            self._console.print(text, soft_wrap=True, markup=False, highlight=False)
+        """Show the text and the time left, or at the end the time taken. Calls in quick succession show nothing."""
+        now, is_over = time.monotonic(), completed >= self._total
+        is_tenth = self._bar is None and 10 * (completed - self._shown) >= self._total
+        if not (is_over or is_tenth or now - self._when >= (LINE if self._bar is None else REDRAW)):
+            return
+        self._shown, self._when = completed, now
+        left = (self._total - completed) / max(self.rate(completed), 1e-9)
+        text = f"{text}  in {clock(now - self._begin)}" if is_over else f"{text}  {clock(left)} left"
+        if self._bar is None:
+            line(text, is_error=True)
+        else:
+            self._bar.update(self._task, completed=completed, description=text, refresh=True)
 
 
 @contextlib.contextmanager
-def _display(total: int, completed: int) -> Iterator[_Display]:
+def _display(total: int, first: int) -> Iterator[_Display]:
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _Lines(console, total, completed)
+        yield _Display(None, total, first)
         return
-    columns = (
-        rich.progress.BarColumn(bar_width=None),
-        rich.progress.TextColumn("{task.description}", table_column=Column(no_wrap=True)),
-    )
-    with rich.progress.Progress(*columns, console=console, auto_refresh=False, expand=True) as bar:
-        yield _Bar(bar, total, completed)
-
-
-class _Pace:
-    """Speed since the start, and the time left at that speed."""
-
-    def __init__(self, total: int, first: int) -> None:
-        self._total, self._first, self._begin = total, first, time.monotonic()
-
-    def rate(self, completed: int) -> float:
-        """Units of work a second."""
-        return (completed - self._first) / max(time.monotonic() - self._begin, 1e-9)
-
-    def left(self, completed: int) -> str:
-        """In words; at the end the time taken."""
-        if completed >= self._total:
-            return f"in {timedelta(seconds=round(time.monotonic() - self._begin))}"
-        seconds = (self._total - completed) / max(self.rate(completed), 1e-9)
-        return f"{timedelta(seconds=round(seconds))} left"
+    text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
+    # The caller draws the bar: a thread would run beside the training.
+    with Bar(BarColumn(bar_width=None), text, console=console, auto_refresh=False, expand=True) as bar:
+        yield _Display(bar, total, first)
 
 
 class Progress:
     """Training: pass, step, steps a second, the current bound, the time left."""
 
-    def __init__(self, display: _Display, total_steps: int, steps_per_pass: int, first_step: int) -> None:
-        self._display, self._pace = display, _Pace(total_steps, first_step)
-        self._total, self._steps_per_pass = total_steps, steps_per_pass
+    def __init__(self, display: _Display, total_steps: int, steps_per_pass: int) -> None:
+        self._display, self._total, self._steps_per_pass = display, total_steps, steps_per_pass
 
     def update(self, step: int, name: str, value: float) -> None:
         """After `step` steps the bound `name` is `value`, in nats an image."""
         current, passes = (math.ceil(steps / self._steps_per_pass) for steps in (step, self._total))
-        rate = self._pace.rate(step)
+        rate = self._display.rate(step)
+        speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
         self._display.show(
-            step,
-            f"pass {current}/{passes}  step {step}/{self._total}  {rate:.{0 if rate >= 10 else 1}f} steps/s"
-            f"  {name} {value:.2f}  {self._pace.left(step)}",
+            step, f"pass {current}/{passes}  step {step}/{self._total}  {speed}  {name} {value:.2f}"
         )
 
 
@@ -113,39 +110,40 @@ class Progress:
 def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Progress]:
     """Shown while the block trains from `first_step`, the number of steps already done."""
     with _display(total_steps, first_step) as display:
-        yield Progress(display, total_steps, steps_per_pass, first_step)
+        yield Progress(display, total_steps, steps_per_pass)
 
 
 @contextlib.contextmanager
 def counter(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shown while the block works through `total` pieces; call what it gives with how many more are done."""
-    pace, done = _Pace(total, 0), 0
+    """Shown while the block works through `total` pieces. Call what it gives with how many more are done."""
+    done = 0
     with _display(total, 0) as display:
 
         def advance(count: int) -> None:
             nonlocal done
             done += count
-            display.show(done, f"{title}  {done}/{total}  {pace.left(done)}")
+            display.show(done, f"{title}  {done}/{total}")
 
         yield advance
 
 
 def result_table(result: Mapping[str, Any]) -> None:
-    """Print a run's numbers, found under their metric names; those that are missing are left out.
+    """Print a run's metrics. Those that are missing are left out.
 
     Besides the metrics `result` holds `run`, `folder`, `device`, `eval_samples` (S) and `eval_images`.
     """
-    table = Table(title=escape(result["run"]), title_justify="left", box=SIMPLE, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column(no_wrap=True, justify="right")
-    table.add_column(style="dim")
+    printed = Table(title=Text(result["run"]), title_justify="left", box=SIMPLE, show_header=False)
+    printed.add_column(no_wrap=True)
+    printed.add_column(no_wrap=True, justify="right")
+    printed.add_column(style="dim")
 
     def row(metric: str, label: str, words: str, digits: int = 2) -> None:
         if metric in result:
             error = f" ± {result[f'{metric}_se']:.{digits}f}" if f"{metric}_se" in result else ""
-            table.add_row(label, f"{result[metric]:,.{digits}f}{error}", words)
+            printed.add_row(label, f"{result[metric]:,.{digits}f}{error}", Text(words))
 
     samples, images = result["eval_samples"], result["eval_images"]
+    layers = [f"{result[key]:.0f}" for key in sorted(result) if key.startswith("test/active_units_")]
     row("test/nll", "test NLL", f"nats per image; S = {samples:,}, {images:,} images")
     row("test/nll_mixture", "  mixture", "with the eps that made z: what test NLL means")
     row("test/nll_fresh", "  fresh", "without it, as in the UIVI paper: too low")
@@ -153,26 +151,13 @@ def result_table(result: Mapping[str, Any]) -> None:
     row("test/elbo", "ELBO", "nats per image")
     row("test/kl", "KL", "of q(z | x) from the prior")
     row("test/effective_sample_size", "ESS", f"effective samples of {samples:,}", digits=1)
-    row("test/active_units", "active units", _layers(result), digits=0)
-    for part, label in ("train", "training"), ("eval", "evaluation"):
+    by_layer = f"by layer from the data up: {', '.join(layers)}" if len(layers) > 1 else ""
+    row("test/active_units", "active units", by_layer, digits=0)
+    speed = result.get("speed/steps_per_second")
+    where = f"on {result['device']}"
+    in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"
+    for part, label, words in ("train", "training", in_training), ("eval", "evaluation", where):
         if f"speed/{part}_seconds" in result:
-            seconds = round(result[f"speed/{part}_seconds"])
-            table.add_row(label, str(timedelta(seconds=seconds)), _where(result, part))
-    console = Console()
-    console.print(table)
-    console.print(f"  {result['folder']}", soft_wrap=True, markup=False, highlight=False)
-
-
-def _layers(result: Mapping[str, Any]) -> str:
-    counts = [result[key] for key in sorted(result) if key.startswith("test/active_units_")]
-    return (
-        f"by layer from the data up: {', '.join(f'{count:.0f}' for count in counts)}"
-        if len(counts) > 1
-        else ""
-    )
-
-
-def _where(result: Mapping[str, Any], part: str) -> str:
-    if part == "train" and "speed/steps_per_second" in result:
-        return f"{result['speed/steps_per_second']:,.0f} steps/s on {result['device']}"
-    return f"on {result['device']}"
+            printed.add_row(label, clock(result[f"speed/{part}_seconds"]), Text(words))
+    Console().print(printed)
+    line(f"  {result['folder']}")

@@ -21,6 +21,11 @@ from typing import Any, NamedTuple
 import yaml
 from filelock import FileLock, Timeout
 
+try:
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:  # PyYAML without libyaml
+    from yaml import SafeLoader
+
 from evidence.errors import UserError
 from evidence.records import files
 from evidence.records.checkpoints import Checkpoint, CorruptCheckpoint, load, save
@@ -120,7 +125,7 @@ class RunDirectory:
         """config.yaml; raises UserError where it is missing."""
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: the record cannot be read without it")
-        settings: dict[str, Any] = yaml.safe_load(self.config.read_text())
+        settings: dict[str, Any] = yaml.load(self.config.read_bytes(), SafeLoader)
         return settings
 
     def append_metrics(self, rows: Sequence[Row]) -> None:

@@ -5,13 +5,10 @@ A short training is not judged by its figure. A full one lies within what carefu
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-NATS, NATS_AT_ONE = 0.5, 1.0  # of a full-length run, for k >= 5 and for k = 1
-UNITS = 2  # active ones
-PASSES = 3280  # of Burda et al. 2015: eight stages
 # What figures must have in common to be compared, in words.
 COMPARED = {"budget": "trained", "eval_samples": "S", "eval_images": "test images", "data_digest": "data"}
 # What like runs have in common, beside their settings.
@@ -27,12 +24,15 @@ OF_ALL = (
 )
 
 
-def length(stages: object) -> tuple[int | None, str]:
-    """A run's length from its param `stages`: its passes, None where it is given in steps, and the same in words."""
+def length(stages: object, published: int | None = None) -> tuple[int | None, str]:
+    """A run's length from its param `stages`: its passes, None where it is given in steps, and the same in words.
+
+    The words name the published number of passes beside it.
+    """
     if steps := re.fullmatch(r"(\d+) steps", str(stages)):
         return None, f"{int(steps[1]):,} steps"
     passes = (3 ** int(str(stages)) - 1) // 2
-    return passes, f"{passes} of {PASSES} passes"
+    return passes, f"{passes} passes" if published is None else f"{passes} of {published} passes"
 
 
 def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
@@ -49,11 +49,17 @@ def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
     first, seeds = runs.iloc[0], runs.sort_values("seed")
     return row | {
         **{name: first[name] for name in OF_ALL},
-        "machine": _distinct(_machine(run) for _, run in seeds.iterrows()),
-        "date": _distinct(sorted(runs["date"])),
-        "commit": _distinct(_commit(run) for _, run in seeds.iterrows()),
+        "machine": distinct(_machine(run) for _, run in seeds.iterrows()),
+        "date": distinct(sorted(runs["date"])),
+        "commit": distinct(commit(run) for _, run in seeds.iterrows()),
         "runs": "; ".join(seeds["run"]),
     }
+
+
+def summaries(runs: pd.DataFrame, cell: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
+    """The `summary` of each cell, a combination of values of these columns, of runs that `choose` has chosen."""
+    groups = runs.groupby([*cell], sort=False) if len(runs) else []
+    return pd.DataFrame(dict(zip(cell, key, strict=True)) | summary(like, metrics) for key, like in groups)
 
 
 def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARED)) -> str:
@@ -66,7 +72,8 @@ def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARE
     return f"not compared: {'; '.join(found)}" if found else ""
 
 
-def _distinct(values: Iterable[str]) -> str:
+def distinct(values: Iterable[str]) -> str:
+    """Each value once."""
     return "; ".join(dict.fromkeys(values))
 
 
@@ -75,20 +82,20 @@ def _machine(run: "pd.Series[str]") -> str:
     return processor if run["device"] == "cpu" and isinstance(processor, str) else run["device"]
 
 
-def _commit(run: "pd.Series[str]") -> str:
-    """Such as "1edc420", with a plus where the checkout had changes."""
+def commit(run: "Mapping[str, str] | pd.Series[str]") -> str:
+    """Of a run's tags: such as "1edc420", with a plus where the checkout had changes."""
     return run["git_commit"][:7] + "+" * (run["git_dirty"] == "true")
 
 
-def verdict(ours: float, published: float, tolerance: float, is_full: bool, unit: str = "nats") -> str:
-    """In words, for a figure of which less is better; a short training is only said to be one."""
+def verdict(ours: float, published: float, tolerance: float, is_full: bool) -> str:
+    """In words, for an NLL in nats, of which less is better; a short training is only said to be one."""
     if pd.isna(published):
         return "none published"
     if not is_full:
         return "short budget"
     if abs(ours - published) <= tolerance:
-        return f"within {tolerance:g} {unit}"
-    return f"{'worse' if ours > published else 'better'} by {abs(ours - published):.2f} {unit}"
+        return f"within {tolerance:g} nats"
+    return f"{'worse' if ours > published else 'better'} by {abs(ours - published):.2f} nats"
 
 
 def mean_and_deviation(mean: float, deviation: float, digits: int = 2) -> str:

@@ -4,7 +4,7 @@ Runs are alike where their cell identity (all settings but the seed, with the le
 the content of their data and the code that computed them agree. Only like runs are averaged.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -44,14 +44,14 @@ class Pairs(NamedTuple):
     notes: list[str]
 
 
-def choose(runs: pd.DataFrame, cell: Sequence[str]) -> Chosen:
+def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None) -> Chosen:
     """Of each cell, a combination of values of these columns, one group of like runs.
 
     The one trained longest; of these the one scored on most images, with most samples, with most seeds, and the
     latest. Of each seed the latest run counts. The columns `passes`, missing where the length is given in steps, and
-    `budget`, in words, say how long they were trained. A run computed by several codes (mixed) is like no other and
-    counts only where all others are mixed too; one without the tags of ALIKE never counts. Groups as long and as
-    well scored that were not chosen are named in the notes; lesser ones are not.
+    `budget`, in words beside the `published` number of passes, say how long they were trained. A run computed by
+    several codes (mixed) is like no other and counts only where all others are mixed too; one without the tags of
+    ALIKE never counts. Groups as long and as well scored that were not chosen are named in the notes.
     """
     if runs.empty:
         return Chosen(runs, [])
@@ -69,9 +69,23 @@ def choose(runs: pd.DataFrame, cell: Sequence[str]) -> Chosen:
             notes.append(f"No run of {where} is pure. What stands there is {_named(best, _mixture(best))}.")
         kept.extend(best.index)
     found = runs.loc[kept]
-    lengths = [length(stages) for stages in found["stages"]]
+    lengths = [length(stages, published) for stages in found["stages"]]
     passes = pd.Series([count for count, _ in lengths], found.index, dtype=float)
     return Chosen(found.assign(passes=passes, budget=[words for _, words in lengths]), notes)
+
+
+def among(runs: pd.DataFrame, values: Mapping[str, Collection[object]]) -> pd.DataFrame:
+    """The runs that have one of these values in each of the columns, and begin with a model of their own."""
+    if runs.empty:
+        return pd.DataFrame(columns=list(values))
+    for name, allowed in values.items():
+        runs = runs[runs[name].isin(list(allowed))]
+    return runs[is_from_seed(runs)]
+
+
+def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Which runs begin with a model of their own, and not with another run's."""
+    return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
 
 
 def pairs(runs: pd.DataFrame, others: pd.DataFrame, ignored: tuple[str, ...] = OBJECTIVE) -> Pairs:

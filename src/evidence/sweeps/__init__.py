@@ -1,4 +1,4 @@
-"""A sweep as a whole: what stands and how long the rest takes, the notes its jobs leave, the table at its end."""
+"""A sweep: the plan and the time it takes, the notes that its jobs leave, the table at its end."""
 
 from evidence.sweeps.notes import JobNotes, Note
 

@@ -1,157 +1,141 @@
-"""How long what is left of some jobs takes: measured by taking a few steps, and not guessed.
+"""How long the jobs that are left take, by the speed of finished runs.
 
-Jobs that differ in their seed or learning rate only cost the same, so one of them is built, trained for a few steps
-and scored on a few images; its costs are then scaled to what each of the jobs has left.
+Runs of one kind cost the same. A run's kind is its processor, its device and the settings that cost time: seed and
+learning rate do not. A kind's speed is the median over its finished records. Training costs seconds a step.
+Validation and the final scoring cost seconds a draw. A draw is one sample of one image, or one noise of that sample
+where the posterior is semi-implicit. The number of threads is not compared.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from evidence import data, execution, training
-from evidence.config.compose import Job
+from evidence import execution, training
 from evidence.config.settings import Settings
-from evidence.evaluation import IMAGES_PER_BATCH, VALIDATION, Evaluator, evaluate
-from evidence.numerics import forked_rng
-from evidence.parts import Parts
-from evidence.runs import build, provenance, resume
+from evidence.evaluation import VALIDATION
+from evidence.records.directory import Stored
+from evidence.records.identity import VERSION
+from evidence.records.record import Record
+from evidence.runs import hardware
 from evidence.runs.resume import Place
-
-TOTAL_SECONDS = 20.0  # of measuring; what is not reached by then is taken to cost as much as the rest
-MOMENT = 0.5  # seconds of training, and half of that of either scoring, where there is time for so much
-MIN_STEPS = 7
-MAX_STEPS = 200
-COSTLY = {"objective", "model", "data", "k", "eval", "device", "paths", "trainer"}
-COSTLESS = {"learning_rate", "scale_rate", "name", "log_every", "checkpoint_seconds"}
-
-
-class Costs(NamedTuple):
-    """Seconds of one step, of one validation and of the final scoring; where validations come; a hash of the data."""
-
-    step: float
-    validation: float
-    scoring: float
-    ends: list[int]
-    data: str
 
 
 class Estimate(NamedTuple):
-    """Seconds that a job has left (None: unknown, and why) and the step it goes on from; rough if not measured."""
+    """Seconds that a job has left, None where no run of its kind has finished; the step that it goes on from."""
 
     seconds: float | None
     first_step: int = 0
-    is_rough: bool = False
-    reason: str = ""
 
 
-def estimate(jobs: Sequence[tuple[Job, Place]], root: Path) -> list[Estimate]:
-    """What is left of each job; takes little more than TOTAL_SECONDS."""
-    deadline = time.monotonic() + TOTAL_SECONDS
-    kinds = {_kind(job): (job, place.dataset) for job, place in reversed(jobs)}
-    costs: dict[str, Costs | str] = {}
-    for kind in reversed(kinds):
-        share = (deadline - time.monotonic()) / (len(kinds) - len(costs))
-        if share <= 0:
-            break
-        costs[kind] = _costs(*kinds[kind], root, min(MOMENT, share / 4))
-    found = [_left(costs.get(_kind(job)), place) for job, place in jobs]
-    measured = [each.seconds for each in found if each.seconds is not None]
-    mean = sum(measured) / len(measured) if measured else None
-    return [
-        each if each.seconds is not None or each.reason else Estimate(mean, is_rough=True) for each in found
-    ]
+class Speed(NamedTuple):
+    """Seconds a step and seconds a draw of one finished run."""
+
+    step: float
+    draw: float
+    is_semi_implicit: bool
 
 
-def _kind(job: Job) -> str:
-    """Equal for jobs whose steps and scores cost the same."""
-    return job.settings.model_dump_json(include=COSTLY, exclude={"trainer": COSTLESS})
+def estimate(
+    jobs: Iterable[tuple[Settings, Place]], records: Callable[[Path], Sequence[Stored]]
+) -> list[Estimate]:
+    """What is left of each job, by the records below each folder of outputs."""
+    history = cache(lambda outputs: History(records(outputs)))
+    return [history(place.directory.folder.parent).left(settings, place) for settings, place in jobs]
 
 
-def _costs(job: Job, dataset: data.Dataset | None, root: Path, moment: float) -> Costs | str:
-    """The measured costs, or why they cannot be had: there may be no data, and a user's class may do anything."""
-    settings = job.settings
-    torch.set_flush_denormal(True)  # as a run does, before any other tensor operation
-    try:
-        device = execution.choose_device(settings.device, 0)
-        with forked_rng(device, 0):
-            return _measured(settings, device, build.build(settings, device, root, dataset), moment)
-    except Exception as error:
-        return " ".join(str(error).split())
-    finally:
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+class History:
+    """What the records below one `paths.outputs` say."""
+
+    def __init__(self, records: Sequence[Stored]) -> None:
+        self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
+        self._checkpoints: defaultdict[str, list[int]] = defaultdict(
+            list
+        )  # their steps, by path of parameters
+        self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
+        processor = hardware.processor()
+        for directory, record in records:
+            if record.identity_version == VERSION and directory.config.exists():
+                config = directory.settings
+                self._splits[config["data"]["_target_"]] = record.data.get("splits")
+                its_path = _path(record.train_identity, record.code, record.mixed)
+                self._checkpoints[its_path] += directory.checkpoints()
+                if record.status == "FINISHED" and record.provenance["processor"] == processor:
+                    kind = _kind(config, record.steps, record.device)
+                    self._speeds[kind].append(_speed(config, record))
+
+    def left(self, settings: Settings, place: Place) -> Estimate:
+        """What is left of a job."""
+        config = settings.model_dump(by_alias=True)
+        splits = self._splits.get(config["data"]["_target_"])
+        if place.dataset is not None:
+            splits = {name: len(getattr(place.dataset, name)) for name in ("train", "valid", "test")}
+        if splits is None:
+            return Estimate(None)
+        ends = _stage_ends(settings, splits["train"])
+        reached = self._checkpoints[_path(place.identity.train, place.code, list(place.inherited))]
+        reached = [step for step in [*reached, *place.directory.checkpoints()] if step <= ends[-1]]
+        first = max(reached, default=0)
+        speeds = self._speeds[_kind(config, ends[-1], _device(settings.device))]
+        if not speeds:
+            return Estimate(None, first)
+        is_semi_implicit = speeds[0].is_semi_implicit
+        semi_implicit = VALIDATION.without_density
+        validation = VALIDATION.with_density.num_samples
+        if is_semi_implicit:
+            validation = semi_implicit.num_samples * semi_implicit.num_noises
+        scored = min(settings.eval.images or splits["test"], splits["test"])
+        draws = scored * _draws(config["eval"], is_semi_implicit)
+        draws += sum(end > first for end in ends) * splits["valid"] * validation
+        seconds = (ends[-1] - first) * median(speed.step for speed in speeds)
+        return Estimate(seconds + draws * median(speed.draw for speed in speeds), first)
 
 
-def _measured(settings: Settings, device: torch.device, parts: Parts, moment: float) -> Costs:
-    scoring = build.evaluators(settings.eval).suited_to(parts.model, parts.dataset.test)
-    images = data.evenly_spaced(parts.dataset.test, settings.eval.images)
-    step = _step_seconds(settings, device, parts, moment)
-
-    def per_image(images: Tensor, plan: Evaluator) -> float:
-        return _image_seconds(
-            lambda count: evaluate(parts.model, images[:count].to(device), plan, _unheard), moment / 2
-        )
-
-    return Costs(
-        step,
-        len(parts.dataset.valid)
-        * per_image(parts.dataset.valid, VALIDATION.suited_to(parts.model, parts.dataset.valid)),
-        len(images) * per_image(images, scoring),
-        [segment.last_step for segment in parts.schedule],
-        provenance.data(parts.dataset),
-    )
+def _speed(config: Mapping[str, Any], record: Record) -> Speed:
+    metrics = record.metrics
+    is_semi_implicit = "test/nll_mixture" in metrics
+    draws = record.eval_images * _draws(config["eval"], is_semi_implicit)
+    step, draw = metrics["speed/train_seconds"] / record.steps, metrics["speed/eval_seconds"] / draws
+    return Speed(step, draw, is_semi_implicit)
 
 
-def _step_seconds(settings: Settings, device: torch.device, parts: Parts, moment: float) -> float:
+def _draws(scoring: Mapping[str, Any], is_semi_implicit: bool) -> int:
+    """Of one image, by the `eval` settings."""
+    sizes = scoring["semi_implicit"]
+    return int(sizes["samples"] * sizes["noises"] if is_semi_implicit else scoring["samples"])
+
+
+def _stage_ends(settings: Settings, images: int) -> list[int]:
+    """The steps at which a run validates; the last of them is its end."""
     trainer = settings.trainer
-    stream = data.batches(parts.dataset, trainer.batch_size, settings.seed, 0, device)
-    schedule = [training.Segment(MAX_STEPS, trainer.learning_rate)]
-    reports = training.train(
-        parts.model, parts.objective, parts.optimizer, stream, schedule, trainer.reduction, log_every=1
-    )
-    began = time.monotonic()
-    taken: list[float] = []
-    for _ in reports:
-        taken.append(time.monotonic() - began - sum(taken))
-        if len(taken) >= MIN_STEPS and sum(taken) > moment:
-            break
-    return statistics.median(
-        taken
-    )  # the first ones fetch memory and choose kernels; some wait for other work
+    steps_per_pass = images // trainer.batch_size
+    rates = trainer.learning_rate, trainer.decay, trainer.decay_every
+    schedule = training.schedule(trainer.stages, trainer.steps, *rates, steps_per_pass)
+    return [segment.last_step for segment in schedule]
 
 
-def _image_seconds(score: Callable[[int], object], moment: float) -> float:
-    """Seconds an image, from two and then from as many as take a moment."""
-    count = 2
-    for _ in range(2):
-        began = time.monotonic()
-        score(count)
-        each = (time.monotonic() - began) / count
-        scored, count = count, int(min(max(moment / each, 2), IMAGES_PER_BATCH))
-        if count <= scored:
-            break
-    return each
+def _path(train_identity: str, code: Mapping[str, str], mixed: Sequence[str]) -> str:
+    """Equal for records whose checkpoints lie on one path of parameters."""
+    return repr([train_identity, sorted(code.items()), mixed])
 
 
-def _unheard(count: int) -> None: ...
+def _kind(config: Mapping[str, Any], steps: int, device: str) -> str:
+    """Equal for runs that cost the same on one processor. With compile=auto only long runs are compiled."""
+    trainer, compiled = config["trainer"], config["compile"]
+    if compiled == "auto":
+        compiled = device == "cpu" and execution.pays(steps, config["k"] * trainer["batch_size"])
+    data = {key: value for key, value in config["data"].items() if key != "folder"}
+    costly = [config["k"], config["model"], config["objective"], config["eval"]["rows"]]
+    costly += [trainer[key] for key in ("batch_size", "optimizer", "reduction")]
+    return repr([device, compiled, data, *costly])
 
 
-def _left(costs: Costs | str | None, place: Place) -> Estimate:
-    if not isinstance(costs, Costs):
-        return Estimate(None, reason=costs or "")
-    last = costs.ends[-1]
-    steps = [
-        step
-        for directory in resume._same_path_as(place, costs.data)
-        for step in directory.checkpoints()
-        if step <= last
-    ]
-    first = max(steps, default=0)
-    validations = sum(end > first for end in costs.ends)
-    seconds = (last - first) * costs.step + validations * costs.validation + costs.scoring
-    return Estimate(seconds, first)
+def _device(setting: str) -> str:
+    """The device that a job gets here, as records name it."""
+    if setting != "cpu" and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return "cpu" if setting != "cuda" else "no CUDA device"

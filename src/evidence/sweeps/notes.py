@@ -1,7 +1,7 @@
 """What the jobs of a sweep tell the process that began it, and one another.
 
-They run in that process, in others or on other machines, and the jobs of a search are not known before they begin.
-So each leaves a note in the sweep's folder (hydra.sweep.dir), which therefore has to lie where all of them reach it.
+Jobs may run in other processes or on other machines, and a search chooses its jobs as it goes. So each job leaves a
+note in the sweep's folder (hydra.sweep.dir). That folder must lie where all of them can write.
 """
 
 import hashlib
@@ -13,7 +13,7 @@ from evidence.records import files
 
 
 class Note(NamedTuple):
-    """A job's number and overrides, the folder of its run, how far it came, and what went wrong."""
+    """A job's number and overrides, its run's folder, whether it has ended, and the error where it failed."""
 
     number: int
     overrides: list[str]
@@ -29,13 +29,13 @@ class JobNotes:
         self._folder = folder
 
     def clear(self) -> None:
-        """Forget an earlier sweep in the same folder."""
+        """Delete what an earlier sweep has left in the same folder."""
         for pattern in ("job-*.json", "claim-*"):
             for path in self._folder.glob(pattern):
                 path.unlink()
 
     def write(self, note: Note) -> None:
-        """Leave a note, over an older one of the same job."""
+        """Write a job's note, in place of its earlier one."""
         path = self._folder / f"job-{note.number}.json"
         files.write(path, json.dumps(note._asdict()).encode())
 
@@ -49,7 +49,7 @@ class JobNotes:
         return any(note.status == "FAILED" for note in self.notes().values())
 
     def claim(self, *work: str | None) -> bool:
-        """Whether no other job of the sweep has claimed this work before."""
+        """Claim this work for the calling job; False where another job of the sweep has claimed it before."""
         name = f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
         try:
             (self._folder / name).touch(exist_ok=False)

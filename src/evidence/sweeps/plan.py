@@ -1,118 +1,88 @@
-"""Before the first job: which jobs there are, what of them is done, and how long the rest takes."""
+"""Before the first job: which jobs there are, how far each is, and how long the rest takes."""
 
-import math
 from collections import Counter
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
-from typing import NamedTuple
-
-from rich.box import SIMPLE
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from typing import Literal, NamedTuple
 
 from evidence.config.compose import Job, Request
+from evidence.config.settings import Settings
 from evidence.data import Dataset
+from evidence.display import terminal
+from evidence.display.terminal import clock
 from evidence.errors import UserError
+from evidence.records.directory import Stored, stored
 from evidence.runs import resume
 from evidence.runs.resume import Place
 from evidence.sweeps.estimate import Estimate, estimate
 
-WIDTH = 200  # of a table that goes to a file
+State = Literal["done", "begun", "new", "same"]
+COUNTED: Mapping[State, str] = {"done": "already done", "begun": "to be continued", "new": "to begin"}
 
 
 class PlannedJob(NamedTuple):
-    """A job before it begins; `twin` is the number of an earlier job with the same run."""
+    """A job before the sweep begins.
 
-    job: Job
+    name: its overrides, without those that all jobs have. computed_by: the number of the first job of the same run,
+    which computes it. state: "same" where that is an earlier job.
+    """
+
+    name: str
+    settings: Settings
     place: Place
-    same_as: int | None
+    computed_by: int
+    state: State
 
     @property
     def is_left(self) -> bool:
-        """Whether there is something to compute that no earlier job computes."""
-        return self.same_as is None and not self.place.is_finished
+        """Whether this job has something to compute."""
+        return self.state in ("begun", "new")
 
 
-def survey(jobs: Sequence[Job], root: Path) -> list[PlannedJob]:
-    """Where each job stands; raises UserError on the first that cannot go on."""
-    first: dict[str, int] = {}
-    datasets: dict[str, Dataset] = {}
-    planned = []
-    for number, job in enumerate(jobs):
-        try:
-            place = resume.locate(job.settings, root, datasets)
-        except UserError as error:
-            raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
-        earlier = first.setdefault(place.identity.run, number)
-        planned.append(PlannedJob(job, place, earlier if earlier < number else None))
-    return planned
+class Plan(NamedTuple):
+    """The jobs, and by number how long each takes that is left."""
+
+    jobs: list[PlannedJob]
+    estimates: dict[int, Estimate]
 
 
-def estimates(planned: Sequence[PlannedJob], root: Path) -> dict[int, Estimate]:
-    """By the number of the job, how long each takes that is left."""
-    left = {number: each for number, each in enumerate(planned) if each.is_left}
-    return dict(zip(left, estimate([(each.job, each.place) for each in left.values()], root), strict=True))
+def survey(jobs: Sequence[Job], root: Path) -> Plan:
+    """Where each job stands, and how long the rest takes; each record is read once.
+
+    Raises: UserError on the first job that cannot go on.
+    """
+    records = cache(stored)
+    planned = _located(jobs, root, records)
+    left = {number: (each.settings, each.place) for number, each in enumerate(planned) if each.is_left}
+    return Plan(planned, dict(zip(left, estimate(left.values(), records), strict=True)))
 
 
-def counts(request: Request, planned: Sequence[PlannedJob]) -> str:
-    """In words, how many jobs there are and how far they are."""
-    if request.is_search:
-        return "a search: its jobs are chosen as it goes"
-    kinds = Counter(_kind(each) for each in planned)
-    distinct = f" ({len(planned) - kinds['same']} distinct)" if kinds["same"] else ""
-    named = {"done": "already done", "begun": "to be continued", "new": "to begin"}
-    parts = [f"{kinds[kind]} {words}" for kind, words in named.items() if kinds[kind]]
-    return f"{len(planned)} job{'s' * (len(planned) != 1)}{distinct}: {', '.join(parts)}"
-
-
-def duration(request: Request, estimated: Sequence[Estimate]) -> str:
-    """In words, the time that all which is left takes; empty where nothing is."""
-    known = [each.seconds for each in estimated if each.seconds is not None]
-    unknown = [each.reason for each in estimated if each.seconds is None]
-    if not known:
-        return f"estimated time unknown: {unknown[0]}" if unknown else ""
-    total = clock(max(sum(known) / request.parallel, *known))
-    rough = "roughly" if any(each.is_rough for each in estimated) else "about"
-    beside = f", {request.parallel} jobs at a time" if request.parallel > 1 and len(known) > 1 else ""
-    missing = f", and {len(unknown)} of unknown length ({unknown[0]})" if unknown else ""
-    each = " for each job" if request.is_search else ""
-    return f"estimated time {rough} {total}{each}{beside}{missing}"
+def words(request: Request, planned: Plan) -> list[str]:
+    """A line that counts the jobs by state, and one with the time where jobs are left."""
+    times = list(planned.estimates.values())
+    return list(filter(None, [_counts(request, planned.jobs), _duration(request, times)]))
 
 
 def show(request: Request, root: Path) -> None:
     """Print the whole plan."""
     planned = survey(request.jobs, root)
-    estimated = estimates(planned, root)
-    table = Table(box=SIMPLE)
-    for title in ("", "job", "status", "time", "folder"):
-        table.add_column(title, overflow="fold", justify="right" if title == "time" else "left")
-    for number, (name, each) in enumerate(
-        zip(distinguishing([job.overrides for job in request.jobs]), planned, strict=True)
-    ):
-        outlook = estimated.get(number, Estimate(None))
-        approximate = "~" * outlook.is_rough
-        time = "" if outlook.seconds is None else approximate + clock(outlook.seconds)
-        if outlook.reason:
-            time = "unknown"
-        folder = shown_folder(each.place.directory.folder, root)
-        table.add_row(str(number), escape(name), _status(each, outlook), time, escape(folder))
-    console = table_console()
-    console.print(table)
-    for line in (counts(request, planned), duration(request, list(estimated.values()))):
-        if line:
-            console.print(f"  {line}", soft_wrap=True, markup=False, highlight=False)
-
-
-def table_console() -> Console:
-    """stdout, as wide as it is, or wide enough where it is no terminal."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=WIDTH)
+    rows = []
+    for number, each in enumerate(planned.jobs):
+        time, status = "", f"as job {each.computed_by}" if each.state == "same" else "done"
+        if each.is_left:
+            seconds, step = planned.estimates[number]
+            time = "unknown" if seconds is None else clock(seconds)
+            status = "continues" if each.state == "begun" else "begins"
+            status += f" from step {step:,}" if step else ""
+        rows.append([str(number), each.name, status, time, shown_folder(each.place.directory.folder, root)])
+    terminal.table(["", "job", "status", "time", "folder"], rows, numbers=["time"])
+    for line in words(request, planned):
+        terminal.line(f"  {line}")
 
 
 def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The overrides of each job that not all jobs have; of a single job all."""
+    """The overrides of each job without those that all jobs have; of a single job, all."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join(word for word in overrides if word not in common) for overrides in jobs]
 
@@ -122,25 +92,52 @@ def shown_folder(folder: Path, root: Path) -> str:
     return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
-def clock(seconds: float) -> str:
-    """Hours, minutes and seconds, rounded up."""
-    return str(timedelta(seconds=math.ceil(seconds)))
+def _located(jobs: Sequence[Job], root: Path, records: Callable[[Path], list[Stored]]) -> list[PlannedJob]:
+    first: dict[str, int] = {}
+    datasets: dict[str, Dataset] = {}
+    planned = []
+    names = distinguishing([job.overrides for job in jobs])
+    for number, (name, job) in enumerate(zip(names, jobs, strict=True)):
+        try:
+            outputs = root / job.settings.paths.outputs
+            place = resume.locate(job.settings, root, datasets, records(outputs))
+        except UserError as error:
+            raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
+        computed_by = first.setdefault(place.identity.run, number)
+        state = _state(place) if computed_by == number else "same"
+        planned.append(PlannedJob(name, job.settings, place, computed_by, state))
+    return planned
 
 
-def _kind(planned_job: PlannedJob) -> str:
-    if planned_job.same_as is not None:
-        return "same"
-    if planned_job.place.is_finished:
+def _state(place: Place) -> State:
+    if place.is_finished:
         return "done"
-    return "begun" if planned_job.place.record else "new"
+    return "new" if place.record is None else "begun"
 
 
-def _status(planned_job: PlannedJob, outlook: Estimate) -> str:
-    kind, step = _kind(planned_job), f" from step {outlook.first_step:,}" if outlook.first_step else ""
-    words = {
-        "same": f"as job {planned_job.same_as}",
-        "done": "done",
-        "begun": f"continues{step}",
-        "new": f"begins{step}",
-    }
-    return words[kind]
+def _counts(request: Request, planned: Sequence[PlannedJob]) -> str:
+    if request.is_search:
+        return "a search: its jobs are chosen as it goes"
+    number = Counter(each.state for each in planned)
+    distinct = f" ({len(planned) - number['same']} distinct)" if number["same"] else ""
+    parts = [f"{number[state]} {words}" for state, words in COUNTED.items() if number[state]]
+    return f"{len(planned)} job{'s' * (len(planned) != 1)}{distinct}: {', '.join(parts)}"
+
+
+def _duration(request: Request, estimated: Sequence[Estimate]) -> str:
+    known = [each.seconds for each in estimated if each.seconds is not None]
+    if not estimated:
+        return ""
+    if not known:
+        return (
+            "estimated time unknown until a run of the same kind has finished on this machine:"
+            " plan=true tells it then"
+        )
+    time = f"estimated time about {clock(max(sum(known) / request.parallel, *known))}"
+    if request.is_search:
+        return f"{time} for each job"
+    is_all = len(known) == len(estimated)
+    part = "" if is_all else f" for {len(known)} of {len(estimated)} jobs"
+    beside = f", {request.parallel} jobs at a time" if request.parallel > 1 and len(known) > 1 else ""
+    missing = "" if is_all else "; no run of the others' kind has finished on this machine"
+    return f"{time}{part}{beside}{missing}"

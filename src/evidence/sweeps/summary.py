@@ -1,90 +1,81 @@
-"""After the last job, or where a sweep was broken off: how each job ended, read from its record."""
+"""At the end of a sweep, also of one that was broken off: how each job ended, as its record says."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from rich.box import SIMPLE
-from rich.markup import escape
-from rich.table import Table
+from typing import NamedTuple
 
 from evidence.config.compose import Request
+from evidence.display import terminal
+from evidence.display.terminal import clock
 from evidence.records.directory import RunDirectory
+from evidence.records.record import Record
 from evidence.sweeps.notes import JobNotes, Note
-from evidence.sweeps.plan import PlannedJob, clock, distinguishing, shown_folder, table_console
+from evidence.sweeps.plan import PlannedJob, distinguishing, shown_folder
 
+NUMBERS = ["test NLL", "active units", "time"]
 NOT_BEGUN = "not begun"
 
 
 class Outcome(NamedTuple):
-    """How a job ended: FINISHED, FAILED (and why), KILLED, RUNNING in another process, or not begun."""
+    """How a job ended: FINISHED, FAILED with a reason, KILLED, RUNNING in another process, or not begun."""
 
     name: str
     folder: Path | None
     status: str
     reason: str
-    result: dict[str, Any]
+    record: Record | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its run has ended well."""
+        return self.status == "FINISHED"
 
 
 def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNotes) -> list[Outcome]:
-    """Of every job; of a search, of those that it began."""
+    """The outcome of every job; of a search, of each job that it began."""
     notes = job_notes.notes()
     if request.is_search:
         names = distinguishing([note.overrides for note in notes.values()])
-        return [
-            _outcome(name, Path(note.folder) if note.folder else None, note)
-            for name, note in zip(names, notes.values(), strict=True)
-        ]
-    names = distinguishing([job.overrides for job in request.jobs])
-    found = []
-    for number, (name, each) in enumerate(zip(names, planned, strict=True)):
-        note = notes.get(number if each.same_as is None else each.same_as)
-        folder = Path(note.folder) if note is not None and note.folder else each.place.directory.folder
-        found.append(_outcome(name, folder, note))
-    return found
+        return [_outcome(name, None, note) for name, note in zip(names, notes.values(), strict=True)]
+    return [_outcome(each.name, each.place.directory.folder, notes.get(each.computed_by)) for each in planned]
 
 
 def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
-    """Print the table of all jobs and what a search has found, and on stderr why some failed."""
-    table = Table(box=SIMPLE)
-    for title in ("job", "status", "test NLL", "active units", "time", "folder"):
-        is_number = title in ("test NLL", "active units", "time")
-        table.add_column(title, overflow="fold", justify="right" if is_number else "left")
+    """Print a table of the jobs, a search's best job, and on stderr why jobs failed."""
+    rows = []
     for each in found:
-        folder = shown_folder(each.folder, root) if each.result and each.folder else ""
-        table.add_row(escape(each.name), each.status, *_numbers(each.result), escape(folder))
-    console = table_console()
-    console.print(table)
-    ended = [each for each in found if each.status == "FINISHED"]
+        folder = shown_folder(each.folder, root) if each.record and each.folder else ""
+        rows.append([each.name, each.status, *_numbers(each.record), folder])
+    terminal.table(["job", "status", *NUMBERS, "folder"], rows, NUMBERS)
+    ended = [
+        (each.record.metrics["valid/nll"], each.name) for each in found if each.record and each.is_finished
+    ]
     if request.is_search and ended:
-        best = min(ended, key=lambda each: float(each.result["metrics"]["valid/nll"]))
-        line = f"  lowest valid/nll {best.result['metrics']['valid/nll']:.2f}: {best.name}"
-        console.print(line, soft_wrap=True, markup=False, highlight=False)
+        nll, name = min(ended)
+        terminal.line(f"  lowest valid/nll {nll:.2f}: {name}")
     failed = [each for each in found if each.status == "FAILED"]
     if failed:
-        print(f"evidence: {len(failed)} of {len(found)} jobs failed:", file=sys.stderr)
+        terminal.note(f"{len(failed)} of {len(found)} jobs failed:")
     for each in failed:
-        print(f"evidence:   {each.name}: {each.reason}", file=sys.stderr)
+        terminal.note(f"  {each.name}: {each.reason}")
 
 
 def exit_status(found: Sequence[Outcome]) -> int:
-    """Of a sweep that was not broken off: 0 if all its jobs ended well, else 1."""
+    """The exit status of a sweep that was not broken off: 0 if all its jobs finished, else 1."""
     statuses = {each.status for each in found}
     if "FAILED" not in statuses and statuses - {"FINISHED"}:
-        print(
-            "evidence: some jobs left no word; if they ran on other machines, let paths.outputs lie on a disk"
-            " that all machines share",
-            file=sys.stderr,
+        terminal.note(
+            "some jobs have not finished and left no error; if they ran on other machines, paths.outputs must lie on"
+            " a disk that all machines share"
         )
     return 0 if statuses <= {"FINISHED"} else 1
 
 
-def _numbers(result: dict[str, Any]) -> tuple[str, str, str]:
-    """test NLL, active units and time, where they are known."""
-    if result.get("status") != "FINISHED":
+def _numbers(record: Record | None) -> tuple[str, str, str]:
+    """NUMBERS of a finished run, empty of others."""
+    if record is None or record.status != "FINISHED":
         return "", "", ""
-    metrics = result["metrics"]
+    metrics = record.metrics
     return (
         f"{metrics['test/nll']:.2f} ± {metrics['test/nll_se']:.2f}",
         f"{metrics['test/active_units']:.0f}",
@@ -93,13 +84,16 @@ def _numbers(result: dict[str, Any]) -> tuple[str, str, str]:
 
 
 def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
+    if note is not None and note.folder:
+        folder = Path(note.folder)
     record = None if folder is None else RunDirectory(folder).read()
-    result = record.model_dump() if record else {}
     if note is not None and note.status != "BEGUN":
-        status = "FINISHED" if note.status == "ENDED" else "FAILED"
-        return Outcome(name, folder, status, note.error, result)
-    status = result.get("status", NOT_BEGUN)
+        ended = "FINISHED" if note.status == "ENDED" else "FAILED"
+        return Outcome(name, folder, ended, note.error, record)
+    if record is None:
+        return Outcome(name, folder, NOT_BEGUN, "", None)
+    status: str = record.status
     if status == "RUNNING" and folder is not None:
         with RunDirectory(folder).try_locked() as is_free:
             status = "KILLED" if is_free else status  # a process that vanished leaves the lock free
-    return Outcome(name, folder, status, result.get("error") or "", result)
+    return Outcome(name, folder, status, record.error or "", record)

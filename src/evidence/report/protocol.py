@@ -1,8 +1,7 @@
 """What a study's own command lines ask for, and whether the runs that it shows were run so."""
 
 import functools
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -10,9 +9,10 @@ from evidence import tracking
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.report.selection import EVALUATION, INDIFFERENT, LENGTH, SECTIONS
+from evidence.report.frame import ROOT
+from evidence.report.selection import EVALUATION, LENGTH, SECTIONS, differences
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = ROOT / "conf"
 NOT_ASKED = (*LENGTH, *EVALUATION)  # these the budget decides, and the tables show them
 RUN = ["objective", "k", "model", "data"]
 
@@ -29,14 +29,15 @@ def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) ->
     Length and evaluation are left out, and settings that begin as one of `ignored`. MLflow has the settings of runs
     since it is sent them.
     """
-    found = []
-    for key, group in runs.groupby(RUN, sort=False) if len(runs) else []:
-        expected = _expected(
-            experiment, tuple(f"{name}={value}" for name, value in zip(RUN, key, strict=True))
-        )
-        for words, ours in _grouped(group, expected, (*NOT_ASKED, *INDIFFERENT, *ignored)):
-            found.append(f"{ours} not as the study trains: {words}.")
-    return found
+    found: dict[tuple[str, ...], list[str]] = {}
+    for _, run in runs.iterrows():
+        kind = tuple(f"{name}={run[name]}" for name in RUN)
+        expected = _expected(experiment, kind)
+        settings = [name for name in run.dropna().index if name in expected and name.startswith(SECTIONS)]
+        words = differences(run[settings], pd.Series(expected, dtype=object), (*NOT_ASKED, *ignored))
+        if words:
+            found.setdefault((*kind, ", ".join(words)), []).append(f"`{run['run']}`")
+    return [f"{', '.join(ours)} not as the study trains: {words}." for (*_, words), ours in found.items()]
 
 
 def unlike(runs: pd.DataFrame, where: str) -> list[str]:
@@ -46,26 +47,6 @@ def unlike(runs: pd.DataFrame, where: str) -> list[str]:
     return (
         [f"{where}: the runs that are compared do not have the same {' and '.join(found)}."] if found else []
     )
-
-
-def _grouped(
-    runs: pd.DataFrame, expected: dict[str, str], ignored: tuple[str, ...]
-) -> Iterator[tuple[str, str]]:
-    """What differs from the expected settings, and the runs in which it does."""
-    names = [
-        name
-        for name in runs.columns
-        if name.startswith(SECTIONS) and "/" not in name and not name.startswith(ignored) and name in expected
-    ]
-    by_words: dict[str, list[str]] = {}
-    for _, run in runs.iterrows():
-        others = [
-            f"{name} {run[name]}, not {expected[name]}"
-            for name in names
-            if pd.notna(run[name]) and run[name] != expected[name]
-        ]
-        by_words.setdefault(", ".join(others), []).append(f"`{run['run']}`")
-    yield from ((words, ", ".join(ours)) for words, ours in by_words.items() if words)
 
 
 @functools.cache

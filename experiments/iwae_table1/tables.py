@@ -4,62 +4,36 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.compare import (
-    NATS,
-    NATS_AT_ONE,
-    PASSES,
-    UNITS,
-    apart,
-    mean_and_deviation,
-    summary,
-    verdict,
-)
-from evidence.report.selection import Chosen, choose
-from evidence.report.study import Budget, Claim, Findings, Picture
-from experiments import protocol, tables_drawing
+from evidence.report import protocol
+from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
+from evidence.report.selection import Chosen, among, choose
+from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture
+from experiments.iwae_table1 import drawing, paper
+from experiments.iwae_table1.paper import DATA, KS, LAYERS, OBJECTIVES, PASSES
 
-BUDGETS: dict[Budget, list[str]] = {
-    "quick": ["trainer=quick", "eval=quick", "seed=0"],
-    "day": ["trainer=quick", "trainer.stages=4", "eval=quick", "seed=0,1,2"],
-    "paper": ["trainer=paper", "eval=paper", "seed=0,1,2"],
-}
-SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]
 CELL = ["data", "stochastic_layers", "objective", "k"]
 METRICS = ["test/nll", "test/nll_se", "test/active_units", "test/active_units_1", "test/active_units_2"]
-LAYERS = {"one_layer": 1, "two_layer": 2}
-OBJECTIVES = {"vae": "VAE", "iwae": "IWAE"}
-NAMES = {**tables_drawing.DATA, **OBJECTIVES}
+NAMES = {**DATA, **OBJECTIVES}
 
 
 def arguments(experiment: str, budget: Budget) -> list[str]:
     """A table's sweep; `quick` is one layer and 13 passes: a few passes leave every unit active."""
     layers = ["model=one_layer"] if budget == "quick" else []
-    return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *BUDGETS[budget]]
+    return [*SIDE_BY_SIDE, f"experiment={experiment}", *layers, *paper.BUDGETS[budget]]
 
 
 def chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each cell, of which there is one for each data set, number of layers, objective and k."""
-    if runs.empty:
-        return Chosen(runs, [])
-    runs = runs[runs["model"].isin(LAYERS) & runs["objective"].isin(OBJECTIVES) & is_from_seed(runs)]
-    return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL)
-
-
-def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Which runs begin with a model of their own, and not with another run's."""
-    return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
+    runs = among(runs, {"model": LAYERS, "objective": OBJECTIVES})
+    return choose(runs.assign(stochastic_layers=runs["model"].map(LAYERS)), CELL, PASSES)
 
 
 def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """A row for each cell of the chosen runs, with its published figures: what results.csv keeps."""
     if runs.empty:
         return pd.DataFrame()
-    rows = [
-        {**dict(zip(CELL, key, strict=True)), "variant": group["variant"].iloc[0]} | summary(group, METRICS)
-        for key, group in runs.groupby(CELL, sort=False)
-    ]
     figures = published.rename(columns=lambda name: name if name in CELL else f"published_{name}")
-    results = pd.DataFrame(rows).merge(figures, "left", CELL)
+    results = summaries(runs, [*CELL, "variant"], METRICS).merge(figures, "left", CELL)
     results["difference"] = results["nll"] - results["published_nll"]
     results["verdict"] = [_verdict(row) for _, row in results.iterrows()]
     order = {key: number for number, key in enumerate(published[CELL].itertuples(index=False, name=None))}
@@ -107,8 +81,8 @@ def claims(results: pd.DataFrame) -> list[Claim]:
         cell = {(row["objective"], row["k"]): row for _, row in group.iterrows()}
         if ("vae", 1) in cell:
             cell.setdefault(("iwae", 1), cell["vae", 1])  # the same bound
-        iwae = [cell["iwae", k] for k in (1, 5, 50) if ("iwae", k) in cell]
-        vae = [cell["vae", k] for k in (1, 5, 50) if ("vae", k) in cell]
+        iwae = [cell["iwae", k] for k in KS if ("iwae", k) in cell]
+        vae = [cell["vae", k] for k in KS if ("vae", k) in cell]
         complete = len(iwae) == 3 and not apart(iwae)
         both = complete and len(vae) == 3 and not apart([*iwae, *vae])
         nll, vae_nll = [row["nll"] for row in iwae], [row["nll"] for row in vae]
@@ -151,11 +125,11 @@ def notes(results: pd.DataFrame) -> list[str]:
         )
     if any(results["passes"] != PASSES):
         found.append(
-            "Short trainings are judged by the direction of the claims only; the paper trains 3280 passes."
+            f"Short trainings are judged by the direction of the claims only; the paper trains {PASSES} passes."
         )
-    if any(results["eval_samples"] < 5000):
+    if any(results["eval_samples"] < paper.SAMPLES):
         found.append(
-            "L_S with S below the paper's 5000 makes the NLL larger, by some tenths of a nat to a nat."
+            f"L_S with S below the paper's {paper.SAMPLES} makes the NLL larger, by some tenths of a nat to a nat."
         )
     return found
 
@@ -166,7 +140,7 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
     results = cells(found.runs, pd.read_csv(published))
     pictures = []
     if len(results):
-        tables_drawing.draw(results, folder / "nll.png")
+        drawing.draw(results, folder / "nll.png")
         pictures = [
             Picture("nll.png", "NLL and active units against k; bars are one standard deviation over seeds.")
         ]
@@ -178,12 +152,14 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
 
 def _verdict(row: "pd.Series[float]") -> str:
     is_full = row["passes"] == PASSES
-    nats = verdict(row["nll"], row["published_nll"], NATS if row["k"] >= 5 else NATS_AT_ONE, is_full)
+    nats = verdict(
+        row["nll"], row["published_nll"], paper.NATS if row["k"] >= 5 else paper.NATS_AT_ONE, is_full
+    )
     if not is_full or nats == "none published":
         return nats
     layers = [f"active_units_{layer}" for layer in range(1, row["stochastic_layers"] + 1)]
-    far = [abs(row[each] - row[f"published_{each}"]) > UNITS for each in layers]
-    return f"{nats}; units {'differ' if any(far) else f'within {UNITS}'}"
+    far = [abs(row[each] - row[f"published_{each}"]) > paper.UNITS for each in layers]
+    return f"{nats}; units {'differ' if any(far) else f'within {paper.UNITS}'}"
 
 
 def _series(rows: list["pd.Series[float]"], name: str, digits: int, unit: str) -> str:

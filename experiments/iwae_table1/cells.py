@@ -2,9 +2,10 @@
 
 import pandas as pd
 
-from evidence.report.selection import Chosen
-from evidence.report.study import Budget
-from experiments import tables
+from evidence.report.selection import Chosen, among
+from evidence.report.study import SIDE_BY_SIDE, Budget
+from experiments.iwae_table1 import tables
+from experiments.iwae_table1.paper import BUDGETS
 
 EXPERIMENT = "iwae_table1"
 CELL = ["objective", "k"]
@@ -13,15 +14,13 @@ CELL = ["objective", "k"]
 def arguments(budget: Budget, *choices: str) -> list[str]:
     """Table 1's own arguments for its one-layer cells, of which a choice such as k=1 may replace one."""
     replaced = {choice.split("=")[0] for choice in choices}
-    length = [each for each in tables.BUDGETS[budget] if each.split("=")[0] not in replaced]
-    return [*tables.SIDE_BY_SIDE, f"experiment={EXPERIMENT}", "model=one_layer", *length, *choices]
+    length = [each for each in BUDGETS[budget] if each.split("=")[0] not in replaced]
+    return [*SIDE_BY_SIDE, f"experiment={EXPERIMENT}", "model=one_layer", *length, *choices]
 
 
 def one_layer(runs: pd.DataFrame) -> Chosen:
     """The runs that Table 1 shows of these cells, of all that MLflow holds."""
-    return tables.chosen(
-        runs[(runs["model"] == "one_layer") & (runs["data"] == "mnist")] if len(runs) else runs
-    )
+    return tables.chosen(among(runs, {"model": ["one_layer"], "data": ["mnist"]}))
 
 
 def first_seeds(chosen: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,115 @@
+"""The command `python -m experiments`: train what a study needs, measure, and write the report.
+
+Whatever is broken off goes on when it is typed again: each sweep and each measurement knows what it has done.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+
+from evidence.errors import UserError
+from evidence.report import page
+from evidence.report.frame import ROOT, finished
+from evidence.report.study import BUDGETS, Budget, Study, discovered
+
+FOLDER = ROOT / "outputs" / "report"
+
+
+class OneLine(argparse.ArgumentParser):
+    """What is wrong with the arguments, in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit with status 2."""
+        self.exit(2, f"evidence: {message.replace('argument ', '').replace('invalid choice: ', '')}\n")
+
+
+def main(folder: Path) -> int:
+    """Work on the studies in a folder. The exit status: 0; 1 a study failed; 2 a UserError; 130 Ctrl-C."""
+    try:
+        return _main(discovered(folder))
+    except KeyboardInterrupt:
+        print("\nevidence: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    except UserError as error:
+        print(f"evidence: {error}", file=sys.stderr)
+        return 2
+
+
+def _main(studies: Sequence[Study]) -> int:
+    parser = OneLine(prog="python -m experiments", description="Train and measure a study; write the report.")
+    parser.add_argument("target", choices=[*(study.target for study in studies), "reproduce", "report"])
+    parser.add_argument("--budget", choices=BUDGETS, default="quick", help="default: %(default)s")
+    parser.add_argument(
+        "--keep", action="store_true", help="copy results.csv and the figures into experiments/<study>/ too"
+    )
+    arguments = parser.parse_args()
+    torch.set_flush_denormal(True)  # before any tensor operation
+    chosen = [study for study in studies if arguments.target in (study.target, "reproduce")]
+    failed = [study.target for study in chosen if not reproduce(study, arguments.budget)]
+    written, summary = write(studies, arguments.keep)
+    print(summary)
+    print(f"report: {written}")
+    if failed:
+        print(f"evidence: not finished: {', '.join(failed)}; the same command goes on", file=sys.stderr)
+    return int(bool(failed))
+
+
+def reproduce(study: Study, budget: Budget) -> bool:
+    """Train and measure; whether all of it was done."""
+    cost = study.costs.get(budget, "not measured yet")
+    print(f"\n{study.title} ({study.source})\nbudget {budget}: {cost}\n", flush=True)
+    for arguments in study.sweeps(budget):
+        print(f"python run.py {' '.join(arguments)}", flush=True)
+        if not _run(arguments):
+            return False
+    if study.measure is not None:
+        study.measure(_folder(study), budget)
+    return True
+
+
+def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
+    """The report's page, and in a line for each study how its claims fare; `keep` copies the figures beside it."""
+    sections, links, lines = [], {}, []
+    for study in studies:
+        runs = finished(study.experiment or study.name)
+        found = study.find(runs, _folder(study))
+        sections.append(page.Section(study, found))
+        if len(runs):
+            for name, where, url in zip(runs["run"], runs["folder"], runs["url"], strict=True):
+                links[name] = page.Links(os.path.relpath(Path(ROOT, where), FOLDER), url)
+        verdicts = [claim.holds for claim in found.claims]
+        counts = (verdicts.count(True), verdicts.count(False), verdicts.count(None))
+        lines.append("{:14} claims: {} hold, {} do not, {} not measured".format(study.target, *counts))
+    written = page.write(sections, links, FOLDER)
+    for study, found in sections if keep else []:
+        if len(found.results):
+            for name in ("results.csv", *(picture.file for picture in found.pictures)):
+                shutil.copyfile(_folder(study) / name, ROOT / "experiments" / study.name / name)
+    return written, "\n".join(lines)
+
+
+def _folder(study: Study) -> Path:
+    """Of the report: where the study's measurements and pictures lie."""
+    folder = FOLDER / study.name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _run(arguments: list[str]) -> bool:
+    """One sweep, in a process of its own, which hears a Ctrl-C itself and is waited for."""
+    process = subprocess.Popen([sys.executable, str(Path(ROOT, "run.py")), *arguments])
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        process.wait()
+        raise
+    if status == 130:
+        raise KeyboardInterrupt
+    return status == 0
