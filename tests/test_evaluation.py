@@ -12,6 +12,7 @@ from evidence import evaluation, models
 from evidence.distributions import SemiImplicit, kl_divergence
 from evidence.evaluation import (
     ImportanceSampling,
+    Noise,
     SemiImplicitSampling,
     active_units,
     activity,
@@ -23,6 +24,7 @@ from evidence.evaluation import (
 )
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng, log_mean_exp
+from evidence.streams import TEST
 
 pytestmark = pytest.mark.usefixtures("float64")
 
@@ -203,25 +205,25 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
     latent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the same samples. A last, smaller chunk, here of 10 samples or of 30 images, is not compiled."""
-    randn, log_ratios, unfused = torch.randn, importance.log_ratios, []
-    monkeypatch.setattr(
-        torch,
-        "randn",
-        lambda *shape, dtype, device: randn(*shape, dtype=torch.float32, device=device).to(dtype),
-    )
+    log_ratios, unfused = importance.drawn_log_ratios, []
     model = with_large_logits(latent)
     x = (torch.rand(130, 784) < 0.2).byte()
 
     def scored(dtype: torch.dtype, compiled: bool) -> dict[str, float]:
         torch.set_default_dtype(dtype)  # the fixture sets it back
-        torch.manual_seed(6)
-        return evaluate(model.to(dtype), x, ImportanceSampling(50, 2000, compiled), silent).metrics
+        noise = Noise(6, TEST, torch.arange(130))
+        return evaluate(
+            model.to(dtype), x, ImportanceSampling(50, 2000, compiled), silent, noise=noise
+        ).metrics
 
     fused = scored(torch.float32, True)
+    importance._fused_log_ratios()  # made before the patch
     monkeypatch.setattr(
         importance,
-        "log_ratios",
-        lambda model, q, x, noise: unfused.append(noise.shape[:2]) or log_ratios(model, q, x, noise),
+        "drawn_log_ratios",
+        lambda model, q, x, size, *rest: (
+            unfused.append((size, len(x))) or log_ratios(model, q, x, size, *rest)
+        ),
     )
     assert scored(torch.float32, True) == fused
     assert unfused == [(10, 100), (50, 30)]

@@ -177,7 +177,9 @@ def test_the_images_of_the_users_own_data_are_counted(runs: MadeUp) -> None:
     dataset = Dataset(images, 1, images[:10], images[:50], (1, 1), {})
     (job,) = found.jobs
     place = job.place._replace(dataset=dataset)
-    assert estimating.estimate([(job.settings, place)], stored) == [Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))]
+    assert estimating.estimate([(job.settings, place)], stored) == [
+        Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))
+    ]
 
 
 def test_each_record_is_read_once_for_all_jobs(runs: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:

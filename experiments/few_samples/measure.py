@@ -190,7 +190,7 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     steps = sorted(step for step in paths if step <= record.steps)
     tables = []
     for step in [*steps[:2], steps[-1]]:
-        restore(checkpoints.load(paths[step]), parts.stateful, torch.device("cpu"))
+        restore(checkpoints.load(paths[step]), parts.stateful)
         torch.manual_seed(0)  # the same images and noise at each
         batches = data.batches(parts.dataset, BATCH, 0, 0, "cpu")
         table = variances(parts.model, batches, images).merge(

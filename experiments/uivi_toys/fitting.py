@@ -87,16 +87,24 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
     if begun.get("source") != source["source"]:
         begun = {"step": 0, "rows": []}
     if begun["step"]:
-        restore(begun, parts, CPU)
+        restore(begun, parts)
     rows, x = begun["rows"], torch.empty(NUM_Z, 0)
     schedule = decayed_schedule(steps, LEARNING_RATE, DECAY, DECAY_EVERY)
     loop = train(
-        model, objective, optimizer, itertools.repeat(x), schedule, "sum", REPORT_EVERY, begun["step"]
+        model,
+        objective,
+        optimizer,
+        itertools.repeat(x),
+        schedule,
+        "sum",
+        REPORT_EVERY,
+        begun["step"],
+        seed=seed,
     )
     for report in loop:
         rows.append({"target": name, "seed": seed, **_row(model, report, seed), **source})
         state = {"step": report.step, "rows": rows, **source}
-        checkpoints.save(state_path, state | capture(parts, CPU))
+        checkpoints.save(state_path, state | capture(parts))
     return Fit(model, rows)
 
 

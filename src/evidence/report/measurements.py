@@ -47,7 +47,7 @@ def trained(run: Mapping[str, Any], device: torch.device = CPU) -> Parts:
             " or delete the run in MLflow"
         )
     parts = build(validate(directory.settings), device, ROOT)
-    restore(resume.end(directory).state, parts.stateful, device)
+    restore(resume.end(directory).state, parts.stateful)
     parts.model.eval()
     return parts
 
