@@ -55,12 +55,12 @@ def test_settings_are_the_resolved_config(overrides: list[str]) -> None:
 
 def test_own_classes_bring_their_own_keys() -> None:
     (settings,) = plan(
-        "objective._target_=mine.Bound", "+objective.temper=2", "~objective.backward", "~objective.m"
+        "objective=vae", "objective._target_=mine.Bound", "+objective.temper=2", "~objective.kl"
     )
     assert settings.model_dump(by_alias=True)["objective"] == {
         "_target_": "mine.Bound",
-        "name": "iwae",
-        "k": 50,
+        "name": "vae",
+        "k": 1,
         "temper": 2,
     }
 

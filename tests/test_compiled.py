@@ -35,7 +35,7 @@ def semi_implicit(objective: Objective) -> tuple[models.LatentVariableModel, Obj
 
 CASES: dict[str, Make] = {
     "vae": lambda: hierarchical([4], ELBO(3)),
-    "iwae, two layers": lambda: hierarchical([4, 3], IWAE(6, "top", 2)),
+    "iwae, two layers": lambda: hierarchical([4, 3], IWAE(6, 2)),
     "sivi": lambda: semi_implicit(SIVI(1, 4)),
 }
 
@@ -98,7 +98,7 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     class Own(IWAE):
         """A user's."""
 
-    model, iwae = hierarchical([4], IWAE(5, "all", 4))
+    model, iwae = hierarchical([4], IWAE(5))
     cpu, enough = torch.device("cpu"), runtime.PAYING_STEPS
 
     def wants(

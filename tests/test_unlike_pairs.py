@@ -119,7 +119,7 @@ def test_few_samples_backward_are_compared_by_like_runs(tmp_path: Path) -> None:
         directory.folder.mkdir()
         config = {
             "seed": seed,
-            "objective": {"backward": backward},
+            "objective": {"num_exact": {"all": None, "top": 4}[backward]},
             "trainer": {"stages": 3, "learning_rate": changes.pop("learning_rate", 0.001)},
         }
         directory.config.write_text(json.dumps(config))

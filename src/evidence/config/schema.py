@@ -109,8 +109,7 @@ class IWAE(_Objective):
     """conf/objective/iwae.yaml."""
 
     built_by: Literal["evidence.objectives.IWAE"] = Field(alias="_target_")
-    backward: Literal["all", "sampled", "top"]
-    m: Count
+    num_exact: Annotated[int, Field(ge=0, le=10**6)] | None
 
 
 class Critic(Section):

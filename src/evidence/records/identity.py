@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VERSION = 2  # a record of another version is not compared: its hashes stand for something else
+VERSION = 3  # a record of another version is not compared: its hashes stand for something else
 LENGTH = ("stages", "steps")
 NOT_COMPARED = {
     "top": (
@@ -135,7 +135,7 @@ def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[
 
 
 def variant(config: dict[str, Any]) -> str:
-    """The objective's own options in a few words, such as `backward=sampled`, for columns that compare runs."""
+    """The objective's own options in a few words, such as `kl=analytic`, for columns that compare runs."""
     options = config["objective"]
     plain = {key: value for key, value in options.items() if not isinstance(value, dict | list)}
     return ",".join(f"{key}={value}" for key, value in plain.items() if key not in ("name", "_target_", "k"))
