@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from evidence import data, training
-from evidence.config import compose, schema
+from evidence.config import compose
+from evidence.config.sections.data import OwnData
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.runs import build
@@ -91,7 +92,7 @@ def refuse(**options: object) -> None:
 
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
-    own = schema.OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
+    own = OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
     settings = jobs("data=digits")[0].model_copy(update={"data": own})
     with pytest.raises(UserError, match=r"^images of another size$"):
         build.build(settings, torch.device("cpu"), tmp_path)

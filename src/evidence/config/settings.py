@@ -4,40 +4,18 @@
 `Settings.model_dump(by_alias=True)` is the resolved config again.
 """
 
+import operator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from evidence.config import limits, messages
-from evidence.config.schema import (
-    ELBO,
-    IWAE,
-    SIVI,
-    UIVI,
-    Adam,
-    Count,
-    Critic,
-    CriticWeighted,
-    Digits,
-    Explicit,
-    FixedImages,
-    Folder,
-    GreyImages,
-    Hierarchical,
-    LargeCount,
-    Name,
-    NotNegative,
-    Own,
-    OwnData,
-    OwnNamed,
-    Positive,
-    RMSprop,
-    Section,
-    Seed,
-    SemiImplicit,
-    Text,
-    by_target,
-)
+from evidence.config.sections.base import Section, by_target, followers, subclasses
+from evidence.config.sections.data import Data
+from evidence.config.sections.models import Model, Posterior
+from evidence.config.sections.objectives import Objective
+from evidence.config.sections.optimizers import Optimizer
+from evidence.config.sections.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
 
@@ -52,7 +30,7 @@ class Trainer(Section):
     scale_rate: Positive
     decay: Annotated[float, Field(gt=0, le=1)] | None
     decay_every: LargeCount | None
-    optimizer: Annotated[Adam | RMSprop | Own, by_target(Own, Adam, RMSprop)]
+    optimizer: Annotated[SerializeAsAny[Optimizer], by_target(Optimizer)]
     reduction: Literal["sum", "mean"]
     log_every: LargeCount
     checkpoint_seconds: NotNegative
@@ -126,50 +104,45 @@ class Settings(Section):
     fail_fast: bool
     sync: bool
     paths: Paths
-    data: Annotated[
-        FixedImages | GreyImages | Digits | OwnData, by_target(OwnData, FixedImages, GreyImages, Digits)
-    ]
-    model: Annotated[
-        Hierarchical | Explicit | SemiImplicit | OwnNamed,
-        by_target(OwnNamed, Hierarchical, Explicit, SemiImplicit),
-    ]
+    data: Annotated[SerializeAsAny[Data], by_target(Data)]
+    model: Annotated[SerializeAsAny[Model], by_target(Model)]
     trainer: Trainer
     eval: Eval
     tracking: Tracking
-    objective: Annotated[
-        ELBO | IWAE | CriticWeighted | UIVI | SIVI | OwnNamed,
-        by_target(OwnNamed, ELBO, IWAE, CriticWeighted, UIVI, SIVI),
-    ]
+    objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        objective, model = self.objective, self.model
-        chosen = f"objective={objective.name}"
-        if isinstance(objective, UIVI | SIVI) and isinstance(model, Hierarchical | Explicit):
-            raise UserError(f"{chosen} needs model=semi_implicit, not model={model.name}")
-        if isinstance(objective, ELBO | IWAE | CriticWeighted) and isinstance(model, SemiImplicit):
-            raise UserError(
-                f"{chosen} needs a posterior with a density, which model={model.name} has not:"
-                " choose model=one_layer, two_layer or explicit (or objective=uivi or sivi)"
-            )
-        is_deep = isinstance(model, Hierarchical) and len(model.latent) > 1
-        if isinstance(objective, ELBO) and objective.kl == "analytic" and is_deep:
-            raise UserError(
-                f"objective.kl=analytic needs one stochastic layer, and model={model.name} has more:"
-                " choose objective.kl=sampled, or model=one_layer or explicit"
-            )
-        if not isinstance(objective, OwnNamed) and objective.k != self.k:
-            raise UserError(f"objective.k={objective.k}: set k={objective.k} instead, which it follows")
-        if not isinstance(model, OwnNamed):
-            self._check_pixels("model.data_dim", model.data_dim)
-        if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
-            self._check_pixels("objective.critic.data_dim", objective.critic.data_dim)
+        self._check_posterior()
+        self._check_layers()
+        for key, value, followed in followers(self):
+            expected = operator.attrgetter(followed)(self)
+            if value != expected:
+                raise UserError(f"{key}={value}: must be {followed}={expected}, which it follows")
         limits.check(self)
         return self
 
-    def _check_pixels(self, key: str, data_dim: int) -> None:
-        if data_dim != self.data.pixels:
-            raise UserError(f"{key}={data_dim}: must be data.pixels={self.data.pixels}, which it follows")
+    def _check_posterior(self) -> None:
+        needed, offered = self.objective.posterior, self.model.posterior
+        if needed and offered and needed != offered:
+            raise UserError(
+                f"objective={self.objective.name} needs {needed}, which model={self.model.name} has not: choose"
+                f" model={_choices(Model, needed)} (or objective={_choices(Objective, offered)})"
+            )
+
+    def _check_layers(self) -> None:
+        count, only = len(self.model.stochastic_layers()), self.objective.one_layer_only()
+        if only and count > 1:
+            raise UserError(
+                f"{only.setting} needs one stochastic layer, and model={self.model.name} has {count}:"
+                f" choose {only.instead}, or a model of one, such as model=one_layer"
+            )
+
+
+def _choices(kind: type[Model] | type[Objective], posterior: Posterior) -> str:
+    """The files in conf/ that have, or need, the kind of posterior: one_layer, two_layer or explicit."""
+    *names, last = (name for cls in subclasses(kind) if cls.posterior == posterior for name in cls.choices)
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def validate(config: dict[str, Any]) -> Settings:
