@@ -15,16 +15,19 @@ from evidence.config.sections.data import Data
 from evidence.config.sections.models import Model, Posterior
 from evidence.config.sections.objectives import Objective
 from evidence.config.sections.optimizers import Optimizer
+from evidence.config.sections.roles import Role
 from evidence.config.sections.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
+
+Stages = Annotated[int, Field(ge=1, le=20)]  # the twentieth would take 3^19 passes
 
 
 class Trainer(Section):
     """conf/trainer/."""
 
-    name: Name
-    stages: Annotated[int, Field(ge=1, le=20)] | None  # the twentieth would take 3^19 passes
-    steps: LargeCount | None
+    name: Annotated[Name, Role.LABEL]
+    stages: Annotated[Stages | None, Role.END]
+    steps: Annotated[LargeCount | None, Role.END]
     batch_size: Count
     learning_rate: Positive
     scale_rate: Positive
@@ -32,8 +35,8 @@ class Trainer(Section):
     decay_every: LargeCount | None
     optimizer: Annotated[SerializeAsAny[Optimizer], by_target(Optimizer)]
     reduction: Literal["sum", "mean"]
-    log_every: LargeCount
-    checkpoint_seconds: NotNegative
+    log_every: Annotated[LargeCount, Role.LABEL]
+    checkpoint_seconds: Annotated[NotNegative, Role.LABEL]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -66,12 +69,12 @@ class SemiImplicitEval(Section):
 class Eval(Section):
     """conf/eval/."""
 
-    name: Name
+    name: Annotated[Name, Role.LABEL]
     samples: Count
     semi_implicit: SemiImplicitEval
     images: Annotated[int, Field(ge=2, le=10**9)] | None  # one image has no standard error
     rows: LargeCount
-    keep_log_weights: bool
+    keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
 
 
@@ -94,21 +97,21 @@ class Settings(Section):
 
     k: Count
     seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    name: Name
-    compile: bool | Literal["auto"]
-    init_from: Text | None
-    rerun: bool
-    other_code: bool
-    plan: bool
-    fail_fast: bool
-    sync: bool
-    paths: Paths
+    device: Annotated[Literal["auto", "cpu", "cuda"], Role.OUTSIDE]
+    name: Annotated[Name, Role.OUTSIDE]
+    compile: Annotated[bool | Literal["auto"], Role.OUTSIDE]
+    init_from: Annotated[Text | None, Role.SOURCE]
+    rerun: Annotated[bool, Role.OUTSIDE]
+    other_code: Annotated[bool, Role.OUTSIDE]
+    plan: Annotated[bool, Role.OUTSIDE]
+    fail_fast: Annotated[bool, Role.OUTSIDE]
+    sync: Annotated[bool, Role.OUTSIDE]
+    paths: Annotated[Paths, Role.OUTSIDE]
     data: Annotated[SerializeAsAny[Data], by_target(Data)]
     model: Annotated[SerializeAsAny[Model], by_target(Model)]
     trainer: Trainer
-    eval: Eval
-    tracking: Tracking
+    eval: Annotated[Eval, Role.END]
+    tracking: Annotated[Tracking, Role.OUTSIDE]
     objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")

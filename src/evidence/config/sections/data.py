@@ -1,10 +1,11 @@
 """The sections of conf/data/."""
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from evidence.config.sections.base import Built
+from evidence.config.sections.roles import Role
 from evidence.config.sections.values import Count, Folder, Name
 
 
@@ -27,7 +28,7 @@ class GreyImages(Data):
     """conf/data/mnist.yaml, fashion_mnist.yaml, omniglot.yaml: any set of this package without a section of its own."""
 
     prefix = "evidence.data."
-    folder: Folder
+    folder: Annotated[Folder, Role.OUTSIDE]
     pixels: Literal[784]
     binarization: Literal["stochastic", "threshold"]
 
@@ -36,7 +37,7 @@ class FixedImages(Data):
     """conf/data/mnist_fixed.yaml."""
 
     built_by: Literal["evidence.data.mnist_fixed"] = Field(alias="_target_")
-    folder: Folder
+    folder: Annotated[Folder, Role.OUTSIDE]
     pixels: Literal[784]
 
 
