@@ -129,6 +129,10 @@ UNKNOWN_KEYS = [
     ("hydra.lancher=1", "did you mean 'hydra.launcher'?"),
     ("~foo", "unknown key 'foo'"),
     ("~k", "k: needs a value"),
+    (
+        "~objective.num_exact",
+        "objective.num_exact=null cannot be deleted so: write objective.num_exact=0 ~objective.",
+    ),
     ("~data", "data: needs a value"),
     ("~trainer.reduction", "trainer.reduction: needs a value"),
     ("experimnt=x", "unknown key 'experimnt'"),

@@ -60,6 +60,8 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
         return f"{key} is a key of an earlier version: write {instead}"
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
+    if key in keys and known[last] is None:  # which Hydra's ~ takes for missing
+        return f"{key}=null cannot be deleted so: write {key}=0 ~{key}"
     if key in keys:
         return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
     anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
