@@ -116,9 +116,9 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto", steps=enough - 1)
     assert not wants("auto", rows=runtime.ROWS_KEPT + 1)
     assert not wants("auto", device="cuda")
-    assert not wants("auto", Own(5, "all", 4))
+    assert not wants("auto", Own(5))
     assert not wants(False)
-    assert wants(True, Own(5, "all", 4), 1, "cuda")
+    assert wants(True, Own(5), 1, "cuda")
     with pytest.raises(UserError, match="compile=true: UIVI cannot be compiled"):
         wants(True, UIVI(1, lambda *_: None))  # type: ignore[arg-type, return-value]
     monkeypatch.setenv("PATH", "")
