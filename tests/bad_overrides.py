@@ -1,4 +1,4 @@
-"""Bad command lines, made by rule from conf/ and the schema: what people mistype, and what no machine could hold.
+"""Bad command lines, made by rule from conf/ and its sections: what people mistype, and what no machine could hold.
 
 A rule takes the keys with what they may be, and makes only what is bad for a reason of its own (a letter too many, a
 list for a number, ten thousand letters for a file's name): it never asks whether the program refuses it.
@@ -13,7 +13,7 @@ from pathlib import Path
 from types import NoneType
 from typing import NamedTuple
 
-from config_keys import Argv, House, read
+from config_keys import Argv, Catalogue, read
 from hydra._internal.utils import get_args_parser
 
 EXAMPLES = {int: "7", float: "1.5", bool: "true", str: "some", list: "[1]", dict: "{a:1}", NoneType: "null"}
@@ -27,10 +27,10 @@ class Bad(NamedTuple):
     argv: Argv
 
 
-def misspelt_keys(house: House, rng: random.Random) -> Iterator[Argv]:
+def misspelt_keys(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """A letter dropped, doubled, or two swapped."""
-    known = {key.path for key in house.keys}
-    for key in house.keys:
+    known = {key.path for key in catalogue.keys}
+    for key in catalogue.keys:
         above, _, last = key.path.rpartition(".")
         path = f"{above}.{_misspelt(last, rng)}".removeprefix(".")
         if path not in known:
@@ -38,44 +38,44 @@ def misspelt_keys(house: House, rng: random.Random) -> Iterator[Argv]:
             yield (*key.above, f"~{path}")
 
 
-def wrong_types(house: House, rng: random.Random) -> Iterator[Argv]:
+def wrong_types(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """A list for a number, a number for a name, null where there must be a value."""
-    for key in house.keys:
+    for key in catalogue.keys:
         for kind, text in EXAMPLES.items():
             if kind not in key.types or (key.choices and kind is int):
                 yield key.set(text)
-    for key in house.leaves(str):
+    for key in catalogue.leaves(str):
         if key.choices and not key.path.endswith("_target_"):  # which may name a class of the user's
             yield key.set(_misspelt(rng.choice(key.choices), rng))
 
 
-def out_of_range(house: House, rng: random.Random) -> Iterator[Argv]:
+def out_of_range(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Just outside of a bound, and far outside; below nought, where no number here can lie; what is no number."""
-    for key in house.leaves(int):
+    for key in catalogue.leaves(int):
         unit = rng.choice((1, 10**3)) if float not in key.types else rng.choice((1e-3, 1e3))
         for name, bound in key.bounds.items():
             outside = 0 if name in ("gt", "lt") else unit
             yield key.set(str(bound - outside if name.startswith("g") else bound + outside))
         yield key.set(rng.choice(("-1", "-7", f"-{HUGE}")))
-    for key in house.leaves(float):
+    for key in catalogue.leaves(float):
         yield key.set(rng.choice(("inf", "nan", "-inf", "1e400", "-1e-3")))
 
 
-def absurd_numbers(house: House, rng: random.Random) -> Iterator[Argv]:
+def absurd_numbers(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """No count needs more than 64 bits, no weight is beyond 10^38, no file's name has ten thousand letters."""
-    for key in house.leaves(int):
+    for key in catalogue.leaves(int):
         if float not in key.types:
             yield key.set(str(10 ** rng.randint(20, 40)))
         elif key.bounds.get("gt") == 0:
             yield key.set(f"1e{rng.randint(40, 300)}")
-    for key in house.leaves(str):
+    for key in catalogue.leaves(str):
         if key.has_rules:
             yield key.set(rng.choice(string.ascii_letters) * 10_000)
 
 
-def absurd_sizes(house: House, rng: random.Random) -> Iterator[Argv]:
+def absurd_sizes(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """No machine holds 10^12 weights, or 10^10 pixels at a time."""
-    for key in house.leaves(int):
+    for key in catalogue.leaves(int):
         if key.path.endswith(".hidden") and "200" in key.frame:  # two layers, one after the other
             yield (*key.above, f"{key.path}={key.frame.format(HUGE).replace('200', str(HUGE))}")
     for size in (10**5, 10**6):
@@ -83,16 +83,16 @@ def absurd_sizes(house: House, rng: random.Random) -> Iterator[Argv]:
         yield (
             f"k={size}",
             f"trainer.batch_size={HUGE}",
-            f"objective={rng.choice(house.groups['objective'])}",
+            f"objective={rng.choice(catalogue.groups['objective'])}",
         )
         yield ("objective=sivi", f"objective.num_noises={HUGE}", f"trainer.batch_size={size}")
-        yield (f"eval.rows={1000 * size}", f"data={rng.choice(house.groups['data'])}")
+        yield (f"eval.rows={1000 * size}", f"data={rng.choice(catalogue.groups['data'])}")
         yield (f"model.latent=[{HUGE}]", f"model.hidden=[[{size}]]")
 
 
-def wrong_choices(house: House, rng: random.Random) -> Iterator[Argv]:
+def wrong_choices(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """An option that a group has not."""
-    for group, options in house.groups.items():
+    for group, options in catalogue.groups.items():
         wrong = [_misspelt(option, rng) for option in options]
         yield from ((f"{group}={option}",) for option in {*wrong, _word(rng), ""} - {*options})
         if group not in ("experiment", "hydra/launcher", "hydra/sweeper"):  # these may be null
@@ -100,9 +100,9 @@ def wrong_choices(house: House, rng: random.Random) -> Iterator[Argv]:
             yield (f"~{group}",)
 
 
-def empty_values(house: House, rng: random.Random) -> Iterator[Argv]:
+def empty_values(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Nothing, or nothing but spaces."""
-    for key in house.keys:
+    for key in catalogue.keys:
         if str not in key.types or key.choices or key.has_rules or "min_length" in key.bounds:
             yield key.set("")
             yield key.set("''")
@@ -112,9 +112,9 @@ def empty_values(house: House, rng: random.Random) -> Iterator[Argv]:
             yield key.set("[]")
 
 
-def unusable_names(house: House, rng: random.Random) -> Iterator[Argv]:
+def unusable_names(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """What no folder should be called."""
-    for key in house.leaves(str):
+    for key in catalogue.leaves(str):
         if key.has_rules:
             yield from (key.set(f"'{_word(rng)}{mark}{_word(rng)}'") for mark in "\n\0\x1b")
             if key.path.rpartition(".")[2] == "name":
@@ -122,7 +122,7 @@ def unusable_names(house: House, rng: random.Random) -> Iterator[Argv]:
                 yield from (key.set(f"'{mark}{_word(rng)}'") for mark in ("..", "-", "/", " "))
 
 
-def broken_syntax(house: House, rng: random.Random) -> Iterator[Argv]:
+def broken_syntax(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """A bracket, a quote or an equals sign that is missing or too much."""
     forms = (
         "{0}",
@@ -136,52 +136,52 @@ def broken_syntax(house: House, rng: random.Random) -> Iterator[Argv]:
         "{0} ={1}",
     )
     more = ("{0}={{a:{1}", "{0}=${{", "{0}={1}(", "{0}={1},", "{0}:{1}", "{0}={1}={1}", "{0}=some(1)")
-    for key in house.keys:
+    for key in catalogue.keys:
         for form in rng.sample((*forms, *more), 3):
             yield (*key.above, form.format(key.path, rng.randint(1, 9)))
 
 
-def interpolations(house: House, rng: random.Random) -> Iterator[Argv]:
+def interpolations(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Of what is not there, or of the key itself."""
-    for key in house.keys:
+    for key in catalogue.keys:
         name = _word(rng)
         forms = (f"${{{name}}}", f"${{oc.env:{name.upper()}}}", f"${{{name}:1}}", f"${{{key.path}.{name}}}")
         yield key.set(rng.choice((*forms, f"${{{key.path}}}")))
 
 
-def deletions(house: House, rng: random.Random) -> Iterator[Argv]:
+def deletions(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Every key is needed."""
-    for key in house.keys:
+    for key in catalogue.keys:
         yield (*key.above, f"~{key.path}")
         yield (*key.above, f"~{key.path}={_word(rng)}")
 
 
-def additions(house: House, rng: random.Random) -> Iterator[Argv]:
+def additions(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Of keys that nobody knows, or that are there already."""
-    for key in house.keys:
+    for key in catalogue.keys:
         above, _, last = key.path.rpartition(".")
         yield (*key.above, f"{rng.choice(('+', '++'))}{above}.{last}_{_word(rng)}=1".replace("+.", "+"))
         if isinstance(key.value, int | float | str) and key.frame == "{}":
             yield key.set(json.dumps(key.value), "+")
 
 
-def followers(house: House, rng: random.Random) -> Iterator[Argv]:
+def followers(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Numbers that must be what another key says: of pixels, of samples."""
-    for key in house.leaves(int):
+    for key in catalogue.leaves(int):
         if key.follows:
             yield key.set(str(key.value + rng.randint(1, 100)))
 
 
-def clashes(house: House, rng: random.Random) -> Iterator[Argv]:
+def clashes(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """An objective for semi-implicit posteriors with another, or another objective with such a posterior."""
-    for objective, model in itertools.product(house.groups["objective"], house.groups["model"]):
-        if (objective in house.semi_implicit) != (model == "semi_implicit"):
+    for objective, model in itertools.product(catalogue.groups["objective"], catalogue.groups["model"]):
+        if (objective in catalogue.semi_implicit) != (model == "semi_implicit"):
             yield (f"objective={objective}", f"model={model}")
 
 
-def sweeps(house: House, rng: random.Random) -> Iterator[Argv]:
+def sweeps(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """One bad job among good ones; several values without -m."""
-    for key in house.leaves(int, float, bool):
+    for key in catalogue.leaves(int, float, bool):
         good = json.dumps(key.value)
         bad = rng.choice(("[1]", "a'b'", "-inf", _word(rng)))
         if key.frame == "{}":
@@ -190,7 +190,7 @@ def sweeps(house: House, rng: random.Random) -> Iterator[Argv]:
             yield key.set(f"{good},{bad}")
 
 
-def hydras_own(house: House, rng: random.Random) -> Iterator[Argv]:
+def hydras_own(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Where Hydra would write beside the run's folder; what Hydra does not know; a sweep for ever."""
     yield from ((f"{key}={_word(rng)}",) for key in ("hydra.run.dir", "hydra.output_subdir", "hydra.mode"))
     yield ("hydra.job.chdir=true",)
@@ -201,19 +201,19 @@ def hydras_own(house: House, rng: random.Random) -> Iterator[Argv]:
     yield from (("-m", f"{key}=range(1,{10 ** rng.randint(5, 9)})") for key in ("k", "seed"))
 
 
-def wrong_flags(house: House, rng: random.Random) -> Iterator[Argv]:
+def wrong_flags(catalogue: Catalogue, rng: random.Random) -> Iterator[Argv]:
     """Flags that there are not, and keys written like flags."""
     known = [flag for action in get_args_parser()._actions for flag in action.option_strings]
     for flag in known:
         wrong = f"--{_misspelt(flag.lstrip('-'), rng)}"
         if flag.startswith("--") and not any(other.startswith(wrong) for other in known):
             yield (wrong,)
-    yield from (("--" + key.set("1")[-1],) for key in house.keys)
+    yield from (("--" + key.set("1")[-1],) for key in catalogue.keys)
     yield from ((f"{flag}={_word(rng)}",) for flag in ("--cfg", "--info", "--config-name"))
     yield from ((f"{flag}={_word(rng)}",) for flag in ("--config-dir", "--config-path"))
 
 
-RULES: tuple[Callable[[House, random.Random], Iterator[Argv]], ...] = (
+RULES: tuple[Callable[[Catalogue, random.Random], Iterator[Argv]], ...] = (
     misspelt_keys,
     wrong_types,
     out_of_range,
@@ -236,8 +236,8 @@ RULES: tuple[Callable[[House, random.Random], Iterator[Argv]], ...] = (
 
 def draw(conf: Path, count: int, seed: int) -> list[Bad]:
     """So many different command lines, from each rule about as many as from any other."""
-    house, rng = read(conf), random.Random(seed)
-    drawn = [[Bad(rule.__name__, argv) for argv in dict.fromkeys(rule(house, rng))] for rule in RULES]
+    catalogue, rng = read(conf), random.Random(seed)
+    drawn = [[Bad(rule.__name__, argv) for argv in dict.fromkeys(rule(catalogue, rng))] for rule in RULES]
     for cases in drawn:
         rng.shuffle(cases)
     in_turn = (bad for cases in itertools.zip_longest(*drawn) for bad in cases if bad is not None)

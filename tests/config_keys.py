@@ -1,4 +1,4 @@
-"""What conf/ and the schema say of each key of a config: where it stands, its value, and what it may be."""
+"""What conf/ and its sections say of each key of a config: where it stands, its value, and what it may be."""
 
 import functools
 import itertools
@@ -39,7 +39,7 @@ class Key(NamedTuple):
         return (*self.above, f"{prefix}{self.path}={self.frame.replace('{}', text, 1)}")
 
 
-class House(NamedTuple):
+class Catalogue(NamedTuple):
     """Every key that some choice brings, and the groups with their options."""
 
     keys: tuple[Key, ...]
@@ -52,7 +52,7 @@ class House(NamedTuple):
 
 
 @functools.cache
-def read(conf: Path) -> House:
+def read(conf: Path) -> Catalogue:
     """The keys of the plain config, and of each single choice that goes with it."""
     files = sorted(path.relative_to(conf) for path in conf.glob("*/**/*.yaml"))
     groups: dict[str, tuple[str, ...]] = {}
@@ -73,7 +73,7 @@ def read(conf: Path) -> House:
     semi_implicit = {
         file.stem for file in plain if "/model: semi_implicit" in (conf / file).read_text(encoding="utf-8")
     }
-    return House(tuple(found.values()), groups, frozenset(semi_implicit))
+    return Catalogue(tuple(found.values()), groups, frozenset(semi_implicit))
 
 
 def _keys(section: BaseModel, above: Argv, raw: Any, path: str = "") -> Iterator[tuple[type, Key]]:

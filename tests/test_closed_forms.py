@@ -220,8 +220,8 @@ def returning(change: Callable[[Any], object], model: LatentVariableModel) -> La
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "vae": lambda: ELBO(2),
-    "iwae": lambda: IWAE(3, "all", 0),
-    "iwae, top": lambda: IWAE(5, "top", 2),
+    "iwae": lambda: IWAE(3),
+    "iwae, top": lambda: IWAE(5, 2),
     "critic": lambda: CriticWeighted(1, "path", "evidence", 3.0, 0, Critic(problems.X_DIM, [3], "tanh")),
     "uivi": lambda: UIVI(1, HMCSampler(1, 1, 2, 0.1, 0.9, 0.01)),
     "sivi": lambda: SIVI(1, 3),

@@ -55,7 +55,10 @@ def test_settings_are_the_resolved_config(overrides: list[str]) -> None:
 
 def test_own_classes_bring_their_own_keys() -> None:
     (settings,) = plan(
-        "objective._target_=mine.Bound", "+objective.temper=2", "~objective.backward", "~objective.m"
+        "objective._target_=mine.Bound",
+        "+objective.temper=2",
+        "objective.num_exact=0",
+        "~objective.num_exact",
     )
     assert settings.model_dump(by_alias=True)["objective"] == {
         "_target_": "mine.Bound",

@@ -1,12 +1,17 @@
 """Every file in conf/: the published sweeps compose, build and take a step, and carry the papers' settings."""
 
+import ast
 from pathlib import Path
 
 import pytest
 import torch
 
 from evidence import data, training
-from evidence.config import compose, schema
+from evidence.config import compose
+from evidence.config.sections.base import Built, subclasses
+from evidence.config.sections.data import GreyImages, OwnData
+from evidence.config.sections.models import Model
+from evidence.config.sections.objectives import Objective
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.runs import build
@@ -91,7 +96,35 @@ def refuse(**options: object) -> None:
 
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
-    own = schema.OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
+    own = OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
     settings = jobs("data=digits")[0].model_copy(update={"data": own})
     with pytest.raises(UserError, match=r"^images of another size$"):
         build.build(settings, torch.device("cpu"), tmp_path)
+
+
+@pytest.mark.parametrize(("group", "kind"), [("objective", Objective), ("model", Model)])
+def test_each_choice_is_named_by_the_section_that_reads_it(group: str, kind: type[Built]) -> None:
+    named = {choice: cls for cls in subclasses(kind) for choice in cls.choices}  # type: ignore[attr-defined]
+    assert sorted(named) == sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    for choice, cls in named.items():
+        beside = ["objective=uivi"] if choice == "semi_implicit" else []
+        (settings,) = jobs(*beside, f"{group}={choice}")
+        assert type(getattr(settings, group)) is cls
+
+
+def test_no_check_names_a_section_of_one_target() -> None:
+    kinds = {Built, *Built.__subclasses__()}
+    names = {cls.__name__ for cls in subclasses(Built) if cls not in kinds}
+    for path in (CONF.parent / "src" / "evidence" / "config").glob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        said = {node.id for node in nodes if isinstance(node, ast.Name)}
+        said |= {node.name for node in nodes if isinstance(node, ast.alias)}
+        assert not said & names, path.name
+
+
+def test_a_data_set_of_this_package_without_a_section_is_one_of_grey_images() -> None:
+    (settings,) = jobs("data=mnist", "data._target_=evidence.data.kmnist.kmnist", "data.name=kmnist")
+    assert type(settings.data) is GreyImages
+    assert settings.data.is_pinned
+    (settings,) = jobs("data=mnist", "data._target_=mine.kmnist")
+    assert not settings.data.is_pinned

@@ -99,7 +99,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
         run.data.params.items()
         >= {
             "objective": "iwae",
-            "variant": "backward=top,m=4",
+            "variant": "num_exact=None",
             "k": "3",
             "model": "one_layer",
             "data": "digits",

@@ -39,7 +39,7 @@ def test_the_added_variance_is_that_over_every_choice(num_exact: int, monkeypatc
     weights = log_w.softmax(0)
     exact, heaviest = weights.topk(num_exact, 0)
     rest = weights.scatter(0, heaviest, 0.0)
-    few = objectives.IWAE(K, "top" if num_exact else "sampled", num_exact)
+    few = objectives.IWAE(K, num_exact)
     gradients, probabilities = [], []
     for choice in itertools.product(range(K), repeat=IMAGES):
         drawn = torch.tensor([choice])
@@ -48,7 +48,7 @@ def test_the_added_variance_is_that_over_every_choice(num_exact: int, monkeypatc
         gradients.append(gradient(few, model, x))
         probabilities.append((rest / rest.sum(0)).gather(0, drawn).prod())
     probability, each = torch.stack(probabilities), torch.stack(gradients)
-    full = gradient(objectives.IWAE(K, "all", 0), model, x)
+    full = gradient(objectives.IWAE(K), model, x)
     torch.testing.assert_close(probability @ each, full)
     variance = probability @ (each - full).square()
     decoder = sum(parameter.numel() for parameter in model.likelihood.parameters())  # they come first
@@ -70,7 +70,7 @@ def test_the_full_variance_is_half_the_squared_distance_of_two_gradients(monkeyp
     gradients = []
     for half in noise[:K], noise[K:]:
         monkeypatch.setattr(DiagonalNormal, "noise", lambda *_, half=half: half)
-        gradients.append(gradient(objectives.IWAE(K, "all", 0), model, x))
+        gradients.append(gradient(objectives.IWAE(K), model, x))
     torch.testing.assert_close(found, ((gradients[0] - gradients[1]).square().sum() / 2)[None])
 
 

@@ -19,9 +19,9 @@ PIXELS, BATCH = 20, 3
 
 OBJECTIVES: dict[str, Callable[[int], Objective]] = {
     "vae": lambda k: ELBO(k),
-    "iwae, all": lambda k: IWAE(k, "all", 0),
-    "iwae, top": lambda k: IWAE(k, "top", 2),
-    "iwae, sampled": lambda k: IWAE(k, "sampled", 0),
+    "iwae, all": lambda k: IWAE(k),
+    "iwae, top": lambda k: IWAE(k, 2),
+    "iwae, sampled": lambda k: IWAE(k, 0),
     "vae, exact KL": lambda k: ELBO(k, "analytic"),  # for one layer
 }
 CASES = [
@@ -112,7 +112,7 @@ def test_as_many_rows_as_fit_are_one_piece(monkeypatch: pytest.MonkeyPatch) -> N
     assert models.ROWS_PER_PIECE >= 50 * 20
     monkeypatch.setattr(models, "checkpoint", None)  # not to be called
     limit_rows(monkeypatch, 50 * BATCH)
-    IWAE(50, "all", 0)(hierarchical([4]), images(BATCH)).surrogate.sum().backward()
+    IWAE(50)(hierarchical([4]), images(BATCH)).surrogate.sum().backward()
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_ten_architectures_are_trained_compiled_and_each_is_compiled_once(eager:
     """As the jobs of a sweep are, one after the other in a process; scores between them stay compiled too."""
 
     def gradients(units: int, differentiate: training.Differentiate) -> tuple[torch.Tensor | None, ...]:
-        model, objective = architecture(units), IWAE(4, "all", 0)
+        model, objective = architecture(units), IWAE(4)
         torch.manual_seed(1)
         return differentiate(model, objective, list(model.parameters()), torch.rand(4, 6).round(), "sum")[0]
 

@@ -200,13 +200,13 @@ def critic(encoder: str) -> CriticWeighted:
 ONCE: dict[str, Callable[[], Objective]] = {
     "vae": lambda: ELBO(2),
     "vae, analytic": lambda: ELBO(2, "analytic"),
-    "iwae, all": lambda: IWAE(5, "all", 0),
-    "iwae, all but none": lambda: IWAE(3, "top", 2),
+    "iwae, all": lambda: IWAE(5),
+    "iwae, all but none": lambda: IWAE(3, 2),
     "critic, literal": lambda: critic("literal"),
 }
 TWICE: dict[str, tuple[Callable[[], Objective], str]] = {
-    "iwae, top": (lambda: IWAE(5, "top", 2), r"choose objective\.backward=all$"),
-    "iwae, sampled": (lambda: IWAE(5, "sampled", 0), r"choose objective\.backward=all$"),
+    "iwae, top": (lambda: IWAE(5, 2), r"choose objective\.num_exact=null$"),
+    "iwae, sampled": (lambda: IWAE(5, 0), r"choose objective\.num_exact=null$"),
     "critic, elbo": (lambda: critic("elbo"), r"choose objective\.encoder=literal$"),
     "critic, path": (lambda: critic("path"), r"choose objective\.encoder=literal$"),
     "uivi": (lambda: UIVI(2, HMCSampler(2, 2, 3, 0.1, 0.9, 0.01)), "take it out of the model$"),
@@ -276,7 +276,7 @@ def test_samples_in_pieces_are_passed_twice(name: str, monkeypatch: pytest.Monke
 def test_a_score_that_would_depend_on_eval_rows_is_refused() -> None:
     for layer in "batch norm, no statistics", "always dropout":
         for where in "likelihood", "posterior":
-            for objective in ELBO(2), IWAE(3, "all", 0):
+            for objective in ELBO(2), IWAE(3):
                 model = with_layer(problems.linear_gaussian(), where, layer)
                 with pytest.raises(UserError, match=rf"^model\.{where}\.layer .* in eval mode, .*eval\.rows"):
                     tried(model, objective)
@@ -286,7 +286,7 @@ def test_the_trial_finds_what_dropout_does_to_a_gradient_of_few_samples() -> Non
     """The reason: given the noise, the two passes are of two models, and the gradient is not the bound's."""
     model = with_layer(problems.linear_gaussian(), "likelihood", "dropout")
     x = problems.images(4)
-    full = problems.gradient_draws(lambda: IWAE(6, "all", 0)(model, x), model, 3000)
-    few = problems.gradient_draws(lambda: IWAE(6, "top", 2)(model, x), model, 3000)
+    full = problems.gradient_draws(lambda: IWAE(6)(model, x), model, 3000)
+    few = problems.gradient_draws(lambda: IWAE(6, 2)(model, x), model, 3000)
     name = "likelihood.then.weight"
     assert problems.deviation(few[name], full[name].mean(0)) > 20

@@ -153,7 +153,7 @@ def test_a_metric_that_stops_being_finite_ends_training_by_name_and_step() -> No
 EVALUATORS = Evaluators(ImportanceSampling(3, 100), SemiImplicitSampling(3, 3, 100))
 OBJECTIVES = {
     "vae": lambda: ELBO(2),
-    "iwae": lambda: IWAE(4, "top", 1),
+    "iwae": lambda: IWAE(4, 1),
     "critic": lambda: CriticWeighted(2, "elbo", "evidence", 3.0, 4, Critic(problems.X_DIM, [3], "tanh")),
     "uivi": lambda: UIVI(1, HMCSampler(2, 2, 3, 0.1, 0.9, 0.05)),
 }

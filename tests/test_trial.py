@@ -35,9 +35,9 @@ def critic(encoder: str) -> CriticWeighted:
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "vae": lambda: ELBO(2),
     "vae, analytic": lambda: ELBO(2, "analytic"),
-    "iwae, all": lambda: IWAE(5, "all", 0),
-    "iwae, top": lambda: IWAE(50, "top", 4),
-    "iwae, sampled": lambda: IWAE(5, "sampled", 0),
+    "iwae, all": lambda: IWAE(5),
+    "iwae, top": lambda: IWAE(50, 4),
+    "iwae, sampled": lambda: IWAE(5, 0),
     "critic, literal": lambda: critic("literal"),
     "critic, elbo": lambda: critic("elbo"),
     "critic, path": lambda: critic("path"),

@@ -57,7 +57,7 @@ def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(
         ({}, {"model.hidden": "[[20]]"}, "model.hidden [[20]], not not set"),
         ({}, {"code_digest": "c1de"}, "other code"),
         ({}, {"data_digest": "da7b", "code_digest": "c1de"}, "other code, other data"),
-        ({}, {"variant": "backward=all,m=4"}, "other settings"),
+        ({}, {"variant": "num_exact=4"}, "other settings"),
         ({}, {"mixed": "from step 20: evidence has changed"}, "mixed: from step 20: evidence has changed"),
         ({"stages": "3"}, {"mixed": "other data"}, "mixed: other data"),  # however long
         ({"stages": "3"}, {"cell_identity": None}, "made by an earlier version"),
@@ -127,11 +127,13 @@ def test_nothing_but_earlier_runs_is_no_figure_and_is_said(tmp_path: Path) -> No
 
 
 def test_one_row_stands_for_an_objective_and_k_whatever_its_options(tmp_path: Path) -> None:
-    full = {"run": "all", "variant": "backward=all,m=4", "objective.backward": "all", "test/nll": 80.0}
-    made = frame({"run": "top", "objective.backward": "top"}, {"seed": 1, "objective.backward": "top"}, full)
+    full = {"run": "all", "variant": "num_exact=4", "objective.num_exact": "4", "test/nll": 80.0}
+    made = frame(
+        {"run": "top", "objective.num_exact": "null"}, {"seed": 1, "objective.num_exact": "null"}, full
+    )
     found = table1.find(made, tmp_path)
     assert found.results["nll"].tolist() == [84.8]
-    assert "`all` (objective.backward all, not top)" in found.notes[-1]
+    assert "`all` (objective.num_exact 4, not null)" in found.notes[-1]
 
 
 def test_cells_that_are_compared_say_in_what_they_are_unlike(tmp_path: Path) -> None:
