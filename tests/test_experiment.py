@@ -99,7 +99,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
         run.data.params.items()
         >= {
             "objective": "iwae",
-            "variant": "num_exact=None",
+            "variant": "num_exact=4",
             "k": "3",
             "model": "one_layer",
             "data": "digits",
