@@ -12,7 +12,7 @@ from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
-from evidence.runs import hardware, resume
+from evidence.runs import hardware, lookup
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 METRICS = {
@@ -30,7 +30,7 @@ Compute = Callable[[Settings], None]
 
 
 class MadeUp:
-    """In the place of evidence.runs.lifecycle: each run leaves a record, with `compute` between its start and end.
+    """In the located of evidence.runs.lifecycle: each run leaves a record, with `compute` between its start and end.
 
     The record says that the run took as long as in METRICS, on the CPU, with MNIST.
     """
@@ -44,25 +44,25 @@ class MadeUp:
         self.compute: Compute = lambda settings: None
 
     def run(
-        self, settings: Settings, place: resume.Place | None = None, job_number: int | None = None
+        self, settings: Settings, located: lookup.LocatedRun | None = None, job_number: int | None = None
     ) -> float:
         self.started.append(settings)
         self.numbers.append(job_number)
-        place = resume.locate(settings, self.ROOT) if place is None else place
-        directory = place.directory
-        if not place.is_finished:
+        located = lookup.locate(settings, self.ROOT) if located is None else located
+        directory = located.directory
+        if not located.is_finished:
             directory.folder.mkdir(parents=True, exist_ok=True)
             directory.config.write_text(yaml.safe_dump(settings.model_dump(by_alias=True), sort_keys=False))
             directory.update(
                 status="KILLED",
-                code=place.code,
+                code=located.code,
                 mixed=[],
                 device="cpu",
                 provenance={"processor": hardware.processor()},
                 data={"splits": {"train": 59_600, "valid": 400, "test": 10_000}},
                 steps=settings.trainer.steps or PASSES * (59_600 // settings.trainer.batch_size),
                 eval_images=settings.eval.images or 10_000,
-                **place.facts(),
+                **located.facts(),
             )
             self.compute(settings)
             directory.update(status="FINISHED", metrics=METRICS)
@@ -102,7 +102,7 @@ def request(*words: str) -> compose.Request:
 def directory_of(root: Path, *words: str) -> RunDirectory:
     """The record of the run that a command line asks for."""
     (job,) = request(*words).jobs
-    return resume.locate(job.settings, root).directory
+    return lookup.locate(job.settings, root).directory
 
 
 def rows(table: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from made_up import CONF, METRICS, MadeUp, directory_of, fails_at, request, rows
 from evidence.cli.command_line import main
 from evidence.data import Dataset
 from evidence.records.directory import stored
-from evidence.runs import resume
+from evidence.runs import lookup
 from evidence.sweeps import estimate as estimating
 from evidence.sweeps import plan
 from evidence.sweeps.estimate import Estimate
@@ -32,7 +32,7 @@ def finish(runs: MadeUp, *words: str, train: float = 1000.0, score: float = 100.
     """Leave the record of a finished run that took so many seconds."""
     (job,) = request(*WORDS, *words).jobs
     runs.run(job.settings)
-    directory = resume.locate(job.settings, runs.ROOT).directory
+    directory = lookup.locate(job.settings, runs.ROOT).directory
     metrics = METRICS | {"speed/train_seconds": train, "speed/eval_seconds": score}
     directory.update(metrics=metrics | changes.pop("metrics", {}), **changes)
 
@@ -176,8 +176,10 @@ def test_the_images_of_the_users_own_data_are_counted(runs: MadeUp) -> None:
     images = torch.zeros(60, 1, dtype=torch.uint8)
     dataset = Dataset(images, 1, images[:10], images[:50], (1, 1), {})
     (job,) = found.jobs
-    place = job.place._replace(dataset=dataset)
-    assert estimating.estimate([(job.settings, place)], stored) == [Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))]
+    located = job.located._replace(dataset=dataset)
+    assert estimating.estimate([(job.settings, located)], stored) == [
+        Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))
+    ]
 
 
 def test_each_record_is_read_once_for_all_jobs(runs: MadeUp, monkeypatch: pytest.MonkeyPatch) -> None:

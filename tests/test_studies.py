@@ -10,7 +10,7 @@ from frames import frame, made_up
 from made_up import request
 
 from evidence.records.directory import RunDirectory
-from evidence.runs import resume
+from evidence.runs import lookup
 from experiments.iwae_table1 import gains, tables
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table2 import study as table2
@@ -93,10 +93,10 @@ def test_a_second_phase_repeats_the_last_stage_of_the_run_that_the_first_command
 
     def finish(*words: str) -> str:
         (job,) = request("experiment=iwae_table2", "eval=paper", "trainer.stages=8", *words).jobs
-        place = resume.locate(job.settings, tmp_path)
-        place.directory.folder.mkdir(parents=True)
-        place.directory.update(status="FINISHED", code=place.code, **place.facts())
-        return place.directory.folder.name
+        located = lookup.locate(job.settings, tmp_path)
+        located.directory.folder.mkdir(parents=True)
+        located.directory.update(status="FINISHED", code=located.code, **located.facts())
+        return located.directory.folder.name
 
     vae, vae_2 = (finish("objective=vae", "k=1", seed) for seed in ("seed=0", "seed=2"))
     iwae = finish("objective=iwae", "k=50")

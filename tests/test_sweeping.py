@@ -138,8 +138,8 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
     assert silent.folder is not None
     silent.folder.mkdir(parents=True)
     directory = RunDirectory(silent.folder)
-    (place,) = (each.place for each in plan.survey(request("-m", "seed=0").jobs, tmp_path / "root").jobs)
-    directory.update(status="RUNNING", **place.facts())
+    (located,) = (each.located for each in plan.survey(request("-m", "seed=0").jobs, tmp_path / "root").jobs)
+    directory.update(status="RUNNING", **located.facts())
     assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
     with directory.locked(lambda holder: None):
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"
