@@ -27,7 +27,7 @@ test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is i
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
 torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 20 parallel sweeps: half an hour
-	@$(VENV_PYTHON) tests/torture.py $(ARGS)
+	@$(VENV_PYTHON) tests/helpers/torture.py $(ARGS)
 
 bench: $(READY) ## Measure the speed beside JAX and pythae, as far as these are installed, some minutes (experiments/speed)
 	@$(VENV_PYTHON) -m experiments.speed.bench $(ARGS)

@@ -7,6 +7,7 @@ from pathlib import Path
 import problems
 import pytest
 import torch
+from equality import assert_equal
 from torch import Tensor
 
 from evidence import parts
@@ -192,22 +193,6 @@ def test_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None
     rest = list(train(model, objective, optimizer, stream(6), schedule, "sum", 2, first_step=6))
     assert first + rest == whole
     assert_equal(parts.capture(stateful, CPU), expected)
-
-
-def assert_equal(found: object, expected: object) -> None:
-    if isinstance(expected, Tensor):
-        assert isinstance(found, Tensor)
-        assert torch.equal(found, expected)
-    elif isinstance(expected, dict):
-        assert isinstance(found, dict)
-        assert list(found) == list(expected)
-        for key in expected:
-            assert_equal(found[key], expected[key])
-    elif isinstance(expected, list):
-        for ours, theirs in zip(found, expected, strict=True):  # type: ignore[call-overload]
-            assert_equal(ours, theirs)
-    else:
-        assert found == expected
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])

@@ -16,7 +16,7 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.runs import build
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 

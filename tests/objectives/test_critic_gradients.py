@@ -17,7 +17,7 @@ from evidence.objectives import ELBO, Objective
 from experiments.critic import measuring, study
 from experiments.critic.gradients import FLOOR, FORMS, Baselines, FixedCritic, encoder_moments, moments
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 MEAN = torch.tensor([0.7, -0.2, 0.0, 1.5], dtype=torch.float64)
 SCALE = torch.tensor([1.0, 2.0, 0.5, 0.0], dtype=torch.float64)  # the last one never moves
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import runs
 import torch
-from test_training import assert_equal
+from equality import assert_equal
 
 from evidence import execution
 from evidence.records import checkpoints

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {"objective": 4, "model": 4, "data set": 3, "test metric": 2}  # of files
 # A paragraph that begins with a file's path, and the code below it.
 BLOCK = re.compile(r"^`(\S+)`[^\n]*(?:\n[^\n]+)*\n\n```\w+\n(.*?)```", re.MULTILINE | re.DOTALL)
@@ -93,7 +93,7 @@ def test_what_is_added_is_checked_like_the_rest(typed: str, said: str, extended:
 
 def test_the_tests_of_what_is_added_pass(extended: Path) -> None:
     files = [path for blocks in additions().values() for path, _ in blocks if path.startswith("tests/")]
-    named = "tests/test_configs.py::test_each_choice_is_named_by_the_section_that_reads_it"
+    named = "tests/config/test_configs.py::test_each_choice_is_named_by_the_section_that_reads_it"
     ended = call(
         extended, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, named, "tests/test_architecture.py"
     )

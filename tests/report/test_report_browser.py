@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import pytest
-from test_report_page import SERVER, example
+from report_example import SERVER, example
 
 from evidence.report import page
 

@@ -29,7 +29,7 @@ from evidence.data import (
 from evidence.data.sources import Collection
 from evidence.errors import UserError
 
-DATA = Path(os.environ.get("EVIDENCE_DATA", Path(__file__).parents[1] / "data"))
+DATA = Path(os.environ.get("EVIDENCE_DATA", Path(__file__).parents[2] / "data"))
 
 
 @pytest.fixture

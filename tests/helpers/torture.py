@@ -32,7 +32,7 @@ from evidence import tracking
 from evidence.cli import command_line
 from evidence.runs import lifecycle
 
-PROJECT = Path(__file__).resolve().parents[1]
+PROJECT = Path(__file__).resolve().parents[2]
 SLOW_TO_IMPORT = [
     "torch._dynamo",
     "mlflow",

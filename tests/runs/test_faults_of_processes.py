@@ -244,10 +244,10 @@ with runs.at_step(40, wait):
 def test_of_two_identical_runs_at_once_one_computes_and_the_other_waits(
     root: Path, undisturbed: dict[str, float]
 ) -> None:
-    tests = Path(__file__).parent
+    tests = Path(__file__).parents[1]
     environment = {
         **os.environ,
-        "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent / 'src'}",
+        "PYTHONPATH": f"{tests / 'helpers'}{os.pathsep}{tests.parent / 'src'}",
         "MLFLOW_TRACKING_URI": f"sqlite:///{root / 'mlflow.db'}",
         "OMP_NUM_THREADS": "1",
     }

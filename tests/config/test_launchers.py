@@ -17,7 +17,7 @@ from evidence.cli.command_line import main
 from evidence.config import launchers
 from evidence.records import checkpoints
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

@@ -22,7 +22,7 @@ from file_server import Served, served
 from evidence.data import fashion_mnist, mirrors, mnist, mnist_fixed, omniglot, sets
 from evidence.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def never(*args: object, **kwargs: object) -> None:

@@ -16,7 +16,7 @@ from evidence import evaluation
 from evidence.cli.command_line import main
 from evidence.config import limits
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf"
 ALL, SAMPLE, PROCESSES = 500, 64, 32
 SECONDS = 2.0

@@ -6,7 +6,7 @@ from urllib.parse import unquote
 
 import pandas as pd
 from markdown_it import MarkdownIt
-from test_report_page import HOSTILE, UIVI, Reader
+from report_example import HOSTILE, UIVI, Reader
 
 from evidence.report import markup, page
 from evidence.report.markup import Piece

@@ -21,7 +21,7 @@ from evidence.models import LatentVariableModel
 from evidence.records.directory import RunDirectory, latest_checkpoint
 from evidence.runs import lifecycle
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 # Reports, and with them checkpoints, at steps 20, 40 and 60.
 SMALL = [
     "data=digits",

@@ -17,7 +17,7 @@ from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

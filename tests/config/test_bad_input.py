@@ -8,7 +8,7 @@ import pytest
 
 from evidence.cli.command_line import main
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 WRONG_VALUES = [  # what is typed, and what the line must say
     ("k=0", "k=0: must be at least 1"),

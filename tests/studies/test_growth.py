@@ -14,7 +14,7 @@ from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, IWAE, Objective
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 PIXELS, BATCH = 20, 3
 
 OBJECTIVES: dict[str, Callable[[int], Objective]] = {

@@ -14,7 +14,7 @@ from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
 from evidence.runs import hardware, lookup
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 METRICS = {
     "test/nll": 87.654,
     "test/nll_se": 0.321,
