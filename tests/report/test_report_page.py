@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from report_example import HOSTILE, NOTHING, SERVER, UIVI, Reader, example
+from report_example import FOUND, HOSTILE, NOTHING, SERVER, UIVI, Reader, example
 
 from evidence.records import files
 from evidence.report import page
