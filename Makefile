@@ -27,13 +27,13 @@ test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is i
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
 torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 20 parallel sweeps: half an hour
-	@$(VENV_PYTHON) tests/torture.py $(ARGS)
+	@$(VENV_PYTHON) tests/helpers/torture.py $(ARGS)
 
 bench: $(READY) ## Measure the speed beside JAX and pythae, as far as these are installed, some minutes (experiments/speed)
 	@$(VENV_PYTHON) -m experiments.speed.bench $(ARGS)
 
 few-samples: $(READY) ## Train IWAE by all and by few samples, three seeds each, and measure the gradient's variance: hours
-	@$(VENV_PYTHON) run.py -m objective=iwae k=50 objective.backward=all,top seed=0,1,2
+	@$(VENV_PYTHON) run.py -m objective=iwae k=50 objective.num_exact=null,4 seed=0,1,2
 	@$(VENV_PYTHON) -m experiments.few_samples.measure $(ARGS)
 
 reproduce: ## All studies, at the budget BUDGET=quick, day or paper

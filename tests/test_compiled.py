@@ -34,7 +34,7 @@ def semi_implicit(objective: Objective) -> tuple[models.LatentVariableModel, Obj
 
 CASES: dict[str, Make] = {
     "vae": lambda: hierarchical([4], ELBO(3)),
-    "iwae, two layers": lambda: hierarchical([4, 3], IWAE(6, "top", 2)),
+    "iwae, two layers": lambda: hierarchical([4, 3], IWAE(6, 2)),
     "sivi": lambda: semi_implicit(SIVI(1, 4)),
 }
 
@@ -97,7 +97,7 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     class Own(IWAE):
         """A user's."""
 
-    model, iwae = hierarchical([4], IWAE(5, "all", 4))
+    model, iwae = hierarchical([4], IWAE(5))
     cpu, enough = torch.device("cpu"), execution.PAYING_STEPS
 
     def wants(
@@ -115,9 +115,9 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto", steps=enough - 1)
     assert not wants("auto", rows=execution.ROWS_KEPT + 1)
     assert not wants("auto", device="cuda")
-    assert not wants("auto", Own(5, "all", 4))
+    assert not wants("auto", Own(5))
     assert not wants(False)
-    assert wants(True, Own(5, "all", 4), 1, "cuda")
+    assert wants(True, Own(5), 1, "cuda")
     with pytest.raises(UserError, match="compile=true: UIVI cannot be compiled"):
         wants(True, UIVI(1, lambda *_: None))  # type: ignore[arg-type, return-value]
     monkeypatch.setenv("PATH", "")

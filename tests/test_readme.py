@@ -48,7 +48,7 @@ def test_the_examples_bound_lies_between_the_elbo_and_the_iwaes(renyi: Any) -> N
         torch.manual_seed(3)
         return objective(model, x).surrogate
 
-    torch.testing.assert_close(value(renyi(6, 0.0)), value(IWAE(6, "all", 4)))
+    torch.testing.assert_close(value(renyi(6, 0.0)), value(IWAE(6)))
     torch.testing.assert_close(value(renyi(6, 1 - 1e-7)), value(ELBO(6)), rtol=1e-4, atol=1e-4)
     assert (value(renyi(6, 0.0)) > value(renyi(6, 0.5))).all()
     assert (value(renyi(6, 0.5)) > value(ELBO(6))).all()

@@ -119,7 +119,7 @@ def test_outside_of_a_stream_and_after_it_numbers_come_from_the_global_generator
 
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "vae": lambda: ELBO(2),
-    "iwae": lambda: IWAE(4, "top", 1),
+    "iwae": lambda: IWAE(4, 1),
     "critic path": lambda: CriticWeighted(2, "path", "evidence", 3.0, 4, Critic(problems.X_DIM, [3], "tanh")),
     "critic elbo": lambda: CriticWeighted(2, "elbo", "elbo", 3.0, 4, Critic(problems.X_DIM, [3], "tanh")),
     "sivi": lambda: SIVI(2, 3),

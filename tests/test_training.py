@@ -7,6 +7,7 @@ from pathlib import Path
 import problems
 import pytest
 import torch
+from equality import assert_equal
 from torch import Tensor
 
 from evidence import parts
@@ -150,7 +151,7 @@ def test_a_metric_that_stops_being_finite_ends_training_by_name_and_step() -> No
 EVALUATORS = Evaluators(ImportanceSampling(3, 100), SemiImplicitSampling(3, 3, 100))
 OBJECTIVES = {
     "vae": lambda: ELBO(2),
-    "iwae": lambda: IWAE(4, "top", 1),
+    "iwae": lambda: IWAE(4, 1),
     "critic": lambda: CriticWeighted(2, "elbo", "evidence", 3.0, 4, Critic(problems.X_DIM, [3], "tanh")),
     "uivi": lambda: UIVI(1, HMCSampler(2, 2, 3, 0.1, 0.9, 0.05)),
 }
@@ -187,22 +188,6 @@ def test_resumed_is_uninterrupted_bit_for_bit(name: str, tmp_path: Path) -> None
     rest = list(train(model, objective, optimizer, stream(6), schedule, "sum", 2, first_step=6, seed=21))
     assert first + rest == whole
     assert_equal(parts.capture(stateful), expected)
-
-
-def assert_equal(found: object, expected: object) -> None:
-    if isinstance(expected, Tensor):
-        assert isinstance(found, Tensor)
-        assert torch.equal(found, expected)
-    elif isinstance(expected, dict):
-        assert isinstance(found, dict)
-        assert list(found) == list(expected)
-        for key in expected:
-            assert_equal(found[key], expected[key])
-    elif isinstance(expected, list):
-        for ours, theirs in zip(found, expected, strict=True):  # type: ignore[call-overload]
-            assert_equal(ours, theirs)
-    else:
-        assert found == expected
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty"])

@@ -63,7 +63,7 @@ class FixedCritic(CriticWeighted):
 
 FORMS: dict[str, Callable[[int, Baselines], Objective]] = {
     "VAE, and encoder=elbo": lambda k, c: ELBO(k),
-    "IWAE": lambda k, c: IWAE(k, "all", k),
+    "IWAE": lambda k, c: IWAE(k),
     "literal, unbounded": lambda k, c: FixedCritic(k, "literal", None, c.evidence),
     "literal, C = E log w": lambda k, c: FixedCritic(k, "literal", BOUND, c.elbo),
     "path, unbounded": lambda k, c: FixedCritic(k, "path", None, c.evidence),

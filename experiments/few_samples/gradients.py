@@ -1,8 +1,8 @@
 """What drawing few of an image's samples adds to the variance of IWAE's gradient, without drawing.
 
-An image's gradient is g = sum_i w_i h_i with h_i = grad log w_i and k weights that sum to one. `backward=top` keeps
+An image's gradient is g = sum_i w_i h_i with h_i = grad log w_i and k weights that sum to one. `num_exact` = m keeps
 the m heaviest terms; of the rest S it draws one, i with probability w_i / R, R = sum_{i in S} w_i, and gives it the
-weight R (`sampled` is m = 0). Images are drawn for independently, so the total variances of their gradients add up:
+weight R (m = 0 draws one of all). Images are drawn for independently, so the total variances of their gradients add up:
 
   full    E |g - g'|^2 / 2                                            g and g' from two sets of k samples
   added   E [R sum_{i in S} w_i |h_i|^2 - |sum_{i in S} w_i h_i|^2]    exact once the k samples are given

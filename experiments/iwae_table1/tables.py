@@ -118,9 +118,9 @@ def notes(results: pd.DataFrame) -> list[str]:
         "The pixels of the test images are drawn once for all runs; the authors' are not published. Adam's beta1 is"
         " 0.9 as the paper says; the authors' code has 0.99.",
     ]
-    if any(results["variant"].str.contains("backward=top")):
+    if any(results["variant"].str.contains("backward=top|num_exact=4")):
         found.append(
-            "The IWAE backpropagates a few of its k samples (objective.backward=top, m = 4), whose gradient has the"
+            "The IWAE backpropagates a few of its k samples (objective.num_exact=4), whose gradient has the"
             " same expectation and half a per cent more variance; the paper backpropagates all."
         )
     if any(results["passes"] != PASSES):

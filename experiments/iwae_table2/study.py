@@ -14,7 +14,7 @@ from evidence.report.compare import apart, mean_and_deviation, summaries, verdic
 from evidence.report.frame import ROOT
 from evidence.report.selection import Chosen, choose, is_from_seed
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Study
-from evidence.runs import resume
+from evidence.runs import lookup
 from experiments.iwae_table1.paper import NATS, PASSES, STEPS_A_PASS, UNITS
 
 HERE = Path(__file__).parent
@@ -42,7 +42,7 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     for number, arguments in firsts.items():
         other, other_k = FIRST[3 - number]
         for settings in protocol.asked(arguments):
-            ended = resume.locate(settings, ROOT)
+            ended = lookup.locate(settings, ROOT)
             if ended.is_finished:
                 yield [
                     f"experiment={NAME}",

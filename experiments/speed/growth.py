@@ -83,7 +83,7 @@ def measure_point(images_path: str, device_name: str, point: Point) -> Measured:
     torch.manual_seed(0)
     images, device = np.load(images_path), torch.device(device_name)
     model = building.one_layer(images, [point.latent] * point.layers)
-    objective = IWAE(point.k, point.backward, NUM_EXACT)
+    objective = IWAE(point.k, None if point.backward == "all" else NUM_EXACT)
     run = building.loop(model, objective, images, point.batch, device, 1)
     milliseconds = []
     before = peak_mib()

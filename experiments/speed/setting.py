@@ -14,7 +14,7 @@ PIXELS, HIDDEN, LATENT = 784, 200, 50
 GREY = 255  # an image's bytes over this are the probabilities that its pixels are one
 BATCH, UIVI_BATCH = 20, 100
 LEARNING_RATE, ADAM_EPS = 1e-3, 1e-4
-NUM_EXACT = 4  # m of backward=top
+NUM_EXACT = 4  # samples backward exactly where not all are
 FIRST_STEP = "first step done"  # what workers/first_step.py says
 
 

@@ -15,7 +15,7 @@ JAX, PYTHAE, PLAIN = "JAX, jit and scan", "pythae", "plain eager PyTorch"
 
 
 class Contestant(NamedTuple):
-    """A name for the table and a worker's module and options; `num_exact` is the m of backward=top."""
+    """A name for the table and a worker's module and options; `num_exact`: None where all samples go backward."""
 
     name: str
     module: str
@@ -36,7 +36,7 @@ CONTESTANTS = (
 
 
 def measure(images: Path, device: str, contestants: Sequence[Contestant]) -> list[Row]:
-    """Rows for each k; backward=top only where it leaves something out."""
+    """Rows for each k; few samples backward only where that leaves some out."""
     commands = {c.name: (c.module, *c.options) for c in contestants} | {RATE: ("products",)}
     rows: list[Row] = []
     with workers(images, device, commands) as team:

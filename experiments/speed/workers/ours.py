@@ -13,7 +13,7 @@ def prepare(case: str) -> Run:
     """The case is k."""
     k = int(case)
     torch.manual_seed(0)
-    objective = IWAE(k, "top" if BACKWARD == "top" else "all", NUM_EXACT)
+    objective = IWAE(k, NUM_EXACT if BACKWARD == "top" else None)
     differentiate = training.compiled(training.gradients) if COMPILED else training.gradients
     report_every = 500 if DEVICE.type == "cuda" else max(10, 100 // k)
     return building.loop(

@@ -84,15 +84,15 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
         settings = compose.settings(config)
         if settings.fail_fast and job_notes.has_failure():
             return None
-        from evidence.runs import lifecycle, resume
+        from evidence.runs import lifecycle, lookup
 
-        place = resume.locate(settings, lifecycle.ROOT)
-        work = (place.identity.run, settings.name, settings.tracking.uri)
+        located = lookup.locate(settings, lifecycle.ROOT)
+        work = (located.identity.run, settings.name, settings.tracking.uri)
         if not context.is_search and not job_notes.claim(*work):
             return None  # an earlier job computes this run; only a search uses what is returned
-        note = note._replace(folder=str(place.directory.folder))
+        note = note._replace(folder=str(located.directory.folder))
         job_notes.write(note)
-        nll = lifecycle.run(settings, place, context.number)
+        nll = lifecycle.run(settings, located, context.number)
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:

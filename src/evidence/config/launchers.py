@@ -17,7 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import ConfigDict, Field, ValidationError
 
 from evidence.config import messages
-from evidence.config.schema import Count, Natural, NotNegative, Positive, Section, Seed, Text
+from evidence.config.sections.base import Section
+from evidence.config.sections.values import Count, Natural, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from evidence.config.sections.base import replacement
 from evidence.errors import UserError
 
 Keys = tuple[str | int, ...]
@@ -50,13 +51,17 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def unknown_key(key: str, config: Mapping[str, Any]) -> str:
-    """The complaint about a key that is not in the config: the nearest that is, and its siblings."""
+    """The complaint about a key that is not in the config: what stands for it now, or the nearest and its siblings."""
     *sections, last = key.split(".")
     known, above = config, ""
     while sections and isinstance(known.get(sections[0]), Mapping):
         known, above = known[sections[0]], f"{above}{sections.pop(0)}."
+    if instead := replacement(known, last):
+        return f"{key} is a key of an earlier version: write {instead}"
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
+    if key in keys and known[last] is None:  # which Hydra's ~ takes for missing
+        return f"{key}=null cannot be deleted so: write {key}=0 ~{key}"
     if key in keys:
         return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
     anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
@@ -79,12 +84,12 @@ def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:
 
 
 def invalid(error: ValidationError, config: dict[str, Any]) -> str:
-    """The complaint about the first of a validation's errors."""
+    """The complaint about the first of a validation's errors, unknown keys before all others."""
     details = error.errors(include_url=False)
+    unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
+    if unknown:  # what else is wrong may come of it
+        return unknown_key(dotted(unknown[0]), _without(set(unknown), config))
     first, key = details[0], dotted(details[0]["loc"])
-    if first["type"] == "extra_forbidden":
-        unknown = {detail["loc"] for detail in details if detail["type"] == "extra_forbidden"}
-        return unknown_key(key, _without(unknown, config))
     if first["type"] == "missing":
         return f"{key}: needs a value"
     return f"{key}={shown(first['input'])}: {_requirement(first)}"

@@ -4,58 +4,39 @@
 `Settings.model_dump(by_alias=True)` is the resolved config again.
 """
 
+import operator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from evidence.config import limits, messages
-from evidence.config.schema import (
-    ELBO,
-    IWAE,
-    SIVI,
-    UIVI,
-    Adam,
-    Count,
-    Critic,
-    CriticWeighted,
-    Digits,
-    Explicit,
-    FixedImages,
-    Folder,
-    GreyImages,
-    Hierarchical,
-    LargeCount,
-    Name,
-    NotNegative,
-    Own,
-    OwnData,
-    OwnNamed,
-    Positive,
-    RMSprop,
-    Section,
-    Seed,
-    SemiImplicit,
-    Text,
-    by_target,
-)
+from evidence.config.sections.base import Section, by_target, followers, subclasses
+from evidence.config.sections.data import Data
+from evidence.config.sections.models import Model, Posterior
+from evidence.config.sections.objectives import Objective
+from evidence.config.sections.optimizers import Optimizer
+from evidence.config.sections.roles import Role
+from evidence.config.sections.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
+
+Stages = Annotated[int, Field(ge=1, le=20)]  # the twentieth would take 3^19 passes
 
 
 class Trainer(Section):
     """conf/trainer/."""
 
-    name: Name
-    stages: Annotated[int, Field(ge=1, le=20)] | None  # the twentieth would take 3^19 passes
-    steps: LargeCount | None
+    name: Annotated[Name, Role.LABEL]
+    stages: Annotated[Stages | None, Role.END]
+    steps: Annotated[LargeCount | None, Role.END]
     batch_size: Count
     learning_rate: Positive
     scale_rate: Positive
     decay: Annotated[float, Field(gt=0, le=1)] | None
     decay_every: LargeCount | None
-    optimizer: Annotated[Adam | RMSprop | Own, by_target(Own, Adam, RMSprop)]
+    optimizer: Annotated[SerializeAsAny[Optimizer], by_target(Optimizer)]
     reduction: Literal["sum", "mean"]
-    log_every: LargeCount
-    checkpoint_seconds: NotNegative
+    log_every: Annotated[LargeCount, Role.LABEL]
+    checkpoint_seconds: Annotated[NotNegative, Role.LABEL]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -88,12 +69,12 @@ class SemiImplicitEval(Section):
 class Eval(Section):
     """conf/eval/."""
 
-    name: Name
+    name: Annotated[Name, Role.LABEL]
     samples: Count
     semi_implicit: SemiImplicitEval
     images: Annotated[int, Field(ge=2, le=10**9)] | None  # one image has no standard error
     rows: LargeCount
-    keep_log_weights: bool
+    keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
 
 
@@ -116,60 +97,55 @@ class Settings(Section):
 
     k: Count
     seed: Seed
-    device: Literal["auto", "cpu", "cuda"]
-    name: Name
-    compile: bool | Literal["auto"]
-    init_from: Text | None
-    rerun: bool
-    other_code: bool
-    plan: bool
-    fail_fast: bool
-    sync: bool
-    paths: Paths
-    data: Annotated[
-        FixedImages | GreyImages | Digits | OwnData, by_target(OwnData, FixedImages, GreyImages, Digits)
-    ]
-    model: Annotated[
-        Hierarchical | Explicit | SemiImplicit | OwnNamed,
-        by_target(OwnNamed, Hierarchical, Explicit, SemiImplicit),
-    ]
+    device: Annotated[Literal["auto", "cpu", "cuda"], Role.OUTSIDE]
+    name: Annotated[Name, Role.OUTSIDE]
+    compile: Annotated[bool | Literal["auto"], Role.OUTSIDE]
+    init_from: Annotated[Text | None, Role.SOURCE]
+    rerun: Annotated[bool, Role.OUTSIDE]
+    other_code: Annotated[bool, Role.OUTSIDE]
+    plan: Annotated[bool, Role.OUTSIDE]
+    fail_fast: Annotated[bool, Role.OUTSIDE]
+    sync: Annotated[bool, Role.OUTSIDE]
+    paths: Annotated[Paths, Role.OUTSIDE]
+    data: Annotated[SerializeAsAny[Data], by_target(Data)]
+    model: Annotated[SerializeAsAny[Model], by_target(Model)]
     trainer: Trainer
-    eval: Eval
-    tracking: Tracking
-    objective: Annotated[
-        ELBO | IWAE | CriticWeighted | UIVI | SIVI | OwnNamed,
-        by_target(OwnNamed, ELBO, IWAE, CriticWeighted, UIVI, SIVI),
-    ]
+    eval: Annotated[Eval, Role.END]
+    tracking: Annotated[Tracking, Role.OUTSIDE]
+    objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        objective, model = self.objective, self.model
-        chosen = f"objective={objective.name}"
-        if isinstance(objective, UIVI | SIVI) and isinstance(model, Hierarchical | Explicit):
-            raise UserError(f"{chosen} needs model=semi_implicit, not model={model.name}")
-        if isinstance(objective, ELBO | IWAE | CriticWeighted) and isinstance(model, SemiImplicit):
-            raise UserError(
-                f"{chosen} needs a posterior with a density, which model={model.name} has not:"
-                " choose model=one_layer, two_layer or explicit (or objective=uivi or sivi)"
-            )
-        is_deep = isinstance(model, Hierarchical) and len(model.latent) > 1
-        if isinstance(objective, ELBO) and objective.kl == "analytic" and is_deep:
-            raise UserError(
-                f"objective.kl=analytic needs one stochastic layer, and model={model.name} has more:"
-                " choose objective.kl=sampled, or model=one_layer or explicit"
-            )
-        if not isinstance(objective, OwnNamed) and objective.k != self.k:
-            raise UserError(f"objective.k={objective.k}: set k={objective.k} instead, which it follows")
-        if not isinstance(model, OwnNamed):
-            self._check_pixels("model.data_dim", model.data_dim)
-        if isinstance(objective, CriticWeighted) and isinstance(objective.critic, Critic):
-            self._check_pixels("objective.critic.data_dim", objective.critic.data_dim)
+        self._check_posterior()
+        self._check_layers()
+        for key, value, followed in followers(self):
+            expected = operator.attrgetter(followed)(self)
+            if value != expected:
+                raise UserError(f"{key}={value}: must be {followed}={expected}, which it follows")
         limits.check(self)
         return self
 
-    def _check_pixels(self, key: str, data_dim: int) -> None:
-        if data_dim != self.data.pixels:
-            raise UserError(f"{key}={data_dim}: must be data.pixels={self.data.pixels}, which it follows")
+    def _check_posterior(self) -> None:
+        needed, offered = self.objective.posterior, self.model.posterior
+        if needed and offered and needed != offered:
+            raise UserError(
+                f"objective={self.objective.name} needs {needed}, which model={self.model.name} has not: choose"
+                f" model={_choices(Model, needed)} (or objective={_choices(Objective, offered)})"
+            )
+
+    def _check_layers(self) -> None:
+        count, only = len(self.model.stochastic_layers()), self.objective.one_layer_only()
+        if only and count > 1:
+            raise UserError(
+                f"{only.setting} needs one stochastic layer, and model={self.model.name} has {count}:"
+                f" choose {only.instead}, or a model of one, such as model=one_layer"
+            )
+
+
+def _choices(kind: type[Model] | type[Objective], posterior: Posterior) -> str:
+    """The files in conf/ that have, or need, the kind of posterior: one_layer, two_layer or explicit."""
+    *names, last = (name for cls in subclasses(kind) if cls.posterior == posterior for name in cls.choices)
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def validate(config: dict[str, Any]) -> Settings:

@@ -1,7 +1,5 @@
 """The importance-weighted bound (Burda et al. 2015), its gradient by all samples or by a few of them."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -15,21 +13,22 @@ from evidence.streams import uniform
 class IWAE(Objective):
     """L_k = E log (1/k) sum_i w_i (Burda et al. 2015, Eq. 8), a lower bound on log p(x) that rises with k.
 
-    Its gradient is sum_i w~_i grad log w_i with w~ the normalised weights (Eq. 14). `backward` says which terms:
-      all      every one;
-      sampled  one i, drawn with probability w~_i (Section 3);
-      top      the m with the largest w~_i exactly, and one of the rest, drawn with probability proportional to
-               w~_i, that carries the weight of all the rest.
-    The last two first take k samples without a graph, and average to the first given these samples.
+    Its gradient is sum_i w~_i grad log w_i with w~ the normalised weights (Eq. 14). `num_exact` says which terms
+    the backward pass takes:
+      None  all k of them;
+      0     one i, drawn with probability w~_i (Section 3);
+      m     the m with the largest w~_i, and one of the rest, drawn with probability proportional to w~_i, which
+            carries the weight of all the rest.
+    The last two draw k samples without a graph first. Given these samples, their expectation is the first.
     """
 
     is_compilable = True
-    single_pass = "objective.backward=all"
+    single_pass = "objective.num_exact=null"
 
-    def __init__(self, k: int, backward: Literal["all", "sampled", "top"], m: int) -> None:
+    def __init__(self, k: int, num_exact: int | None = None) -> None:
         super().__init__()
-        self.k, self.backward = k, backward
-        self.num_exact = {"all": k, "sampled": 0, "top": m}[backward]
+        self.k = k
+        self.num_exact = k if num_exact is None else num_exact
 
     @property
     def passes_twice(self) -> bool:

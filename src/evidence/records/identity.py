@@ -5,33 +5,19 @@ files that no checksum pins, and the record that `init_from` names. The run iden
 lasts and how its end is scored. Where a run computes, and who watches, belong to neither.
 """
 
-import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-VERSION = 2  # a record of another version is not compared: its hashes stand for something else
-LENGTH = ("stages", "steps")
-NOT_COMPARED = {
-    "top": (
-        "device",
-        "compile",
-        "name",
-        "paths",
-        "tracking",
-        "init_from",  # the record that it names is compared, not its name
-        "rerun",
-        "other_code",
-        "plan",
-        "fail_fast",
-        "sync",
-    ),
-    "data": ("folder",),
-    "trainer": ("name", "log_every", "checkpoint_seconds"),
-    "eval": ("name",),
-}
+from evidence.config.sections import roles
+from evidence.config.sections.roles import Role
+from evidence.config.settings import Settings
+
+VERSION = 3  # a record of another version is not compared: its hashes stand for something else
+NOT_COMPARED = roles.paths(Settings, Role.OUTSIDE, Role.LABEL, Role.SOURCE)
+END, FILES = roles.paths(Settings, Role.END), roles.paths(Settings, Role.FILES)
 SOURCE = (
     "train_identity",
     "steps",
@@ -75,12 +61,10 @@ def identify(
     run = _digest(path)
     parts = [config["objective"]["name"], f"k{config['k']}", config["model"]["name"], config["data"]["name"]]
     return Identity(
-        _digest(_without_end(path)),
+        _digest(_without(path, END)),
         run,
-        _digest(
-            alike | {"eval": {key: alike["eval"][key] for key in alike["eval"] if key != "keep_log_weights"}}
-        ),
-        _digest(_without_end(alike)),
+        _digest(_without(alike, FILES)),
+        _digest(_without(alike, END)),
         _digest(asked),
         "-".join([*parts, f"s{config['seed']}", run[:6]]),
     )
@@ -88,12 +72,9 @@ def identify(
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that numbers depend on. `rule` says which schedule the learning rate follows."""
-    kept = copy.deepcopy({key: value for key, value in config.items() if key not in NOT_COMPARED["top"]})
-    for section in ("data", "trainer", "eval"):
-        for key in NOT_COMPARED[section]:
-            kept[section].pop(key, None)
-    kept["trainer"]["rule"] = "steps" if kept["trainer"].get("stages") is None else "stages"
-    return kept
+    kept = _without(config, NOT_COMPARED)
+    rule = "steps" if kept["trainer"].get("stages") is None else "stages"
+    return kept | {"trainer": kept["trainer"] | {"rule": rule}}
 
 
 def facts(source: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,16 +116,20 @@ def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[
 
 
 def variant(config: dict[str, Any]) -> str:
-    """The objective's own options in a few words, such as `backward=sampled`, for columns that compare runs."""
+    """The objective's own options in a few words, such as `kl=analytic`, for columns that compare runs."""
     options = config["objective"]
     plain = {key: value for key, value in options.items() if not isinstance(value, dict | list)}
     return ",".join(f"{key}={value}" for key, value in plain.items() if key not in ("name", "_target_", "k"))
 
 
-def _without_end(path: Mapping[str, Any]) -> dict[str, Any]:
-    """Without how long training lasts and how its end is scored."""
-    trainer = {key: value for key, value in path["trainer"].items() if key not in LENGTH}
-    return {**{key: value for key, value in path.items() if key != "eval"}, "trainer": trainer}
+def _without(config: Mapping[str, Any], left_out: Set[roles.Path]) -> dict[str, Any]:
+    """The config without the settings at these paths."""
+    kept = {}
+    for key, value in config.items():
+        below = {path[1:] for path in left_out if path[0] == key}
+        if () not in below:
+            kept[key] = _without(value, below) if below else value
+    return kept
 
 
 def _digest(value: Mapping[str, Any]) -> str:

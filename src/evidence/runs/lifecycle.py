@@ -20,10 +20,10 @@ from evidence.records import directory as directories
 from evidence.records import files
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
-from evidence.runs import fit, provenance, resume
+from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators
+from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
-from evidence.runs.resume import Place
 from evidence.startup import without_garbage_collection
 from evidence.tracking import mlflow_sync
 from evidence.trial import interfaces
@@ -51,23 +51,23 @@ def sync(settings: Settings) -> None:
     prepare(settings)
 
 
-def run(settings: Settings, place: Place | None = None, job_number: int | None = None) -> float:
+def run(settings: Settings, located: LocatedRun | None = None, job_number: int | None = None) -> float:
     """Train and evaluate as `settings` say, record it, show it, and return valid/nll (nats, lower is better).
 
-    `place` is the run's, where the caller has located it. `job_number` is that of a job in a sweep, which does not
+    `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep, which does not
     show what it finds finished. Raises: UserError for what the user can mend.
     """
     execution.prepare()
-    place = resume.locate(settings, ROOT) if place is None else place
-    directory, was_finished, store = place.directory, place.is_finished, _store(settings)
+    located = lookup.locate(settings, ROOT) if located is None else located
+    directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
-        _compute(settings, place, job_number)
+        _compute(settings, located, job_number)
     elif store is not None:
         try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
-    place = place.read_again()
-    record = place.record
+    located = located.read_again()
+    record = located.record
     assert record is not None  # the run has just ended, or had before
-    if changes := place.changes():
+    if changes := located.changes():
         terminal.note(
             f"{record.run} was computed by other code ({changes}):"
             " rerun=true computes it afresh, in a record of its own"
@@ -77,33 +77,33 @@ def run(settings: Settings, place: Place | None = None, job_number: int | None =
     return record.metrics["valid/nll"]
 
 
-def _compute(settings: Settings, place: Place, job_number: int | None) -> None:
+def _compute(settings: Settings, located: LocatedRun, job_number: int | None) -> None:
     """Build, lock, resume, fit, score and finish; another process that computes the run is waited for."""
-    directory, store = place.directory, _store(settings)
+    directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
         parts = build(
-            settings, device, ROOT, place.dataset
+            settings, device, ROOT, located.dataset
         )  # before anything is written: there may be no data
     interfaces.check_kinds(parts.model, parts.objective)
     evaluator = evaluators(settings.eval).suited_to(parts.model, parts.dataset.test)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
-    for note in place.notes:
+    for note in located.notes:
         terminal.note(note)
     with _writing_to(settings):
         if job_number is None:  # for a sweep it has been done
             prepare(settings)
         with directory.locked(lambda holder: _note_waiting(directory, holder)):
             before = directory.read()  # another process may have come first
-            _refuse_other_run(place, before)
-            place = place._replace(record=before)
-            if place.is_finished:
+            _refuse_other_run(located, before)
+            located = located._replace(record=before)
+            if located.is_finished:
                 return
-            place.refuse_other_code(settings)
+            located.refuse_other_code(settings)
             _save_config(directory, settings)
             directories.begin(
                 directory,
-                **place.facts(),
+                **located.facts(),
                 run=directory.folder.name,
                 folder=_short(directory.folder),
                 device=_device_name(device),
@@ -117,10 +117,10 @@ def _compute(settings: Settings, place: Place, job_number: int | None) -> None:
                 provenance=provenance.provenance(),
             )
             with recording(directory, store, parts.stage_ends) as recorder:
-                start = resume.restore(place.read_again(), settings, device, parts)
+                start = resume.restore(located.read_again(), settings, device, parts)
                 directory.update(
-                    code=place.code,
-                    code_digest=provenance.code_digest(place.code),
+                    code=located.code,
+                    code_digest=provenance.code_digest(located.code),
                     mixed=start.mixed,
                     parent=start.parent,
                     execution=start.execution,
@@ -143,10 +143,10 @@ def _writing_to(settings: Settings) -> Iterator[None]:
         ) from error
 
 
-def _refuse_other_run(place: Place, record: Record | None) -> None:
-    if record is not None and record.run_identity and record.run_identity != place.identity.run:
+def _refuse_other_run(located: LocatedRun, record: Record | None) -> None:
+    if record is not None and record.run_identity and record.run_identity != located.identity.run:
         raise UserError(
-            f"{place.directory.folder.name} has just become another run's folder: type the command again"
+            f"{located.directory.folder.name} has just become another run's folder: type the command again"
         )
 
 

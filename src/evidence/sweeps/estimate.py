@@ -22,7 +22,7 @@ from evidence.records.directory import Stored
 from evidence.records.identity import VERSION
 from evidence.records.record import Record
 from evidence.runs import hardware
-from evidence.runs.resume import Place
+from evidence.runs.lookup import LocatedRun
 
 
 class Estimate(NamedTuple):
@@ -41,11 +41,11 @@ class Speed(NamedTuple):
 
 
 def estimate(
-    jobs: Iterable[tuple[Settings, Place]], records: Callable[[Path], Sequence[Stored]]
+    jobs: Iterable[tuple[Settings, LocatedRun]], records: Callable[[Path], Sequence[Stored]]
 ) -> list[Estimate]:
     """What is left of each job, by the records below each folder of outputs."""
     history = cache(lambda outputs: History(records(outputs)))
-    return [history(place.directory.folder.parent).left(settings, place) for settings, place in jobs]
+    return [history(located.directory.folder.parent).left(settings, located) for settings, located in jobs]
 
 
 class History:
@@ -68,17 +68,17 @@ class History:
                     kind = _kind(config, record.steps, record.device)
                     self._speeds[kind].append(_speed(config, record))
 
-    def left(self, settings: Settings, place: Place) -> Estimate:
+    def left(self, settings: Settings, located: LocatedRun) -> Estimate:
         """What is left of a job."""
         config = settings.model_dump(by_alias=True)
         splits = self._splits.get(config["data"]["_target_"])
-        if place.dataset is not None:
-            splits = {name: len(getattr(place.dataset, name)) for name in ("train", "valid", "test")}
+        if located.dataset is not None:
+            splits = {name: len(getattr(located.dataset, name)) for name in ("train", "valid", "test")}
         if splits is None:
             return Estimate(None)
         ends = _stage_ends(settings, splits["train"])
-        reached = self._checkpoints[_path(place.identity.train, place.code, list(place.inherited))]
-        reached = [step for step in [*reached, *place.directory.checkpoints()] if step <= ends[-1]]
+        reached = self._checkpoints[_path(located.identity.train, located.code, list(located.inherited))]
+        reached = [step for step in [*reached, *located.directory.checkpoints()] if step <= ends[-1]]
         first = max(reached, default=0)
         speeds = self._speeds[_kind(config, ends[-1], _device(settings.device))]
         if not speeds:

@@ -13,8 +13,8 @@ from evidence.display import terminal
 from evidence.display.terminal import clock
 from evidence.errors import UserError
 from evidence.records.directory import Stored, stored
-from evidence.runs import resume
-from evidence.runs.resume import Place
+from evidence.runs import lookup
+from evidence.runs.lookup import LocatedRun
 from evidence.sweeps.estimate import Estimate, estimate
 
 State = Literal["done", "begun", "new", "same"]
@@ -30,7 +30,7 @@ class PlannedJob(NamedTuple):
 
     name: str
     settings: Settings
-    place: Place
+    located: LocatedRun
     computed_by: int
     state: State
 
@@ -54,7 +54,7 @@ def survey(jobs: Sequence[Job], root: Path) -> Plan:
     """
     records = cache(stored)
     planned = _located(jobs, root, records)
-    left = {number: (each.settings, each.place) for number, each in enumerate(planned) if each.is_left}
+    left = {number: (each.settings, each.located) for number, each in enumerate(planned) if each.is_left}
     return Plan(planned, dict(zip(left, estimate(left.values(), records), strict=True)))
 
 
@@ -75,7 +75,7 @@ def show(request: Request, root: Path) -> None:
             time = "unknown" if seconds is None else clock(seconds)
             status = "continues" if each.state == "begun" else "begins"
             status += f" from step {step:,}" if step else ""
-        rows.append([str(number), each.name, status, time, shown_folder(each.place.directory.folder, root)])
+        rows.append([str(number), each.name, status, time, shown_folder(each.located.directory.folder, root)])
     terminal.table(["", "job", "status", "time", "folder"], rows, numbers=["time"])
     for line in words(request, planned):
         terminal.line(f"  {line}")
@@ -100,19 +100,19 @@ def _located(jobs: Sequence[Job], root: Path, records: Callable[[Path], list[Sto
     for number, (name, job) in enumerate(zip(names, jobs, strict=True)):
         try:
             outputs = root / job.settings.paths.outputs
-            place = resume.locate(job.settings, root, datasets, records(outputs))
+            located = lookup.locate(job.settings, root, datasets, records(outputs))
         except UserError as error:
             raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
-        computed_by = first.setdefault(place.identity.run, number)
-        state = _state(place) if computed_by == number else "same"
-        planned.append(PlannedJob(name, job.settings, place, computed_by, state))
+        computed_by = first.setdefault(located.identity.run, number)
+        state = _state(located) if computed_by == number else "same"
+        planned.append(PlannedJob(name, job.settings, located, computed_by, state))
     return planned
 
 
-def _state(place: Place) -> State:
-    if place.is_finished:
+def _state(located: LocatedRun) -> State:
+    if located.is_finished:
         return "done"
-    return "new" if place.record is None else "begun"
+    return "new" if located.record is None else "begun"
 
 
 def _counts(request: Request, planned: Sequence[PlannedJob]) -> str:

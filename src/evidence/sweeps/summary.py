@@ -37,7 +37,9 @@ def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNote
     if request.is_search:
         names = distinguishing([note.overrides for note in notes.values()])
         return [_outcome(name, None, note) for name, note in zip(names, notes.values(), strict=True)]
-    return [_outcome(each.name, each.place.directory.folder, notes.get(each.computed_by)) for each in planned]
+    return [
+        _outcome(each.name, each.located.directory.folder, notes.get(each.computed_by)) for each in planned
+    ]
 
 
 def show(request: Request, found: Sequence[Outcome], root: Path) -> None:

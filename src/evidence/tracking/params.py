@@ -6,25 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from evidence.config.sections.roles import Path, Role, paths
+from evidence.config.settings import Settings
 from evidence.tracking.calls import without_password
 
-LEFT_OUT = {  # where a run computes, who watches, where its files lie, and what only steers the command
-    ("compile",),
-    ("data", "folder"),
-    ("device",),
-    ("fail_fast",),
-    ("name",),
-    ("other_code",),
-    ("paths",),
-    ("plan",),
-    ("rerun",),
-    ("sync",),
-    ("tracking",),
-}
+LEFT_OUT, SOURCE = paths(Settings, Role.OUTSIDE), paths(Settings, Role.SOURCE)
 LONGEST_KEY, LONGEST_VALUE = 250, 500  # characters; MLflow takes 250 and 6000
 DIGEST = 16  # hexadecimal digits
-
-Path = tuple[str, ...]
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, str]:
@@ -47,7 +35,7 @@ def shortened(text: str) -> str:
 def _leaves(section: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any]]:
     for name, value in section.items():
         path = (*above, str(name))
-        if path in LEFT_OUT or (path == ("init_from",) and value is None):
+        if path in LEFT_OUT or (path in SOURCE and value is None):
             continue
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, path)

@@ -1,0 +1,81 @@
+"""What a section of a config is, and how the `_target_` in it finds the class that reads it.
+
+A `Section` with a `_target_` of this package lists its keys: all are required, no others are allowed. Any other
+`_target_` is the user's own, and so are its keys. Sections say of themselves what checks need to know of them.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from evidence.config.sections.values import Target
+
+
+class Section(BaseModel):
+    """A group of keys: each of them required, no others allowed, each of exactly the type written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Built(Section):
+    """A section that a class or a function is called with: the one that its `_target_` names.
+
+    A subclass reads each `_target_` in the Literal that it declares for `built_by`. With a `prefix` it reads all that
+    begin so and have no section of their own. `replaced` has keys of earlier versions, and what to write instead.
+    """
+
+    prefix: ClassVar[str | None] = None
+    replaced: ClassVar[Mapping[str, str]] = {}
+    built_by: Target = Field(alias="_target_")
+
+
+S = TypeVar("S", bound=Section)
+B = TypeVar("B", bound=Built)
+
+
+class Follows(NamedTuple):
+    """Marks a setting that must equal the one at `key`, which it follows by interpolation."""
+
+    key: str
+
+
+def subclasses(kind: type[S]) -> list[type[S]]:
+    """All subclasses of a section, in the order of their definition."""
+    return [found for cls in kind.__subclasses__() for found in (cls, *subclasses(cls))]
+
+
+def section_of(kind: type[B], target: str) -> type[B]:
+    """The subclass of `kind` that reads a `_target_`: the one that lists it, else the one with the longest prefix."""
+
+    def match(cls: type[B]) -> int:
+        built_by = cls.model_fields["built_by"].annotation
+        if get_origin(built_by) is Literal:
+            return 1 + len(target) if target in get_args(built_by) else -1
+        return -1 if cls.prefix is None or not target.startswith(cls.prefix) else len(cls.prefix)
+
+    return max(subclasses(kind), key=match)
+
+
+def by_target(kind: type[Built]) -> BeforeValidator:
+    """Reads a section as the subclass of `kind` that its `_target_` finds."""
+
+    def read(section: Any) -> Built:
+        target = section.get("_target_") if isinstance(section, dict) else None
+        return section_of(kind, str(target)).model_validate(section)
+
+    return BeforeValidator(read)
+
+
+def replacement(section: Mapping[str, Any], key: str) -> str | None:
+    """What to write instead of a key that a section had in an earlier version; None where it had none such."""
+    return section_of(Built, str(section.get("_target_"))).replaced.get(key)
+
+
+def followers(section: Section, above: str = "") -> Iterator[tuple[str, Any, str]]:
+    """Of each setting marked `Follows`: its key, its value, and the key that it follows."""
+    for name, field in type(section).model_fields.items():
+        key, value = f"{above}{field.alias or name}", getattr(section, name)
+        yield from ((key, value, mark.key) for mark in field.metadata if isinstance(mark, Follows))
+        if isinstance(value, Section):
+            yield from followers(value, f"{key}.")

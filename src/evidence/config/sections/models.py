@@ -1,0 +1,113 @@
+"""The sections of conf/model/."""
+
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from evidence.config.sections.base import Built, Follows
+from evidence.config.sections.values import Activation, Count, Name, Positive
+from evidence.errors import UserError
+
+Pixels = Annotated[Count, Follows("data.pixels")]
+
+
+class Posterior(StrEnum):
+    """The kinds of q(z | x), in words."""
+
+    WITH_DENSITY = "a posterior with a density"
+    SEMI_IMPLICIT = "a semi-implicit posterior"
+
+
+class Model(Built):
+    """conf/model/, and what the checks need to know of a model. Of the user's own nothing is known.
+
+    choices: its files; posterior: its kind, None: unknown.
+    """
+
+    choices: ClassVar[tuple[str, ...]] = ()
+    posterior: ClassVar[Posterior | None] = None
+    name: Name
+
+    def layers(self) -> list[int]:
+        """The sizes from the first layer above the pixels to the top of the encoder, which the decoder mirrors."""
+        return []
+
+    def stochastic_layers(self) -> list[int]:
+        """The sizes of the stochastic layers, as far as they are known."""
+        return []
+
+
+class OwnModel(Model, extra="allow"):
+    """A model of the user's own."""
+
+    prefix = ""
+
+
+class _Network(Model):
+    data_dim: Pixels
+    activation: Activation
+
+
+class Hierarchical(_Network):
+    """conf/model/one_layer.yaml and two_layer.yaml."""
+
+    choices = ("one_layer", "two_layer")
+    posterior = Posterior.WITH_DENSITY
+    built_by: Literal["evidence.models.hierarchical"] = Field(alias="_target_")
+    latent: Annotated[list[Count], Field(min_length=1)]
+    hidden: list[list[Count]]
+
+    def layers(self) -> list[int]:
+        """Each stochastic layer above its hidden ones."""
+        return [size for units, top in zip(self.hidden, self.latent, strict=True) for size in (*units, top)]
+
+    def stochastic_layers(self) -> list[int]:
+        """All of `latent`."""
+        return self.latent
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.hidden) != len(self.latent):
+            raise UserError(
+                f"model.hidden: {len(self.hidden)} lists for the {len(self.latent)} layers of model.latent;"
+                " give a list of sizes for each layer, such as [[200,200],[100,100]]"
+            )
+        return self
+
+
+class _SmallVAE(_Network):
+    latent: Count
+    hidden: list[Count]
+
+    def layers(self) -> list[int]:
+        return [*self.hidden, self.latent]
+
+    def stochastic_layers(self) -> list[int]:
+        return [self.latent]
+
+
+class Explicit(_SmallVAE):
+    """conf/model/explicit.yaml."""
+
+    choices = ("explicit",)
+    posterior = Posterior.WITH_DENSITY
+    built_by: Literal["evidence.models.explicit"] = Field(alias="_target_")
+
+
+class SemiImplicit(_SmallVAE):
+    """conf/model/semi_implicit.yaml."""
+
+    choices = ("semi_implicit",)
+    posterior = Posterior.SEMI_IMPLICIT
+    built_by: Literal["evidence.models.semi_implicit"] = Field(alias="_target_")
+    noise: Count
+    hidden: Annotated[list[Count], Field(min_length=1)]
+    scale: Positive
+    scale_floor: Positive
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.scale <= self.scale_floor:
+            raise UserError(f"model.scale={self.scale}: must be above model.scale_floor={self.scale_floor}")
+        return self

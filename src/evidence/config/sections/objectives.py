@@ -1,0 +1,189 @@
+"""The sections of conf/objective/."""
+
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+from pydantic import AfterValidator, Field, SerializeAsAny
+
+from evidence.config.sections.base import Built, Follows, by_target
+from evidence.config.sections.models import Pixels, Posterior
+from evidence.config.sections.values import FLOAT32, Activation, Count, Name, Natural, Positive
+
+
+class OneLayerOnly(NamedTuple):
+    """A setting that needs one stochastic layer, and the one without this need."""
+
+    setting: str
+    instead: str
+
+
+class Objective(Built):
+    """conf/objective/, and what the checks need to know of an objective.
+
+    choices: its files; posterior: the kind that it needs, None: any; in_pieces: whether the samples of an image pass
+    the networks in pieces of bounded size.
+    """
+
+    choices: ClassVar[tuple[str, ...]] = ()
+    posterior: ClassVar[Posterior | None] = None
+    in_pieces: ClassVar[bool] = False
+    name: Name
+
+    def passes(self) -> dict[str, int]:
+        """How often each of the k samples of an image passes the networks: the product of these keys' values."""
+        return {}
+
+    def networks(self) -> dict[str, list[int]]:
+        """The layers' sizes, above the pixels, of networks of its own, by the key that gives them."""
+        return {}
+
+    def one_layer_only(self) -> OneLayerOnly | None:
+        """Which setting needs a model of one stochastic layer, if one does."""
+        return None
+
+
+class OwnObjective(Objective, extra="allow"):
+    """An objective of the user's own."""
+
+    prefix = ""
+
+
+class _Objective(Objective):
+    k: Annotated[Count, Follows("k")]
+
+
+class ELBO(_Objective):
+    """conf/objective/vae.yaml."""
+
+    choices = ("vae",)
+    posterior = Posterior.WITH_DENSITY
+    in_pieces = True
+    built_by: Literal["evidence.objectives.ELBO"] = Field(alias="_target_")
+    kl: Literal["sampled", "analytic"]
+
+    def one_layer_only(self) -> OneLayerOnly | None:
+        """The KL divergence of two chains has no closed form."""
+        return (
+            OneLayerOnly("objective.kl=analytic", "objective.kl=sampled") if self.kl == "analytic" else None
+        )
+
+
+class IWAE(_Objective):
+    """conf/objective/iwae.yaml."""
+
+    choices = ("iwae",)
+    posterior = Posterior.WITH_DENSITY
+    in_pieces = True
+    replaced = dict.fromkeys(
+        ("backward", "m"),
+        "objective.num_exact=null (was backward=all), 0 (was sampled), or m, such as 4 (was top with m=4)",
+    )
+    built_by: Literal["evidence.objectives.IWAE"] = Field(alias="_target_")
+    num_exact: Annotated[int, Field(ge=0, le=10**6)] | None
+
+
+class Network(Built):
+    """A network inside of an objective."""
+
+    def layers(self) -> dict[str, list[int]]:
+        """The layers' sizes above the pixels, by the key that gives them."""
+        return {}
+
+
+class OwnNetwork(Network, extra="allow"):
+    """A network of the user's own."""
+
+    prefix = ""
+
+
+class Critic(Network):
+    """The network in conf/objective/critic.yaml."""
+
+    built_by: Literal["evidence.networks.Critic"] = Field(alias="_target_")
+    data_dim: Pixels
+    hidden: list[Count]
+    activation: Activation
+
+    def layers(self) -> dict[str, list[int]]:
+        """The hidden ones."""
+        return {"hidden": self.hidden}
+
+
+def _bound(value: float) -> float:
+    if value <= 0:
+        raise ValueError("must be above 0, or null (clipped at or below 0 the critic's loss has no minimum)")
+    return value
+
+
+class CriticWeighted(_Objective):
+    """conf/objective/critic.yaml."""
+
+    choices = ("critic",)
+    posterior = Posterior.WITH_DENSITY
+    built_by: Literal["evidence.objectives.CriticWeighted"] = Field(alias="_target_")
+    encoder: Literal["literal", "elbo", "path"]
+    target: Literal["evidence", "elbo"]
+    bound: Annotated[float, AfterValidator(_bound), FLOAT32] | None
+    warmup: Natural
+    critic: Annotated[SerializeAsAny[Network], by_target(Network)]
+
+    def networks(self) -> dict[str, list[int]]:
+        """The critic."""
+        return {f"critic.{key}": sizes for key, sizes in self.critic.layers().items()}
+
+
+class ReverseConditional(Built):
+    """A sampler of q(eps | z, x)."""
+
+    def passes(self) -> dict[str, int]:
+        """How often a sample of an image passes the networks: the product of these keys' values."""
+        return {}
+
+
+class OwnReverseConditional(ReverseConditional, extra="allow"):
+    """A sampler of the user's own."""
+
+    prefix = ""
+
+
+class HMCSampler(ReverseConditional):
+    """The reverse conditional's sampler in conf/objective/uivi.yaml."""
+
+    built_by: Literal["evidence.objectives.HMCSampler"] = Field(alias="_target_")
+    burn_in: Annotated[int, Field(ge=0, le=10**4)]
+    num_samples: Count
+    num_leapfrog: Annotated[int, Field(ge=1, le=10**4)]
+    step_size: Positive
+    target_acceptance: Annotated[float, Field(ge=0.01, lt=1)]
+    adaptation_rate: Annotated[float, Field(ge=0, le=1)]
+
+    def passes(self) -> dict[str, int]:
+        """Once for each state of the chain that is kept."""
+        return {"num_samples": self.num_samples}
+
+
+class UIVI(_Objective):
+    """conf/objective/uivi.yaml."""
+
+    choices = ("uivi",)
+    posterior = Posterior.SEMI_IMPLICIT
+    built_by: Literal["evidence.objectives.UIVI"] = Field(alias="_target_")
+    reverse_conditional: Annotated[SerializeAsAny[ReverseConditional], by_target(ReverseConditional)]
+
+    def passes(self) -> dict[str, int]:
+        """Those of the sampler."""
+        return {
+            f"reverse_conditional.{key}": count for key, count in self.reverse_conditional.passes().items()
+        }
+
+
+class SIVI(_Objective):
+    """conf/objective/sivi.yaml."""
+
+    choices = ("sivi",)
+    posterior = Posterior.SEMI_IMPLICIT
+    built_by: Literal["evidence.objectives.SIVI"] = Field(alias="_target_")
+    num_noises: Count
+
+    def passes(self) -> dict[str, int]:
+        """Once for each noise of the mixture."""
+        return {"num_noises": self.num_noises}

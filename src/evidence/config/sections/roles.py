@@ -1,0 +1,34 @@
+"""What a setting is to its run, said where the setting is declared, as in `device: Annotated[Device, Role.OUTSIDE]`."""
+
+from enum import Enum
+
+from evidence.config.sections.base import Built, Section, subclasses
+
+Path = tuple[str, ...]  # of a setting: ("trainer", "steps")
+
+
+class Role(Enum):
+    """A setting without a role shapes the path of the parameters. It is part of every identity, and a param in MLflow.
+
+    The role of a section is that of each setting in it without another.
+    """
+
+    END = "how long training lasts and how its end is scored: part of the run's identity, not of the path's"
+    FILES = "which files a run keeps besides its numbers: part of the run's identity, not of its cell's"
+    LABEL = "what is shown and how often: a param, part of no identity"
+    SOURCE = "names a record: a param where it is given; what the record holds is part of every identity"
+    OUTSIDE = "where a run computes, who watches, what steers the command: no param, part of no identity"
+
+
+def paths(section: type[Section], *roles: Role) -> frozenset[Path]:
+    """The settings and sections that are declared with one of the roles, in any class that may read a section."""
+    found: set[Path] = set()
+    for name, field in section.model_fields.items():
+        path = (field.alias or name,)
+        if any(mark in roles for mark in field.metadata if isinstance(mark, Role)):
+            found.add(path)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            kind = field.annotation
+            within = [kind, *(subclasses(kind) if issubclass(kind, Built) else [])]
+            found |= {path + rest for cls in within for rest in paths(cls, *roles)}
+    return frozenset(found)

@@ -1,0 +1,186 @@
+"""Which record is a run's own: the one that it has, or the one that it would begin.
+
+A run's records are outputs/<name> and, where other code computed that one, outputs/<name>-2, -3 and so on.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from evidence.config import messages
+from evidence.config.settings import Settings, validate
+from evidence.data import Dataset
+from evidence.errors import UserError
+from evidence.records.directory import RunDirectory, Stored, stored
+from evidence.records.identity import VERSION, Identity, agree, compared, identify
+from evidence.records.record import Record
+from evidence.runs import provenance
+from evidence.runs.build import build_dataset
+
+
+class LocatedRun(NamedTuple):
+    """A run's identity, the code that would compute it now, and the record that it has or would begin.
+
+    record: what stands in the directory, None where nothing does. content: a hash by key of all that no checksum
+    pins. dataset: of the user's own data, which had to be read. inherited: the marks of the run that `init_from`
+    names, where it is mixed. notes: on records of the same settings that are not this run's.
+    """
+
+    identity: Identity
+    code: dict[str, str]
+    directory: RunDirectory
+    record: Record | None
+    content: dict[str, str]
+    dataset: Dataset | None
+    inherited: Sequence[str] = ()
+    notes: Sequence[str] = ()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to compute."""
+        return self.record is not None and self.record.status == "FINISHED"
+
+    def read_again(self) -> "LocatedRun":
+        """With the record as it is now."""
+        return self._replace(record=self.directory.read())
+
+    def changes(self) -> str:
+        """In words, what has changed since the code that computed the record; empty if nothing has."""
+        return "" if self.record is None else provenance.difference(self.record.code, self.code)
+
+    def facts(self) -> dict[str, Any]:
+        """What result.json keeps of the run's identity."""
+        return {
+            "identity_version": VERSION,
+            "train_identity": self.identity.train,
+            "run_identity": self.identity.run,
+            "cell_identity": self.identity.cell,
+            "train_cell": self.identity.train_cell,
+            "settings_identity": self.identity.settings,
+            "content": self.content,
+        }
+
+    def refuse_other_code(self, settings: Settings) -> None:
+        """Raise UserError where other code has begun the run, and nobody has said to go on with it."""
+        if self.is_finished or settings.other_code or not any(self.directory.checkpoints()):
+            return
+        if changes := self.changes():
+            raise UserError(
+                f"{self.directory.folder.name} was begun by other code ({changes}): other_code=true goes on with it"
+                " all the same, rerun=true computes it afresh in a record of its own"
+            )
+
+
+def locate(
+    settings: Settings,
+    root: Path,
+    datasets: MutableMapping[str, Dataset] | None = None,
+    records: Sequence[Stored] | None = None,
+) -> LocatedRun:
+    """The run that the settings describe: the record that it has, or the one that it would begin.
+
+    For many runs in a row, `datasets` keeps the user's own data from call to call, and `records` are those of
+    directory.stored. Raises: UserError where `init_from` names no finished run of this model, other code has begun
+    the run, or the user's own data cannot be read.
+    """
+    config = settings.model_dump(by_alias=True)
+    outputs = root / settings.paths.outputs
+    records = stored(outputs) if records is None else records
+    content, dataset = provenance.content(config), None
+    if not settings.data.is_pinned:
+        dataset = _own_dataset(settings, root, {} if datasets is None else datasets)
+        content["data"] = provenance.data(dataset)
+    source = source_of(settings, outputs, records)
+    identity = identify(config, content, None if source is None else source.record.model_dump())
+    code = provenance.code(config)
+    same_name = _of_name(records, identity.name)
+    same_run = [each for each in same_name if each.record.run_identity == identity.run]
+    ours = [each for each in same_run if each.record.code == code]
+    inherited = [f"init_from {settings.init_from}: {mark}" for mark in source.record.mixed] if source else []
+    fresh = LocatedRun(
+        identity, code, _free(outputs, identity.name, same_name), None, content, dataset, inherited
+    )
+    if not same_run:
+        return fresh._replace(notes=list(_notes(fresh, config, records)))
+    if settings.rerun and not ours:
+        return fresh
+    directory, record = (ours or same_run)[-1]
+    located = fresh._replace(directory=directory, record=record)
+    if not ours:
+        located.refuse_other_code(settings)
+    return located
+
+
+def _own_dataset(settings: Settings, root: Path, datasets: MutableMapping[str, Dataset]) -> Dataset:
+    key = repr(settings.data)
+    if key not in datasets:
+        datasets[key] = build_dataset(settings, root)
+    return datasets[key]
+
+
+def _of_name(records: Sequence[Stored], name: str) -> list[Stored]:
+    """The records in folders <name>, <name>-2, -3 and so on, in this order. Two runs may share a name."""
+    numbered = {}
+    for each in records:
+        if match := re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", each.directory.folder.name):
+            numbered[int(match[1] or 1)] = each
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def _free(outputs: Path, name: str, taken: Sequence[Stored]) -> RunDirectory:
+    """The directory of the next record of this name."""
+    names = {each.directory.folder.name for each in taken}
+    number, free = 1, name
+    while free in names:
+        number += 1
+        free = f"{name}-{number}"
+    return RunDirectory(outputs / free)
+
+
+def _notes(located: LocatedRun, config: Mapping[str, Any], records: Sequence[Stored]) -> Iterator[str]:
+    """A line for each record that was made with these settings and is of another run all the same."""
+    stem = located.identity.name.rpartition("-")[0]
+    for directory, record in records:
+        name = directory.folder.name
+        if not name.startswith(f"{stem}-"):
+            continue
+        if record.identity_version != VERSION:
+            if directory.config.exists() and agree(compared(config), compared(directory.settings)):
+                yield f"{directory.folder} was made by an earlier version of evidence: it is not used"
+        elif record.settings_identity == located.identity.settings:
+            keys = sorted({*record.content, *located.content})
+            changed = [key for key in keys if record.content.get(key) != located.content.get(key)]
+            what = ", ".join(changed) or "the run that init_from names"
+            yield f"{name} was computed from other content ({what} has changed since): this is another run"
+
+
+def source_of(settings: Settings, outputs: Path, records: Sequence[Stored]) -> Stored | None:
+    """The finished run that `init_from` names."""
+    name = settings.init_from
+    if name is None:
+        return None
+    folders = {Path(base, name).resolve().parent for base in (outputs.parent, Path.cwd(), outputs)}
+    if outputs.resolve() not in folders:
+        raise UserError(
+            f"init_from={name}: lies outside of {outputs}: name a run there, or choose its paths.outputs"
+        )
+    finished = {each.directory.folder.name: each for each in records if each.record.status == "FINISHED"}
+    source = finished.get(Path(name).name)
+    if source is None:
+        match = messages.nearest(name, [*finished])
+        hint = f": did you mean '{match}'?" if match else ""
+        raise UserError(f"init_from={name}: no finished run of that name in {outputs}{hint}")
+    if source.record.identity_version != VERSION:
+        raise UserError(
+            f"init_from={name}: {source.directory.folder} was made by an earlier version of evidence, whose records do"
+            " not say enough of themselves: train it again"
+        )
+    theirs = validate(source.directory.settings)
+    if settings.model != theirs.model:
+        model = messages.shown(source.directory.settings["model"])
+        raise UserError(f"init_from={name}: choose its model, {model}")
+    optimizer = theirs.trainer.optimizer.built_by
+    if settings.trainer.optimizer.built_by != optimizer:
+        raise UserError(f"init_from={name}: choose its optimizer, trainer.optimizer._target_={optimizer}")
+    return source

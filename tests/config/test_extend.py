@@ -1,0 +1,100 @@
+"""docs/extend.md: its files, added to a copy of the repository, make a run, and their own tests pass."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+COUNTS = {"objective": 4, "model": 4, "data set": 3, "test metric": 2}  # of files
+# A paragraph that begins with a file's path, and the code below it.
+BLOCK = re.compile(r"^`(\S+)`[^\n]*(?:\n[^\n]+)*\n\n```\w+\n(.*?)```", re.MULTILINE | re.DOTALL)
+NEIGHBOUR = re.compile(
+    r'^( +)"effective_sample_size": (\w+)\.weights\.effective_sample_size,\n', re.MULTILINE
+)
+
+
+def additions() -> dict[str, list[tuple[str, str]]]:
+    """By what is added: the paths and the code of the page's blocks."""
+    text = (ROOT / "docs" / "extend.md").read_text()
+    parts = re.split(r"^## Add an? (.+)$", text, flags=re.MULTILINE)[1:]
+    return {name: BLOCK.findall(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def add(root: Path, path: str, code: str) -> None:
+    """A file of its own, a class at the end of a file, or a line in the evaluator's dict."""
+    file = root / path
+    if not code.startswith('"') or code.startswith('"""'):
+        before = f"{file.read_text()}\n\n" if file.exists() else ""
+        file.write_text(before + code)
+        return
+    text = file.read_text()
+    (neighbour,) = NEIGHBOUR.finditer(text)
+    line = code.replace("found.", f"{neighbour[2]}.")
+    file.write_text(f"{text[: neighbour.end()]}{neighbour[1]}{line}{text[neighbour.end() :]}")
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the repository with all that the page adds."""
+    root = tmp_path_factory.mktemp("extended") / "repository"
+    root.mkdir()
+    for name in ("src", "conf", "tests", "docs", "experiments"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("run.py", "pyproject.toml"):
+        shutil.copy(ROOT / name, root)
+    for blocks in additions().values():
+        for path, code in blocks:
+            add(root, path, code)
+    return root
+
+
+def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_the_page_touches_as_few_files_as_it_says() -> None:
+    assert {name: len(blocks) for name, blocks in additions().items() if blocks} == COUNTS
+
+
+def test_what_is_added_runs_and_is_scored(extended: Path) -> None:
+    added = ("objective=miwae", "model=affine", "data=large_digits", "trainer=smoke", "eval=smoke")
+    ended = call(extended, "run.py", *added, "trainer.steps=20", "tracking=none")
+    assert ended.returncode == 0, ended.stderr
+    (result,) = extended.glob("outputs/miwae-k5-affine-large_digits-*/result.json")
+    assert '"test/reconstruction"' in result.read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("objective=miwae objective.num_groups=0", "objective.num_groups=0: must be at least 1"),
+        ("objective=miwae model=semi_implicit", "choose model=one_layer, two_layer, explicit or affine"),
+        (
+            "objective=miwae objective.num_groups=1000000 k=1000000",
+            "objective.num_groups=1000000, trainer.batch",
+        ),
+        ("model=affine model.data_dim=3", "model.data_dim=3: must be data.pixels=784"),
+        ("data=large_digits data.binarization=fixed", "must be one of stochastic, threshold"),
+    ],
+)
+def test_what_is_added_is_checked_like_the_rest(typed: str, said: str, extended: Path) -> None:
+    ended = call(extended, "run.py", *typed.split())
+    assert ended.returncode == 2
+    assert said in ended.stderr
+
+
+def test_the_tests_of_what_is_added_pass(extended: Path) -> None:
+    files = [path for blocks in additions().values() for path, _ in blocks if path.startswith("tests/")]
+    named = "tests/config/test_configs.py::test_each_choice_is_named_by_the_section_that_reads_it"
+    ended = call(
+        extended, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, named, "tests/test_architecture.py"
+    )
+    assert ended.returncode == 0, ended.stdout

@@ -1,0 +1,132 @@
+"""Differences are of like runs too: by seed, by stage of a training, and to the run that training went on from."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from frames import frame, made_up
+
+from evidence.records.directory import RunDirectory
+from experiments.critic import study as critic
+from experiments.few_samples import measure as few_samples
+from experiments.iwae_table1 import gains, tables
+from experiments.iwae_table2 import study as table2
+
+CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidence,bound=0.5,warmup=2000"}
+
+
+@pytest.mark.parametrize(
+    ("unlike", "reason"),
+    [
+        ({"code_digest": "c1de"}, "other code"),
+        ({"data_digest": "da7b"}, "other data"),
+        ({"trainer.learning_rate": "0.01"}, "trainer.learning_rate 0.01, not 0.001"),
+        ({"eval_images": 500}, "eval_images 500, not 10000"),
+        ({"stages": "2"}, "steps 11920, not 9774400"),
+    ],
+)
+def test_a_form_is_compared_with_the_vae_by_like_runs_only(
+    unlike: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    vae = [{"objective": "vae", "k": 5, "seed": seed, "test/nll": 100.0} for seed in (0, 1)]
+    forms = [{**CRITIC, "run": f"path-{seed}", "seed": seed, "test/nll": 99.0, **unlike} for seed in (0, 1)]
+    found = critic.find(frame(*vae, *forms), tmp_path)
+    assert found.results.set_index("form")["pairs"].to_dict() == {"VAE": 2, "path, evidence": 0}
+    assert found.claims[1].holds is None
+    notes = [note for note in found.notes if "`path-1` is not compared with" in note]
+    assert len(notes) == 1
+    assert notes[0].endswith(f": {reason}.")
+
+
+def test_a_form_is_one_row_whatever_its_bound_and_of_the_studys_data_and_model(tmp_path: Path) -> None:
+    looser = CRITIC | {"variant": "encoder=path,target=evidence,bound=3.0,warmup=2000", "run": "looser"}
+    odd = CRITIC | {"variant": "encoder=literal,target=evidence,bound=0.5,warmup=0"}
+    made = [CRITIC, CRITIC | {"seed": 1}, looser, odd, CRITIC | {"data": "digits", "seed": 2}]
+    found = critic.find(frame(*made, CRITIC | {"model": "two_layer", "seed": 3}), tmp_path)
+    assert found.results["seeds"].tolist() == [2]
+    assert "`looser` (other settings)" in found.notes[-1]
+
+
+def trained(folder: Path, per_pass: int = 2980, **changes: Any) -> dict[str, Any]:
+    """A run of three stages whose valid/nll is 100 less the number of passes."""
+    directory = RunDirectory(folder / str(len(list(folder.iterdir()))))
+    directory.folder.mkdir()
+    directory.append_metrics([("valid/nll", 100.0 - passes, passes * per_pass) for passes in (1, 4, 13)])
+    directory.update(record=directory.folder.name)
+    named = {"folder": str(directory.folder), "run": directory.folder.name, "record": directory.folder.name}
+    return made_up(**{"stages": "3", "steps": 13 * per_pass, **named, **changes})
+
+
+def gained(*made: dict[str, Any]) -> gains.Gains:
+    return gains.gains(tables.chosen(pd.DataFrame(list(made))).runs)
+
+
+def test_gains_are_of_like_runs_at_the_passes_that_they_had(tmp_path: Path) -> None:
+    vae = {"objective": "vae", "k": 1, "batch_size": 40}
+    halves = gained(trained(tmp_path, 1490, **vae), trained(tmp_path, 1490, batch_size=40, k=5))
+    assert halves.table["passes"].tolist() == [1, 4, 13]  # 1490 steps of 40 images are a pass
+    found = gained(trained(tmp_path, **vae), trained(tmp_path, k=5, **{"trainer.learning_rate": "0.01"}))
+    assert found.table.empty
+    assert found.notes == ["`3` is not compared with `2`: trainer.learning_rate 0.01, not 0.001."]
+
+
+def test_a_folder_that_holds_another_record_has_no_gains(tmp_path: Path) -> None:
+    made = [trained(tmp_path, objective="vae", k=1), trained(tmp_path, k=5)]
+    assert len(gained(*made).table) == 3
+    RunDirectory(tmp_path / "1").update(record="replaced")
+    assert gained(*made).table.empty
+
+
+def test_a_second_phase_is_compared_with_the_run_that_it_went_on_from(tmp_path: Path) -> None:
+    vae = {"objective": "vae", "k": 1}
+    second = {"objective": "iwae", "k": 50, "stages": "26820 steps", "init_from": "outputs/short"}
+    made = [
+        vae | {"run": "short", "stages": "3", "test/nll": 96.0, "test/active_units": 20.0},
+        vae | {"run": "long", "test/nll": 86.0},
+        second | {"test/nll": 93.0, "test/active_units": 45.0},
+        vae | {"run": "elsewhere", "data": "omniglot", "test/nll": 110.0, "ended": "2027"},
+    ]
+    found = table2.find(frame(*made), tmp_path)
+    assert found.results["nll"].tolist() == [96.0, 93.0]
+    assert (
+        found.claims[0].evidence == "NLL -3.00 nats, active units +25; 13 of 3280 passes, then 26,820 steps"
+    )
+    assert found.claims[0].holds
+    found = table2.find(frame(*made[1:]), tmp_path)
+    assert found.results["nll"].tolist() == [86.0, 93.0]
+    assert found.claims[0].holds is None
+    assert found.claims[0].evidence == "not compared: short is not in this experiment"
+    found = table2.find(frame(made[0], made[2] | {"eval_samples": 500}), tmp_path)
+    assert found.claims[0].evidence == "not compared: S 5000 and 500"
+
+
+def test_a_second_phase_as_long_as_the_papers_is_no_full_training_after_a_short_first_one(
+    tmp_path: Path,
+) -> None:
+    vae = {"objective": "vae", "k": 1, "run": "first", "stages": "3"}
+    second = {"objective": "iwae", "k": 50, "stages": f"{3**7 * 2980} steps", "init_from": "first"}
+    found = table2.find(frame(vae, second), tmp_path)
+    assert found.results["verdict"].tolist() == ["short budget"] * 2
+
+
+def test_few_samples_backward_are_compared_by_like_runs() -> None:
+    def ended(backward: str, seed: int, nll: float, **changes: Any) -> dict[str, Any]:
+        name = f"{backward}-{seed}-{nll}"
+        settings = {
+            "objective.num_exact": {"all": "null", "top": "4", "sampled": "0"}[backward],
+            "trainer.name": "quick",
+            "stages": "3",
+            "eval_samples": 500,
+        }
+        return {"run": name, "seed": seed, "test/nll": nll, "ended": f"2026-{nll}", **settings, **changes}
+
+    runs = [ended(backward, seed, 90.0 + seed) for backward in ("all", "top") for seed in (0, 1)]
+    runs += [ended("top", 2, 80.0, **{"trainer.learning_rate": "0.01"}), ended("top", 1, 91.5)]
+    runs += [ended("sampled", 0, 70.0), ended("all", 3, 70.0, stages="4"), ended("all", 3, 70.0, k=5)]
+    chosen, notes = few_samples.ended(frame(*runs))
+    difference, _, unpaired = few_samples.paired_difference(chosen)
+    assert chosen["run"].tolist() == ["all-0-90.0", "top-0-90.0", "all-1-91.0", "top-1-91.5"]
+    assert difference == 0.25
+    assert unpaired == []
+    assert notes == ["Left out of backward top: `top-2-80.0` (trainer.learning_rate 0.01, not 0.001)."]
