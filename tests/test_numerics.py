@@ -1,4 +1,4 @@
-"""Sums of exponentials, frozen modules, forked generators."""
+"""Sums of exponentials, detached modules, forked generators."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from scipy.special import logsumexp
 from torch import nn
 
-from evidence.numerics import effective_sample_size, forked_rng, frozen, log_mean_exp, summarize
+from evidence.numerics import detached, effective_sample_size, forked_rng, log_mean_exp, summarize
 
 
 def test_log_mean_exp_is_scipys_also_where_exp_overflows() -> None:
@@ -36,12 +36,11 @@ def test_effective_sample_size_counts_equal_weights_and_ignores_their_scale() ->
     torch.testing.assert_close(effective_sample_size(log_w), torch.tensor([8.0, 4.0]))
 
 
-def test_frozen_leaves_the_path_through_the_input_and_restores_what_was_live() -> None:
+def test_detached_leaves_the_path_through_the_input_and_restores_what_was_live() -> None:
     module = nn.Linear(3, 1)
     module.bias.requires_grad_(False)
     y = torch.randn(2, 3, requires_grad=True)
-    with frozen(module):
-        inside = module(y).sum()
+    inside = detached(lambda: module(y).sum(), module)
     assert module.weight.requires_grad
     assert not module.bias.requires_grad
     inside.backward()

@@ -22,9 +22,9 @@ class Estimate(NamedTuple):
 class Objective(nn.Module, abc.ABC):
     """A training signal. A module, because some carry parameters (a critic) or adapted state (a step size).
 
-    `is_compilable` where torch.compile takes all of it as one graph, which it cannot with `frozen` inside. Where
-    `passes_twice`, the model computes again what it has computed, so it must be a function of the noise it is given;
-    `single_pass` is the setting that is without this, if there is one.
+    `is_compilable` where torch.compile takes all of it as one graph. Where `passes_twice`, the model computes again
+    what it has computed, so it must be a function of the noise it is given. `single_pass` is the setting without
+    this, if there is one. State is a buffer that is written in place, so that a captured step sees it.
     """
 
     is_compilable: ClassVar[bool] = False

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from evidence.distributions import with_density
 from evidence.models import LatentVariableModel
-from evidence.numerics import frozen
+from evidence.numerics import detached
 from evidence.objectives.base import Estimate, Objective
 
 
@@ -49,7 +49,7 @@ class CriticWeighted(Objective):
 
     @property
     def passes_twice(self) -> bool:
-        """path computes q(z | x) again with its network frozen, elbo the joint with prior and likelihood frozen."""
+        """path computes q(z | x) again with its network detached, elbo the joint with prior and likelihood detached."""
         return self.encoder != "literal"
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
@@ -57,10 +57,11 @@ class CriticWeighted(Objective):
         weighted, unweighted = self._terms(model, x)
         log_w = weighted.detach() if unweighted is None else unweighted.detach()
         self._start(log_w)
-        baseline = self.shift + self.scale * self.critic(x)
+        scale = self.scale.clone()  # the graph keeps it, and the buffer is about to change
+        baseline = self.shift + scale * self.critic(x)
         excess = log_w - baseline
         weight = excess.detach().clamp(max=self.bound).exp()
-        loss = self._critic_loss(excess, weight, baseline)
+        loss = self._critic_loss(excess, weight, baseline, scale)
         weight = torch.where(self.num_steps < self.warmup, torch.ones_like(weight), weight)
         surrogate = (weight * weighted).mean(0) - loss
         if unweighted is not None:
@@ -82,31 +83,31 @@ class CriticWeighted(Objective):
         if self.encoder == "literal":
             return model.log_joint(x, z) - log_q, None
         if self.encoder == "path":
-            with frozen(model.posterior):
-                log_q = with_density(model.posterior(x), "log_prob").log_prob(z)
+            log_q = detached(
+                lambda: with_density(model.posterior(x), "log_prob").log_prob(z), model.posterior
+            )
             return model.log_joint(x, z) - log_q, None
-        with frozen(model.prior), frozen(model.likelihood):
-            encoder = model.log_joint(x, z) - log_q
+        encoder = detached(lambda: model.log_joint(x, z), model.prior, model.likelihood) - log_q
         return model.log_joint(x, z.detach()), encoder
 
-    def _critic_loss(self, excess: Tensor, weight: Tensor, baseline: Tensor) -> Tensor:
+    def _critic_loss(self, excess: Tensor, weight: Tensor, baseline: Tensor, scale: Tensor) -> Tensor:
         """[B]; its derivative with respect to C is -(excess / s^2), or 1 - exp(min(excess, bound))."""
         if self.target == "elbo":
-            return 0.5 * (excess / self.scale).square().mean(0)
+            return 0.5 * (excess / scale).square().mean(0)
         above = (excess - self.bound).clamp(min=0.0)
         return (excess.clamp(max=self.bound).exp() + weight * above).mean(0) + baseline
 
     def _start(self, log_w: Tensor) -> None:
         """log w begins near -540 nats, far from any network's reach: b and s start at the first batch's."""
         first = self.num_steps == 0
-        self.shift = torch.where(first, log_w.mean(), self.shift)
-        self.scale = torch.where(first, self._deviation(log_w), self.scale)
+        self.shift.copy_(torch.where(first, log_w.mean(), self.shift))
+        self.scale.copy_(torch.where(first, self._deviation(log_w), self.scale))
 
     def _track(self, log_w: Tensor) -> None:
         """After the step, so that C(x) never depends on the sample it weighs."""
-        self.shift = torch.lerp(log_w.mean(), self.shift, self.MOMENTUM)
-        self.scale = torch.lerp(self._deviation(log_w), self.scale, self.MOMENTUM)
-        self.num_steps = self.num_steps + 1
+        self.shift.copy_(torch.lerp(log_w.mean(), self.shift, self.MOMENTUM))
+        self.scale.copy_(torch.lerp(self._deviation(log_w), self.scale, self.MOMENTUM))
+        self.num_steps.add_(1)
 
     @staticmethod
     def _deviation(log_w: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from evidence.distributions import SemiImplicit, semi_implicit
 from evidence.models import LatentVariableModel
-from evidence.numerics import frozen
+from evidence.numerics import detached
 from evidence.objectives.base import Estimate, Objective
 from evidence.objectives.reverse_conditional import ReverseSamples
 
@@ -33,14 +33,17 @@ class UIVI(Objective):
         q = semi_implicit(model.posterior(x))
         eps = q.noise(self.k)
         z = q.rsample(eps)
-        with frozen(model.posterior):
-            q = model.posterior(x)
-            reverse = self.reverse_conditional(q, z, eps)
-            log_q = q.conditional(reverse.eps).log_prob(z).mean(0)
+
+        def reverse() -> tuple[Tensor, dict[str, Tensor]]:
+            q = semi_implicit(model.posterior(x))
+            samples = self.reverse_conditional(q, z, eps)
+            return q.conditional(samples.eps).log_prob(z).mean(0), samples.metrics
+
+        log_q, sampling = detached(reverse, model.posterior)
         log_joint = model.log_joint(x, z)
         metrics = {
             "log_joint": log_joint.detach().mean(),
             "scale": q.scale.detach().mean(),
-            **reverse.metrics,
+            **sampling,
         }
         return Estimate((log_joint - log_q).mean(0), metrics)
