@@ -1,13 +1,12 @@
-"""Sums of exponentials, detached modules, forked generators."""
+"""Sums of exponentials, forked generators."""
 
 import math
 
 import pytest
 import torch
 from scipy.special import logsumexp
-from torch import nn
 
-from evidence.numerics import detached, effective_sample_size, forked_rng, log_mean_exp, summarize
+from evidence.numerics import effective_sample_size, forked_rng, log_mean_exp, summarize
 
 
 def test_log_mean_exp_is_scipys_also_where_exp_overflows() -> None:
@@ -34,18 +33,6 @@ def test_effective_sample_size_counts_equal_weights_and_ignores_their_scale() ->
     log_w = torch.full((8, 2), -540.0)
     log_w[4:, 1] = -torch.inf
     torch.testing.assert_close(effective_sample_size(log_w), torch.tensor([8.0, 4.0]))
-
-
-def test_detached_leaves_the_path_through_the_input_and_restores_what_was_live() -> None:
-    module = nn.Linear(3, 1)
-    module.bias.requires_grad_(False)
-    y = torch.randn(2, 3, requires_grad=True)
-    inside = detached(lambda: module(y).sum(), module)
-    assert module.weight.requires_grad
-    assert not module.bias.requires_grad
-    inside.backward()
-    assert module.weight.grad is None
-    torch.testing.assert_close(y.grad, module.weight.expand(2, 3))
 
 
 def test_forked_generators_depend_on_the_seeds_alone_and_leave_no_trace() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from evidence import streams
 from evidence.data import Dataset, batches
+from evidence.distributions import DiagonalNormal
 from evidence.evaluation import Evaluators, ImportanceSampling, Noise, SemiImplicitSampling, evaluate
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
@@ -222,6 +223,28 @@ def test_rows_at_a_time_and_other_images_change_no_score(kind: str, float64: Non
     some = torch.tensor([3, 150, 151, 229])
     for name, values in scored(100, some).items():
         torch.testing.assert_close(values, whole[name][:, some], rtol=0, atol=1e-10)
+
+
+class TorchsNormal(DiagonalNormal):
+    """A user's posterior, whose noise is torch's own."""
+
+    def noise(self, num_samples: int) -> Tensor:
+        return torch.randn(num_samples, *self.shape, dtype=self.mean.dtype)
+
+
+def test_rows_at_a_time_change_no_score_of_a_posterior_that_draws_by_torch_randn(float64: None) -> None:
+    class Posterior(type(problems.linear_gaussian().posterior)):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> TorchsNormal:
+            return TorchsNormal(*super().forward(x))
+
+    model, x = problems.linear_gaussian(), problems.images(130)
+    model.posterior.__class__ = Posterior
+    found = []
+    for rows in (1, 350, 2000, 7000, 10**6):
+        evaluator, noise = ImportanceSampling(45, rows), Noise(1, TEST, torch.arange(130))
+        found.append(evaluate(model, x, evaluator, lambda _: None, noise=noise).metrics)
+    for metrics in found[1:]:
+        assert metrics == pytest.approx(found[0], rel=1e-12)
 
 
 def test_a_fork_of_the_global_generator_counts_all_bits_of_its_seeds() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from torch.utils.checkpoint import checkpoint
 
 from evidence import networks
 from evidence.distributions import Chain, DiagonalNormal, with_density
+
+Result = TypeVar("Result")
 
 # Rows, samples x images. Measured on two CPU cores with 784 pixels: a graph of up to 10,000 rows, some 100 MB, is
 # fastest kept whole; one of 20,000 takes longer than its pieces, though these are computed twice. A forward pass
@@ -31,6 +34,23 @@ class LatentVariableModel(nn.Module):
         self.likelihood = likelihood
         self.posterior = posterior
         self.latent_sizes = list(latent_sizes)
+
+    def forward(self, function: Callable[[], Result]) -> Result:
+        """What the function returns; for `detached`, which replaces parameters while this runs."""
+        return function()
+
+    def detached(
+        self, function: Callable[[], Result], *parts: Literal["prior", "likelihood", "posterior"]
+    ) -> Result:
+        """function(), in which these parts' parameters are constants: no gradient reaches them.
+
+        Used for path gradients: log q(z | x) computed inside passes its gradient on to z, at any depth, while the
+        score term, the gradient of log q with respect to q's own parameters, is left out. All that uses the parameters
+        must happen inside, since a distribution may keep live modules. It compiles, and torch.vmap takes it.
+        """
+        named = (pair for part in parts for pair in getattr(self, part).named_parameters(prefix=part))
+        parameters = {name: parameter.detach() for name, parameter in named}
+        return torch.func.functional_call(self, parameters, (function,))
 
     def log_joint(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x, z) = log p(z) + log p(x | z): x [B, X], z [K, B, D] -> [K, B]."""

@@ -5,7 +5,7 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -92,30 +92,6 @@ class WeightSums(NamedTuple):
 def summarize(log_w: Tensor) -> WeightSums:
     """The sums over one chunk of log-weights [K, B]."""
     return WeightSums(log_w.shape[0], log_w.sum(0), torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0))
-
-
-class _Around(nn.Module):
-    """Modules under one roof, for functional_call."""
-
-    def __init__(self, modules: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.inner = nn.ModuleList(modules)
-
-    def forward(self, function: Callable[[], Any]) -> Any:
-        """What the function returns."""
-        return function()
-
-
-def detached(function: Callable[[], Result], *modules: nn.Module) -> Result:
-    """function(), in which the modules' parameters are constants: no gradient reaches them.
-
-    Used for path gradients: log q(z | x) computed inside passes its gradient on to z, at any depth, while the score
-    term, the gradient of log q with respect to q's own parameters, is left out. All that uses the parameters must
-    happen inside, since a distribution may keep live modules. It compiles, and torch.vmap takes it.
-    """
-    around = _Around(modules)
-    parameters = {name: parameter.detach() for name, parameter in around.named_parameters()}
-    return torch.func.functional_call(around, parameters, (function,))
 
 
 @contextlib.contextmanager

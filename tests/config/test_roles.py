@@ -78,7 +78,7 @@ def test_each_setting_of_a_run_has_the_role_that_its_declaration_says() -> None:
         "trainer.checkpoint_seconds",
     }
     assert dotted(Role.SOURCE) == {"init_from"}
-    where = {"compile", "data.folder", "device", "name", "paths", "tracking"}
+    where = {"compile", "data.folder", "device", "eval.rows", "name", "paths", "tracking"}
     assert dotted(Role.OUTSIDE) == where | {"fail_fast", "other_code", "plan", "rerun", "sync"}
 
 

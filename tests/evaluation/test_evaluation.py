@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from typing import Any
 
 import problems
 import pytest
@@ -205,7 +206,6 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
     latent: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On the same samples. A last, smaller chunk, here of 10 samples or of 30 images, is not compiled."""
-    log_ratios, unfused = importance.drawn_log_ratios, []
     model = with_large_logits(latent)
     x = (torch.rand(130, 784) < 0.2).byte()
 
@@ -217,16 +217,15 @@ def test_fused_scores_are_those_as_they_stand_and_a_thousandth_of_a_nat_from_flo
         ).metrics
 
     fused = scored(torch.float32, True)
-    importance._fused_log_ratios()  # made before the patch
-    monkeypatch.setattr(
-        importance,
-        "drawn_log_ratios",
-        lambda model, q, x, size, *rest: (
-            unfused.append((size, len(x))) or log_ratios(model, q, x, size, *rest)
-        ),
-    )
+    graph, calls = importance._fused_log_ratios(), []
+
+    def counted(*arguments: Any) -> Any:
+        calls.append((arguments[3], len(arguments[2])))
+        return graph(*arguments)
+
+    monkeypatch.setattr(importance, "_fused_log_ratios", lambda: counted)
     assert scored(torch.float32, True) == fused
-    assert unfused == [(10, 100), (50, 30)]
+    assert calls == [(20, 100), (20, 100)]
     assert scored(torch.float32, False) == pytest.approx(fused, rel=1e-5)
     assert scored(torch.float64, False) == pytest.approx(fused, rel=1e-5)
     assert scored(torch.float64, False)["nll"] == pytest.approx(fused["nll"], abs=1e-3)

@@ -190,3 +190,16 @@ def test_with_nothing_measured_no_claim_is_judged(tmp_path: Path) -> None:
     assert found.results.empty
     assert found.table.empty
     assert {claim.holds for claim in found.claims} == {None}
+
+
+def test_a_detached_part_passes_the_gradient_of_its_input_on_and_has_none_itself() -> None:
+    model, x = problems.linear_gaussian(), problems.images(2)
+    model.posterior.bias.requires_grad_(False)
+    z = model.posterior(x).sample(1).requires_grad_()
+    model.detached(lambda: model.posterior(x).log_prob(z).sum(), "posterior").backward()
+    (expected,) = torch.autograd.grad(model.posterior(x).log_prob(z).sum(), z)
+    torch.testing.assert_close(z.grad, expected)
+    assert all(parameter.grad is None for parameter in model.parameters())
+    live = {name: parameter.requires_grad for name, parameter in model.posterior.named_parameters()}
+    assert live.pop("bias") is False
+    assert all(live.values())

@@ -75,7 +75,7 @@ def test_who_watches_and_where_it_is_computed_belong_to_no_identity() -> None:
 
 
 def test_length_and_evaluation_belong_to_the_run_and_not_to_the_path_of_the_parameters() -> None:
-    for other in (changed("trainer", steps=80), changed("eval", samples=60), changed("eval", rows=200)):
+    for other in (changed("trainer", steps=80), changed("eval", samples=60), changed("eval", images=60)):
         assert other.train == changed().train
         assert other.run != changed().run
         assert other.cell != changed().cell

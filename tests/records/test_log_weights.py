@@ -11,7 +11,7 @@ import torch
 from runs import directories, interrupt, numbers, only_directory, said, settings, start
 from scipy.special import logsumexp
 
-from evidence import evaluation, training
+from evidence import training
 from evidence.errors import UserError
 from evidence.records import log_weights
 from evidence.records.directory import RunDirectory
@@ -140,8 +140,8 @@ def make_the_nll_not_finite(patch: pytest.MonkeyPatch) -> None:
         found = real(*args)
         return found._replace(metrics=found.metrics | {"nll": float("nan")})
 
-    real = evaluation.evaluate_seeded
-    patch.setattr(evaluation, "evaluate_seeded", evaluate)
+    real = fit.evaluate
+    patch.setattr(fit, "evaluate", evaluate)
 
 
 @pytest.mark.parametrize(

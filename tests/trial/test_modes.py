@@ -151,7 +151,9 @@ def test_choosing_the_evaluator_draws_nothing_and_takes_one_image(layer: str) ->
     model = with_layer(problems.linear_gaussian(), "posterior", layer)
     before = torch.get_rng_state()
     section: Any = SimpleNamespace(samples=3, rows=10, semi_implicit=SimpleNamespace(samples=1, noises=1))
-    assert evaluators(section).suited_to(model, problems.images(5)) == ImportanceSampling(3, 10)
+    assert evaluators(section, torch.device("cpu")).suited_to(
+        model, problems.images(5)
+    ) == ImportanceSampling(3, 10)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -29,7 +29,8 @@ def check(settings: "Settings") -> None:
         _refuse_above(PARAMETERS, _num_weights([pixels, *sizes]), "parameters", f"objective.{key}")
     step, keys = _step(settings, sum(layers))
     _refuse_above(NUMBERS, step, "numbers in a step", f"{keys} and {units}")
-    _refuse_above(NUMBERS, rows * sum(layers), "numbers at a time", f"eval.rows={rows} and {units}")
+    if rows is not None:
+        _refuse_above(NUMBERS, rows * sum(layers), "numbers at a time", f"eval.rows={rows} and {units}")
     if model.posterior == Posterior.SEMI_IMPLICIT:
         noises, latent = settings.eval.semi_implicit.noises, sum(model.stochastic_layers())
         keys = f"eval.semi_implicit.noises={noises} and model.latent={latent}"

@@ -73,7 +73,7 @@ class Eval(Section):
     samples: Count
     semi_implicit: SemiImplicitEval
     images: Annotated[int, Field(ge=2, le=10**9)] | None  # one image has no standard error
-    rows: LargeCount
+    rows: Annotated[LargeCount | None, Role.OUTSIDE]
     keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
 

@@ -1,6 +1,6 @@
 """The log evidence of images under a posterior with a density: log p(x) >= E L_S with L_S = log (1/S) sum_s w_s."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
 
@@ -12,6 +12,8 @@ from evidence.evaluation.scoring import IMAGES_PER_BATCH, IMPORTANCE, Keep, bloc
 from evidence.models import LatentVariableModel
 from evidence.numerics import WeightSums, fused, summarize
 from evidence.streams import Stream, drawing, position, samples
+
+NOISE_BLOCK = 20  # samples
 
 
 class Scores(NamedTuple):
@@ -52,7 +54,7 @@ def drawn_log_ratios(
     q: DiagonalNormal | Chain,
     x: Tensor,
     num_samples: int,
-    first: int | Tensor,
+    first: Tensor,
     stream: Stream | None,
 ) -> tuple[Tensor, Tensor]:
     """`log_ratios` of the samples first, first + 1, ... of the stream: [K, B] each."""
@@ -88,21 +90,13 @@ def score(
 ) -> Scores:
     """The importance weights of S samples for each image x [B, X], at most `rows` (image, sample) pairs at a time.
 
-    Compiled or not the noise is the same, and so are the sums, to rounding. A last, smaller chunk is not compiled.
+    Compiled or not the noise is the same, and so are the sums, to rounding. A last, smaller piece is not compiled.
     `keep` hears log_weights.
     """
     q = with_density(model.posterior(x))
     weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)
     kept: list[Tensor] = []
-    largest = max(1, rows // x.shape[0])
-    stream = position()[0]
-    for first, size in blocks(num_samples, largest):
-        if compiled and size == largest:
-            tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
-            start = torch.tensor(first, device=x.device)
-            log_w, log_ratio = _fused_log_ratios()(model, q, x, size, start, tensors)
-        else:
-            log_w, log_ratio = drawn_log_ratios(model, q, x, size, first, stream)
+    for log_w, log_ratio in _pieces(model, q, x, num_samples, max(1, rows // x.shape[0]), compiled):
         if keep is not None:
             kept.append(log_w)
         part = summarize(log_w.double())
@@ -112,6 +106,34 @@ def score(
     if keep is not None:
         keep({"log_weights": torch.cat(kept)})
     return Scores(weights, kl / num_samples)
+
+
+def _pieces(
+    model: LatentVariableModel,
+    q: DiagonalNormal | Chain,
+    x: Tensor,
+    num_samples: int,
+    largest: int,
+    compiled: bool,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """`log_ratios` of all samples, at most `largest` at a time.
+
+    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`: a user's q(z | x) may draw it by torch.randn.
+    """
+    stream = position()[0]
+    tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
+    size = max(NOISE_BLOCK, largest // NOISE_BLOCK * NOISE_BLOCK)
+    for first, count in blocks(num_samples, size):
+        if compiled and count == size <= largest:
+            start = torch.tensor(first, device=x.device)
+            yield _fused_log_ratios()(model, q, x, count, start, tensors)
+            continue
+        noise = []
+        for within, number in blocks(count, NOISE_BLOCK):
+            samples(first + within, IMPORTANCE)
+            noise.append(q.noise(number))
+        for piece in torch.cat(noise).split(largest):
+            yield log_ratios(model, q, x, piece)
 
 
 def log_evidence(model: LatentVariableModel, x: Tensor, num_samples: int, rows: int) -> Tensor:

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from evidence.distributions import with_density
 from evidence.models import LatentVariableModel
-from evidence.numerics import detached
 from evidence.objectives.base import Estimate, Objective
 
 
@@ -24,6 +23,7 @@ class CriticWeighted(Objective):
     For the first `warmup` steps every weight is one while the critic learns.
     """
 
+    is_compilable = True
     single_pass = "objective.encoder=literal"
     MOMENTUM = 0.99  # of b and s
     shift: Tensor
@@ -83,11 +83,11 @@ class CriticWeighted(Objective):
         if self.encoder == "literal":
             return model.log_joint(x, z) - log_q, None
         if self.encoder == "path":
-            log_q = detached(
-                lambda: with_density(model.posterior(x), "log_prob").log_prob(z), model.posterior
+            log_q = model.detached(
+                lambda: with_density(model.posterior(x), "log_prob").log_prob(z), "posterior"
             )
             return model.log_joint(x, z) - log_q, None
-        encoder = detached(lambda: model.log_joint(x, z), model.prior, model.likelihood) - log_q
+        encoder = model.detached(lambda: model.log_joint(x, z), "prior", "likelihood") - log_q
         return model.log_joint(x, z.detach()), encoder
 
     def _critic_loss(self, excess: Tensor, weight: Tensor, baseline: Tensor, scale: Tensor) -> Tensor:

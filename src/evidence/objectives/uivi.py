@@ -6,7 +6,6 @@ from torch import Tensor
 
 from evidence.distributions import SemiImplicit, semi_implicit
 from evidence.models import LatentVariableModel
-from evidence.numerics import detached
 from evidence.objectives.base import Estimate, Objective
 from evidence.objectives.reverse_conditional import ReverseSamples
 
@@ -39,7 +38,7 @@ class UIVI(Objective):
             samples = self.reverse_conditional(q, z, eps)
             return q.conditional(samples.eps).log_prob(z).mean(0), samples.metrics
 
-        log_q, sampling = detached(reverse, model.posterior)
+        log_q, sampling = model.detached(reverse, "posterior")
         log_joint = model.log_joint(x, z)
         metrics = {
             "log_joint": log_joint.detach().mean(),

@@ -9,7 +9,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from evidence import data, parts, training
+from evidence import data, execution, parts, training
 from evidence.config.messages import describe, nearest
 from evidence.config.sections.base import Section
 from evidence.config.settings import Eval, Settings
@@ -56,12 +56,11 @@ def build(settings: Settings, device: torch.device, root: Path, dataset: data.Da
     )
 
 
-def evaluators(section: Eval) -> Evaluators:
+def evaluators(section: Eval, device: torch.device) -> Evaluators:
     """How to score: the `eval` settings have an S for posteriors with a density, and S and T for the others."""
-    semi = section.semi_implicit
+    semi, rows = section.semi_implicit, section.rows or execution.rows_scored(device)
     return Evaluators(
-        ImportanceSampling(section.samples, section.rows),
-        SemiImplicitSampling(semi.samples, semi.noises, section.rows),
+        ImportanceSampling(section.samples, rows), SemiImplicitSampling(semi.samples, semi.noises, rows)
     )
 
 

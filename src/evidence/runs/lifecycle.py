@@ -86,7 +86,7 @@ def _compute(settings: Settings, located: LocatedRun, job_number: int | None) ->
             settings, device, ROOT, located.dataset
         )  # before anything is written: there may be no data
     interfaces.check_kinds(parts.model, parts.objective)
-    evaluator = evaluators(settings.eval).suited_to(parts.model, parts.dataset.test)
+    evaluator = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
     for note in located.notes:
         terminal.note(note)
