@@ -9,6 +9,7 @@ import torch
 from evidence import models
 from evidence.cli import command_line
 from evidence.runs import lifecycle
+from evidence.streams import TEST, TRAINING, Stream, drawing, normal, samples, uniform
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -42,8 +43,23 @@ def test_log_weights_are_the_cpus_up_to_rounding() -> None:
     torch.testing.assert_close(there.cpu(), here)
 
 
+@pytest.mark.parametrize("seed", [3, 2**63 - 1])
+def test_random_numbers_are_the_cpus(seed: int) -> None:
+    def drawn(device: str) -> list[torch.Tensor]:
+        like = torch.zeros(1, dtype=torch.float64, device=device)
+        images = torch.tensor([5, 9999], device=device)
+        with drawing(Stream(seed, TRAINING, 10**9)):
+            found = [normal((7, 5), like), uniform((6,), like)]
+        with drawing(Stream(seed, TEST, images=images)):
+            samples(30, 2)
+            return [*found, normal((4, 2, 9), like)]
+
+    for here, there in zip(drawn("cpu"), drawn("cuda"), strict=True):
+        torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-12)
+
+
 def test_continued_training_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The CUDA generator is part of a checkpoint."""
+    """Noise is a function of the seed and the step, on a GPU too."""
     monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
     start(tmp_path, "trainer.steps=30")
     assert command_line.main([*SMALL, "trainer.steps=60"], CONF) == 0
