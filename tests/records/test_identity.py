@@ -78,8 +78,8 @@ def test_length_and_evaluation_belong_to_the_run_and_not_to_the_path_of_the_para
     for other in (changed("trainer", steps=80), changed("eval", samples=60), changed("eval", images=60)):
         assert other.train == changed().train
         assert other.run != changed().run
-    assert changed("eval", rows=200) == changed()
         assert other.cell != changed().cell
+    assert changed("eval", rows=200) == changed()
 
 
 def test_all_that_shapes_the_parameters_belongs_to_the_train_identity() -> None:
