@@ -130,8 +130,8 @@ UNKNOWN_KEYS = [
     ("~foo", "unknown key 'foo'"),
     ("~k", "k: needs a value"),
     (
-        "~objective.num_exact",
-        "objective.num_exact=null cannot be deleted so: write objective.num_exact=0 ~objective.",
+        "~eval.images",
+        "eval.images=null cannot be deleted so: write eval.images=0 ~eval.images",
     ),
     ("~data", "data: needs a value"),
     ("~trainer.reduction", "trainer.reduction: needs a value"),

@@ -13,7 +13,7 @@ from runs import directories, numbers
 from evidence.records import identity
 from evidence.records.directory import RunDirectory
 from evidence.records.identity import Identity, identify
-from evidence.runs import lifecycle, provenance, resume
+from evidence.runs import lifecycle, lookup, provenance
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -278,7 +278,7 @@ def test_the_whole_hash_decides_where_two_runs_share_a_folders_name(
 def test_a_record_of_an_earlier_version_is_named_and_not_used(
     root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for module in (identity, resume):
+    for module in (identity, lookup):
         monkeypatch.setattr(module, "VERSION", 1)
     assert start() == 0
     (old,) = directories(root)

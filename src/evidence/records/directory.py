@@ -116,8 +116,9 @@ class RunDirectory:
             result.pop("ended", None)
         elif status is not None and (status != before.get("status") or "ended" not in before):
             result["ended"] = changes.get("ended") or now()
-        record = Record.model_validate(result)
-        files.write(self._result, json.dumps(result, indent=2).encode(), b"\n")
+        text = json.dumps(result, indent=2).encode()
+        record = Record.model_validate_json(text)
+        files.write(self._result, text, b"\n")
         return record
 
     @property
