@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from evidence.models import LatentVariableModel
-from experiments.uivi_toys import study
+from experiments.uivi_toys import fits, study
 from experiments.uivi_toys.fits import divergence, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian, gaussian_kl
 from experiments.uivi_toys.targets import NoLikelihood, Target, targets, toy
