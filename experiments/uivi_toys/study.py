@@ -11,8 +11,8 @@ from evidence.numerics import forked_rng
 from evidence.report import measurements
 from evidence.report.measurements import CPU
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
-from experiments.uivi_toys import drawing, fitting
-from experiments.uivi_toys.fitting import PUBLISHED_STEPS, TARGET_ACCEPTANCE, fit
+from experiments.uivi_toys import drawing, fits
+from experiments.uivi_toys.fits import PUBLISHED_STEPS, TARGET_ACCEPTANCE, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian
 from experiments.uivi_toys.targets import targets
 
@@ -70,7 +70,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     drawing.draw_kl(rows, gaussian, folder / "kl.png")
     drawing.draw_acceptance(rows, TARGET_ACCEPTANCE, folder / "acceptance.png")
     ends = rows[rows["step"] == rows.groupby(["target", "seed"])["step"].transform("max")]
-    notes = [*NOTES, *left_out, *measurements.notes(fitting.__name__, [rows])]
+    notes = [*NOTES, *left_out, *measurements.notes(fits.__name__, [rows])]
     return Findings(ends.reset_index(drop=True), _table(ends), _claims(rows, gaussian), PICTURES, notes)
 
 
@@ -82,7 +82,7 @@ def _alike(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     if rows.empty:
         return rows, []
     rows = rows.assign(steps=rows.groupby(["target", "seed"])["step"].transform("max"))
-    today = measurements.source(fitting.__name__)["source"]
+    today = measurements.source(fits.__name__)["source"]
     chosen, notes = [], []
     for target, group in rows.groupby("target", sort=False):
         kinds = dict(list(group.groupby(["steps", "source"])))

@@ -8,10 +8,10 @@ import torch
 
 from evidence import data, training
 from evidence.config import compose
-from evidence.config.sections.base import Built, subclasses
-from evidence.config.sections.data import GreyImages, OwnData
-from evidence.config.sections.models import Model
-from evidence.config.sections.objectives import Objective
+from evidence.config.schema.base import Built, subclasses
+from evidence.config.schema.data import GreyImages, OwnData
+from evidence.config.schema.models import Model
+from evidence.config.schema.objectives import Objective
 from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.runs import build

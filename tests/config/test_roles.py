@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from evidence.config.sections.roles import Role, paths
+from evidence.config.schema.roles import Role, paths
 from evidence.config.settings import Settings
 from evidence.records import identity
 from evidence.tracking.params import flattened

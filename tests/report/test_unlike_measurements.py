@@ -15,8 +15,8 @@ from experiments.active_units import measuring as active_units
 from experiments.bounds import measuring as bounds
 from experiments.critic import measuring as critic
 from experiments.iwae_table1 import cells
-from experiments.uivi_toys import fitting, study
-from experiments.uivi_toys.fitting import fit
+from experiments.uivi_toys import fits, study
+from experiments.uivi_toys.fits import fit
 
 ORIGIN = {"machine": "m", "date": "2026-01-01", "commit": "12e4567"}
 
@@ -62,7 +62,7 @@ def test_figures_from_several_machines_days_and_commits_name_each(tmp_path: Path
 
 def test_the_measuring_code_is_known_by_all_that_it_imports() -> None:
     modules = [f"experiments.{name}.measuring" for name in ("active_units", "bounds", "critic")]
-    digests = {code.source_digest(module) for module in (*modules, fitting.__name__)}
+    digests = {code.source_digest(module) for module in (*modules, fits.__name__)}
     assert len(digests) == 4
     assert all(measurements.source(module) == {"source": code.source_digest(module)} for module in modules)
 
@@ -110,8 +110,8 @@ def test_one_run_of_a_cell_is_measured_whatever_else_lies_there() -> None:
 
 
 def test_a_fit_begins_anew_where_other_code_began_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "REPORT_EVERY", 10)
-    monkeypatch.setattr(fitting, "NUM_NOISES", 50)
+    monkeypatch.setattr(fits, "REPORT_EVERY", 10)
+    monkeypatch.setattr(fits, "NUM_NOISES", 50)
     path = tmp_path / "state.pt"
     assert [row["step"] for row in fit("banana", 0, 20, path).rows] == [10, 20]
     monkeypatch.setattr(code, "source_digest", lambda module: "another")
@@ -131,7 +131,7 @@ def fitted(folder: Path, target: str, seed: int, steps: int, source: str, kl: fl
 
 
 def test_seeds_of_a_toy_that_were_fitted_unlike_are_not_averaged(tmp_path: Path) -> None:
-    today = code.source_digest(fitting.__name__)
+    today = code.source_digest(fits.__name__)
     for target in ("banana", "multimodal", "x_shaped"):
         fitted(tmp_path, target, 0, 1000, today, 0.01)
     fitted(tmp_path, "banana", 1, 500, today, 0.5)

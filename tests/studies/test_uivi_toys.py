@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
 from evidence.models import LatentVariableModel
-from experiments.uivi_toys import fitting, study
-from experiments.uivi_toys.fitting import divergence, fit
+from experiments.uivi_toys import fits, study
+from experiments.uivi_toys.fits import divergence, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian, gaussian_kl
 from experiments.uivi_toys.targets import NoLikelihood, Target, targets, toy
 
@@ -110,9 +110,9 @@ def test_a_toy_has_no_data_and_draws_from_three_noises() -> None:
 def test_a_fit_broken_off_ends_with_the_bits_of_one_that_was_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fitting, "REPORT_EVERY", 10)
-    monkeypatch.setattr(fitting, "DECAY_EVERY", 30)
-    monkeypatch.setattr(fitting, "NUM_NOISES", 50)
+    monkeypatch.setattr(fits, "REPORT_EVERY", 10)
+    monkeypatch.setattr(fits, "DECAY_EVERY", 30)
+    monkeypatch.setattr(fits, "NUM_NOISES", 50)
     whole = fit("x_shaped", 1, 60, tmp_path / "whole.pt")
     fit("x_shaped", 1, 40, tmp_path / "parts.pt")  # after the rate has been decayed, within a segment
     torch.manual_seed(99)
@@ -127,8 +127,8 @@ def test_a_fit_broken_off_ends_with_the_bits_of_one_that_was_not(
 
 
 def test_uivi_brings_q_nearer_than_a_gaussian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "REPORT_EVERY", 500)
-    monkeypatch.setattr(fitting, "NUM_NOISES", 1000)
+    monkeypatch.setattr(fits, "REPORT_EVERY", 500)
+    monkeypatch.setattr(fits, "NUM_NOISES", 1000)
     last = fit("multimodal", 0, 500, tmp_path / "state.pt").rows[-1]
     assert last["kl"] + 5 * last["kl_se"] < fit_gaussian(targets(torch.float64)["multimodal"]).kl
 
@@ -141,8 +141,8 @@ def test_with_nothing_measured_no_claim_is_judged(tmp_path: Path) -> None:
 
 
 def test_findings_come_from_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "REPORT_EVERY", 10)
-    monkeypatch.setattr(fitting, "NUM_NOISES", 50)
+    monkeypatch.setattr(fits, "REPORT_EVERY", 10)
+    monkeypatch.setattr(fits, "NUM_NOISES", 50)
     monkeypatch.setitem(study.LENGTHS, "quick", study.Length(20, (0,)))
     study.measure(tmp_path, "quick")
     found = study.find(pd.DataFrame(), tmp_path)

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import ConfigDict, Field, ValidationError
 
 from evidence.config import messages
-from evidence.config.sections.base import Section
-from evidence.config.sections.values import Count, Natural, NotNegative, Positive, Seed, Text
+from evidence.config.schema.base import Section
+from evidence.config.schema.values import Count, Natural, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
 

@@ -7,7 +7,7 @@ import math
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from evidence.config.sections.models import Posterior
+from evidence.config.schema.models import Posterior
 from evidence.errors import UserError
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from evidence.config.sections.base import replacement
+from evidence.config.schema.base import replacement
 from evidence.errors import UserError
 
 Keys = tuple[str | int, ...]

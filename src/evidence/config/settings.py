@@ -10,13 +10,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from evidence.config import limits, messages
-from evidence.config.sections.base import Section, by_target, followers, subclasses
-from evidence.config.sections.data import Data
-from evidence.config.sections.models import Model, Posterior
-from evidence.config.sections.objectives import Objective
-from evidence.config.sections.optimizers import Optimizer
-from evidence.config.sections.roles import Role
-from evidence.config.sections.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
+from evidence.config.schema.base import Section, by_target, followers, subclasses
+from evidence.config.schema.data import Data
+from evidence.config.schema.models import Model, Posterior
+from evidence.config.schema.objectives import Objective
+from evidence.config.schema.optimizers import Optimizer
+from evidence.config.schema.roles import Role
+from evidence.config.schema.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
 Stages = Annotated[int, Field(ge=1, le=20)]  # the twentieth would take 3^19 passes

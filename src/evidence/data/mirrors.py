@@ -89,8 +89,8 @@ def _fetched(command: list[str], folder: Path, pattern: str) -> Path:
     if found := list(folder.glob(pattern)):
         return found[0]
     lines = log.read_text(errors="replace").splitlines()
-    complaints = [line for line in lines if line.startswith(("npm error", "npm ERR!", "E:"))]
-    raise Unavailable(complaints[0] if complaints else f"{command[0]} ended with status {status}")
+    errors = [line for line in lines if line.startswith(("npm error", "npm ERR!", "E:"))]
+    raise Unavailable(errors[0] if errors else f"{command[0]} ended with status {status}")
 
 
 def _member(archive: bytes, name: str) -> bytes:

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from evidence.config.sections import roles
-from evidence.config.sections.roles import Role
+from evidence.config.schema import roles
+from evidence.config.schema.roles import Role
 from evidence.config.settings import Settings
 
 VERSION = 3  # a record of another version is not compared: its hashes stand for something else

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 
 from evidence import data, execution, parts, training
 from evidence.config.messages import describe, nearest
-from evidence.config.sections.base import Section
+from evidence.config.schema.base import Section
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
 from evidence.evaluation import Evaluators, ImportanceSampling, SemiImplicitSampling

@@ -47,7 +47,7 @@ class _Module:
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Without docstrings and the words of complaints. Comments are in no tree."""
+    """Without docstrings and the words of error messages. Comments are in no tree."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)

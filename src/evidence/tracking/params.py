@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from evidence.config.sections.roles import Path, Role, paths
+from evidence.config.schema.roles import Path, Role, paths
 from evidence.config.settings import Settings
 from evidence.tracking.calls import without_password
 

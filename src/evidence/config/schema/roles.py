@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from evidence.config.sections.base import Built, Section, subclasses
+from evidence.config.schema.base import Built, Section, subclasses
 
 Path = tuple[str, ...]  # of a setting: ("trainer", "steps")
 

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from evidence.config.sections.base import Built
-from evidence.config.sections.roles import Role
-from evidence.config.sections.values import Count, Folder, Name
+from evidence.config.schema.base import Built
+from evidence.config.schema.roles import Role
+from evidence.config.schema.values import Count, Folder, Name
 
 
 class Data(Built):

@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from evidence.config.sections.base import Built
-from evidence.config.sections.values import Momentum, Positive
+from evidence.config.schema.base import Built
+from evidence.config.schema.values import Momentum, Positive
 
 
 class Optimizer(Built):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_or
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from evidence.config.sections.values import Target
+from evidence.config.schema.values import Target
 
 
 class Section(BaseModel):

@@ -5,8 +5,8 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from evidence.config.sections.base import Built, Follows
-from evidence.config.sections.values import Activation, Count, Name, Positive
+from evidence.config.schema.base import Built, Follows
+from evidence.config.schema.values import Activation, Count, Name, Positive
 from evidence.errors import UserError
 
 Pixels = Annotated[Count, Follows("data.pixels")]

@@ -4,9 +4,9 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import AfterValidator, Field, SerializeAsAny
 
-from evidence.config.sections.base import Built, Follows, by_target
-from evidence.config.sections.models import Pixels, Posterior
-from evidence.config.sections.values import FLOAT32, Activation, Count, Name, Natural, Positive
+from evidence.config.schema.base import Built, Follows, by_target
+from evidence.config.schema.models import Pixels, Posterior
+from evidence.config.schema.values import FLOAT32, Activation, Count, Name, Natural, Positive
 
 
 class OneLayerOnly(NamedTuple):
