@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from logging import ERROR, getLogger
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from evidence.numerics import fused
 from evidence.objectives import Objective
 from evidence.streams import Stream
 
+Result = TypeVar("Result")
 Differentiate = Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Tensor]]]  # as `gradients` does
 
 
@@ -175,9 +176,7 @@ def compiled(differentiate: Differentiate) -> Differentiate:
 
     It draws the random numbers that the lines themselves would draw, to rounding.
     """
-    getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
-    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
-    graph = fused(differentiate, {"fallback_random": True, "cpp_wrapper": True})
+    graph = fused_step(differentiate)
 
     def call(
         model: LatentVariableModel,
@@ -191,6 +190,13 @@ def compiled(differentiate: Differentiate) -> Differentiate:
         return graph(model, objective, parameters, x, reduction, tensors)
 
     return call
+
+
+def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
+    """A function that calls torch.autograd.grad, as one graph."""
+    getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
+    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
+    return fused(step, {"fallback_random": True, "cpp_wrapper": True})
 
 
 def train(
@@ -227,12 +233,12 @@ def train(
                 streams.seed_globally(x.device, seed, step)  # for what a user's code draws
             found, metrics = differentiate(model, objective, parameters, x, reduction, stream)
             step += 1
-            sums = _added(sums, metrics, step)  # before the optimiser changes what a metric may be a view of
+            sums = added(sums, metrics, step)  # before the optimiser changes what a metric may be a view of
             set_gradients(parameters, found)
             optimizer.step()
             if step % log_every == 0 or step == segment.last_step:
-                averages = _averages(sums, step - last_report, step)
-                yield Report(step, averages, ends_segment=step == segment.last_step)
+                means = averages(sums, step - last_report, step)
+                yield Report(step, means, ends_segment=step == segment.last_step)
                 sums, last_report = {}, step
 
 
@@ -250,8 +256,11 @@ def _lay_out_state(optimizer: torch.optim.Optimizer, parameters: Sequence[Tensor
                 state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
-def _added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> dict[str, Tensor]:
-    """In float32 at least: true and false, small integers and half precision do not add up in their own type."""
+def added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> dict[str, Tensor]:
+    """The sums with a step's metrics added, in float32 at least, since not every type adds up in itself.
+
+    Raises: UserError where the metrics are others than those of the step before.
+    """
     if sums and metrics.keys() != sums.keys():
         names = ", ".join(sorted(metrics.keys() ^ sums.keys()))
         raise UserError(f"step {step}: the objective's metrics are others than a step before ({names})")
@@ -259,12 +268,13 @@ def _added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> di
     return {name: sums[name] + value if sums else value.clone() for name, value in values.items()}
 
 
-def _averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:
-    averages = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
-    for name, value in averages.items():
+def averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:
+    """The means of `count` steps; raises UserError naming the first that is not finite."""
+    found = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
+    for name, value in found.items():
         if not math.isfinite(value):
             raise UserError(diverged(f"{name} is {value} in the {count} steps before step {step}"))
-    return averages
+    return found
 
 
 def _numbered(optimizer_state: dict[str, Any]) -> Iterator[tuple[str, int]]:
