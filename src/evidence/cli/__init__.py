@@ -1,1 +1,1 @@
-"""The command line: from what was typed to an exit status, and the help."""
+"""Runs the command line: from what was typed to an exit status, and the help."""

@@ -1,8 +1,7 @@
-"""One command line, from what was typed to an exit status.
+"""Runs one command line, from what was typed to an exit status.
 
-Status 0: every job ended well. 1: a job failed. 2: the command line is wrong, and nothing was begun.
-130: stopped by Ctrl-C. 143: stopped by SIGTERM. An error is printed as one line. HYDRA_FULL_ERROR=1 prints
-its traceback too.
+Status 0: every job ended well. 1: a job failed. 2: the command line is wrong, and nothing was begun. 130: stopped
+by Ctrl-C. 143: stopped by SIGTERM. An error is printed as one line. HYDRA_FULL_ERROR=1 prints its traceback too.
 
 Importing Hydra takes 0.3 s, torch and mlflow seconds. So each is imported where it is first needed.
 """
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str], conf: Path) -> int:
-    """The exit status, after doing what `argv` asks with the configs in the folder `conf`."""
+    """Do what `argv` asks, with the configs in the folder `conf`, and return the exit status."""
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
         status = _run(argv, conf)
@@ -55,7 +54,7 @@ def main(argv: list[str], conf: Path) -> int:
 
 
 def job(config: "DictConfig") -> float | None:
-    """One job, as Hydra calls it: the validation negative log-likelihood in nats.
+    """Run one job, as Hydra calls it. Return the validation negative log-likelihood in nats.
 
     A job of a sweep that fails returns None and leaves a note. A run alone that fails ends the process, status 1.
     """
@@ -147,7 +146,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     left = [each.settings for each in planned.jobs if each.is_left or request.is_search]
     stores = {str((each.tracking, each.name, each.paths)): each for each in left}
     for settings in stores.values():
-        lifecycle.prepare(settings)  # here, once: jobs that run at the same time would all do it
+        lifecycle.prepare(settings)  # once, here: otherwise jobs that run at the same time would all do it
     job_notes = JobNotes(request.folder)
     job_notes.clear()
     is_broken = False
@@ -176,7 +175,10 @@ def _say(text: str) -> None:
 
 
 def _complain(error: Exception, prefix: str = "") -> str:
-    """Print an error as one line, and return it without the prefix. The traceback comes first where asked for."""
+    """Print an error as one line, and return the line without the prefix.
+
+    HYDRA_FULL_ERROR=1 prints the traceback first.
+    """
     from evidence.config.messages import describe
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":

@@ -1,4 +1,4 @@
-"""What `python run.py --help` prints. It reads conf/ and imports nothing slow."""
+"""Writes what `python run.py --help` prints. It reads conf/ and imports nothing slow."""
 
 import re
 import textwrap

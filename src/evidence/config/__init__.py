@@ -1,3 +1,4 @@
-"""What a run may be told: typed settings, their limits, one-line errors, and every job of a command line
-composed and checked before torch is imported.
+"""Composes and checks the settings of a run: types, limits, and one-line errors.
+
+Every job of a command line is composed and checked before torch is imported.
 """

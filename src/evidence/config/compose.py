@@ -1,7 +1,7 @@
-"""From a command line to the settings of each of its jobs, before Hydra runs any of them.
+"""Turns a command line into the settings of each of its jobs, before Hydra runs any of them.
 
-Hydra would find most mistakes itself, but says so in several lines, one job at a time, after it has begun.
-Here everything is composed and validated first, and whatever is wrong becomes one UserError.
+Hydra would report most mistakes too, but in several lines, one job at a time, and after the first jobs have run.
+Here everything is composed and validated first. Whatever is wrong becomes one UserError.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from evidence.config.job_context import searches
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
 
-MAX_JOBS = 10_000  # of a sweep: each is composed before the first begins
+MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
 OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
 
 
@@ -51,10 +51,11 @@ class Job(NamedTuple):
 
 
 class Request(NamedTuple):
-    """What a command line asks for. A search chooses its jobs as it goes: `jobs` is then one that it may propose.
+    """What a command line asks for. A search chooses its jobs as it goes, so `jobs` has one that it may propose.
 
-    folder: where the jobs of a sweep leave notes, below the root; parallel: how many of them run at a time;
-    launcher_overrides: what the launcher is told of that.
+    folder: where the jobs of a sweep leave notes, below the root.
+    parallel: how many jobs run at a time.
+    launcher_overrides: overrides that give the launcher this number.
     """
 
     jobs: list[Job]
@@ -68,7 +69,7 @@ class Request(NamedTuple):
 def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """What Hydra's parser reads in `argv`, and the same command line with the overrides before the flags.
 
-    The parser refuses overrides on both sides of a flag (`k=1 -m seed=0,1`), which people write.
+    The parser refuses overrides on both sides of a flag, such as `k=1 -m seed=0,1`, and people write these.
     """
     said = io.StringIO()
     parser = get_args_parser()
@@ -91,7 +92,7 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
 
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
-    """The config, Hydra's own section included, that the command line makes of `conf`; raises UserError."""
+    """The config of the command line, with Hydra's own section. Raises: UserError."""
     with _loader(conf) as loader:
         config = _load(loader, arguments.config_name, _overrides(loader, arguments))
         if arguments.resolve:
@@ -100,7 +101,7 @@ def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
 
 
 def request(conf: Path, arguments: argparse.Namespace) -> Request:
-    """Every job that the command line asks for, validated; raises UserError on the first wrong one."""
+    """Every job that the command line asks for, validated. Raises: UserError on the first wrong one."""
     with _loader(conf) as loader:
         overrides = _overrides(loader, arguments)
         config = _load(loader, arguments.config_name, overrides)
@@ -133,12 +134,12 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
 
 
 def settings(config: DictConfig) -> Settings:
-    """The validated settings in a composed config; raises UserError."""
+    """The validated settings in a composed config. Raises: UserError."""
     return validate(resolved(config))
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
-    """A composed config without Hydra's section, its interpolations resolved; raises UserError."""
+    """A composed config without Hydra's section, with its interpolations resolved. Raises: UserError."""
     run = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     for key in Settings.model_fields:
         if key not in run:
@@ -155,7 +156,7 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def sweep(
     conf: Path, arguments: argparse.Namespace, request: Request, job: Callable[[DictConfig], Any]
 ) -> None:
-    """Have Hydra run the jobs; what its launcher or sweeper raises comes through, where hydra.main would print it."""
+    """Let Hydra run the jobs. Errors of its launcher or sweeper are raised, where hydra.main would print them."""
     folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
     with _loader(conf) as loader:
         words = [str(override.input_line) for override in _overrides(loader, arguments)]
@@ -166,14 +167,14 @@ def sweep(
             *request.launcher_overrides,
         ]
         hydra = GlobalHydra.instance().hydra
-        assert hydra is not None  # the loader is its
+        assert hydra is not None  # the loader belongs to it
         hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
 
 
 @contextlib.contextmanager
 def _loader(conf: Path) -> Iterator[ConfigLoader]:
     with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
-        for kind in ("launcher", "sweeper"):  # a file of ours stands for what a plugin has under its name
+        for kind in ("launcher", "sweeper"):  # our files replace the plugins' own of the same name
             for file in (conf / "hydra" / kind).glob("*.yaml"):
                 ConfigStore.instance().repo["hydra"][kind].pop(file.name, None)
         try:
@@ -218,14 +219,14 @@ def _is_choice(loader: ConfigLoader, override: Override) -> bool:
 
 
 def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> DictConfig:
-    """Composes; a sweep's overrides are left for the sweeper."""
+    """Compose the config. The overrides of a sweep are left for the sweeper."""
     lines = [str(override.input_line) for override in overrides]
     try:
-        with warnings.catch_warnings(action="error", category=UserWarning):  # of folders that are not there
+        with warnings.catch_warnings(action="error", category=UserWarning):  # a warning of a missing folder
             config = loader.load_configuration(
                 config_name or "config", lines, run_mode=RunMode.RUN, validate_sweep_overrides=False
             )
-    except Exception as error:  # what a broken file in conf/ raises is not Hydra's own kind of exception
+    except Exception as error:  # a broken file in conf/ raises exceptions that are not Hydra's
         raise UserError(_complaint(error, loader, config_name, overrides)) from error
     HydraConfig.instance().set_config(config)  # for ${hydra:...} in a config
     return config
@@ -279,7 +280,7 @@ def _settings_of_job(
 
 
 def _engine(config: DictConfig, kind: str) -> dict[str, Any]:
-    """Hydra's launcher or sweeper, ready; raises UserError where it cannot be used."""
+    """The config of Hydra's launcher or sweeper, checked. Raises: UserError where it cannot be used."""
     engine = cast(dict[str, Any], OmegaConf.to_container(config.hydra[kind], resolve=True))
     launchers.prepare(kind, config.hydra.runtime.choices[f"hydra/{kind}"], engine)
     return engine

@@ -1,4 +1,4 @@
-"""Which job of a sweep Hydra runs here, and whether its sweeper searches."""
+"""Says which job of a sweep Hydra runs here, and whether its sweeper searches."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from hydra.types import RunMode
 
 
 class JobContext(NamedTuple):
-    """Which job of a sweep it is that Hydra runs here."""
+    """The job of a sweep that Hydra runs here."""
 
     number: int
     overrides: list[str]
@@ -18,7 +18,7 @@ class JobContext(NamedTuple):
 
 
 def job_context() -> JobContext | None:
-    """The job of a sweep that Hydra runs here; None if it runs no sweep."""
+    """The job of a sweep that Hydra runs here. None if it runs no sweep."""
     config = HydraConfig.get()
     if config.mode != RunMode.MULTIRUN:
         return None

@@ -1,8 +1,8 @@
-"""The engines that run a sweep's jobs side by side or on other machines, and Optuna, which proposes them.
+"""Checks the launchers, which run a sweep's jobs in parallel or on other machines, and Optuna, which proposes jobs.
 
-Each is a plugin of Hydra's that an extra installs, and has its file in conf/hydra. Left alone, a plugin that is
-missing or told nonsense ends in a traceback, joblib shares the cores among processes that have no job, and Ray
-listens on every network.
+Each is a plugin of Hydra's that an extra installs, with a file in conf/hydra. Without these checks, a missing
+plugin or a wrong setting ends in a traceback. joblib divides the cores among more processes than there are jobs.
+Ray listens on every network.
 """
 
 import importlib.util
@@ -23,7 +23,7 @@ from evidence.errors import UserError
 
 
 class _Engine(Section):
-    model_config = ConfigDict(extra="allow")  # whatever else the plugin takes
+    model_config = ConfigDict(extra="allow")  # other keys of the plugin
 
 
 class Joblib(_Engine):
@@ -33,20 +33,20 @@ class Joblib(_Engine):
 
 
 class RayInit(_Engine):
-    """What joins or starts Ray."""
+    """How Ray is joined or started."""
 
     address: Text | None
 
 
 class RayRemote(_Engine):
-    """What a job needs of it."""
+    """What a job needs of Ray."""
 
     num_cpus: Positive
     num_gpus: NotNegative
 
 
 class RayParts(_Engine):
-    """The two of them."""
+    """Both sections of Ray."""
 
     init: RayInit
     remote: RayRemote
@@ -72,7 +72,7 @@ class Submitit(_Engine):
 
 
 class Sampler(_Engine):
-    """Where the next proposal comes from."""
+    """What proposes the next job."""
 
     seed: Seed | None = None
 
@@ -104,7 +104,7 @@ PLUGINS = {  # by their package in hydra_plugins
 
 
 def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
-    """Check the launcher or sweeper hydra/`kind`=`choice` and make ready for it.
+    """Check the launcher or sweeper hydra/`kind`=`choice`, and prepare for it.
 
     Raises: UserError where it is not installed, or cannot do what `config` says.
     """
@@ -125,12 +125,12 @@ def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
     if package == RAY:
         _find_ray(config["ray"]["init"]["address"] or os.environ.get("RAY_ADDRESS"))
     if package == OPTUNA:
-        getLogger("optuna.storages").setLevel(WARNING)  # which tell of every new study
-        getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(CRITICAL)  # a failed job says so itself
+        getLogger("optuna.storages").setLevel(WARNING)  # they log every new study
+        getLogger("hydra_plugins.hydra_optuna_sweeper").setLevel(CRITICAL)  # a failed job reports itself
 
 
 def at_a_time(launcher: Mapping[str, Any], num_jobs: int, device: str) -> int:
-    """How many of `num_jobs` jobs run at a time, as far as can be told from this machine."""
+    """How many of `num_jobs` jobs run at a time, as far as this machine can tell."""
     package = _package(launcher)
     if package == SUBMITIT:
         most = launcher.get("array_parallelism", num_jobs)
@@ -148,7 +148,7 @@ def at_a_time(launcher: Mapping[str, Any], num_jobs: int, device: str) -> int:
 
 
 def overrides(launcher: Mapping[str, Any], parallel: int) -> list[str]:
-    """What Hydra is told besides: joblib divides the cores by the number of jobs at a time."""
+    """Overrides for Hydra: joblib divides the cores by the number of jobs at a time."""
     return [f"hydra.launcher.n_jobs={parallel}"] if _package(launcher) == JOBLIB else []
 
 
@@ -162,7 +162,7 @@ def _is_slurm(config: Mapping[str, Any]) -> bool:
 
 
 def _find_ray(address: str | None) -> None:
-    """Knock at a cluster, where Ray itself would try for minutes; a Ray of our own stays on loopback."""
+    """Connect to a cluster's address once, where Ray would try for minutes. A Ray of our own stays on 127.0.0.1."""
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     elif match := re.fullmatch(r"([\w.-]+):(\d{1,5})", address):

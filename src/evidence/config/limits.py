@@ -1,6 +1,6 @@
-"""What a run would hold or keep, estimated from its settings: an absurd size is a message, not a crash in an hour.
+"""Estimates from the settings how much memory and disk a run needs. An absurd size is an error at once.
 
-The estimates are low, and the limits so high that only a slip of the keyboard reaches them.
+The estimates are low and the limits high, so that only a typing mistake reaches them.
 """
 
 import math
@@ -13,14 +13,14 @@ from evidence.errors import UserError
 if TYPE_CHECKING:
     from evidence.config.settings import Settings
 
-PARAMETERS = 10**9  # of an encoder: 16 GB with gradient and Adam's moments; the decoder takes as much again
-NUMBERS = 10**10  # at a time: 40 GB, and a graph holds them more than once
-IMAGES_SCORED = 100  # at a time, as evaluation.py has it, which imports torch
+PARAMETERS = 10**9  # of an encoder: 16 GB with gradient and Adam's moments; a decoder has as many
+NUMBERS = 10**10  # at a time: 40 GB, and a graph has them more than once
+IMAGES_SCORED = 100  # at a time: evaluation.IMAGES_PER_BATCH, whose module imports torch
 NUMBERS_KEPT = 10**11  # in log_weights.npz: 400 GB
 
 
 def check(settings: "Settings") -> None:
-    """Raises UserError, naming the keys, where the parameters, a step or the evaluation are beyond all memory."""
+    """Raise UserError, naming the keys, where parameters, a step or the evaluation cannot fit into memory."""
     model, pixels, rows = settings.model, settings.data.pixels, settings.eval.rows
     layers = [pixels, *model.layers()]
     units = f"{sum(layers):,} units in all layers"
@@ -39,7 +39,7 @@ def check(settings: "Settings") -> None:
 
 
 def _check_kept(settings: "Settings") -> None:
-    """The file of the log-weights; how many images eval.images=null is, only the data set knows."""
+    """Check the size of the log-weights' file. With eval.images=null only the data set knows it."""
     scoring = settings.eval
     if scoring.keep_log_weights and scoring.images is not None:
         arrays, key, samples = 1, "eval.samples", scoring.samples
@@ -50,9 +50,10 @@ def _check_kept(settings: "Settings") -> None:
 
 
 def _step(settings: "Settings", units: int) -> tuple[int, str]:
-    """How many numbers a step holds, and the keys that say so.
+    """How many numbers a step has in memory, and the keys that decide it.
 
-    Of an image: the units of all its passes; where its samples go in pieces, those of one pass and the noise of all.
+    For each image these are the units of all its passes. If samples are processed in pieces, they are the units of
+    one pass, and the noise of all.
     """
     objective, batch_size = settings.objective, settings.trainer.batch_size
     passes = {f"objective.{key}": count for key, count in objective.passes().items()}

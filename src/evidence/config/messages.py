@@ -1,4 +1,4 @@
-"""One line for each thing a user can get wrong: the key, what it must be, the nearest match."""
+"""Writes one line for each thing a user can get wrong: the key, what it must be, the nearest match."""
 
 import difflib
 import itertools
@@ -40,7 +40,7 @@ _MUST_BE = {
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """The choice that `word` most likely meant, if any is near."""
+    """The choice that `word` most likely means. None if no choice is near."""
     choices = list(choices)
     if same := [choice for choice in choices if choice.lower() == word.lower()]:
         return same[0]
@@ -51,7 +51,10 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def unknown_key(key: str, config: Mapping[str, Any]) -> str:
-    """The complaint about a key that is not in the config: what stands for it now, or the nearest and its siblings."""
+    """The message about a key that is not in the config.
+
+    It names the key that has replaced it, or else the nearest one and its siblings.
+    """
     *sections, last = key.split(".")
     known, above = config, ""
     while sections and isinstance(known.get(sections[0]), Mapping):
@@ -60,7 +63,7 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
         return f"{key} is a key of an earlier version: write {instead}"
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
-    if key in keys and known[last] is None:  # which Hydra's ~ takes for missing
+    if key in keys and known[last] is None:  # Hydra's ~ takes null for missing
         return f"{key}=null cannot be deleted so: write {key}=0 ~{key}"
     if key in keys:
         return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
@@ -76,7 +79,7 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
 
 
 def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:
-    """The complaint about a config group's option that does not exist."""
+    """The message about an option that a config group does not have."""
     choices = sorted(choices)
     match = nearest(choice, choices)
     hint = f": did you mean '{group}={match}'?" if match else "."
@@ -84,10 +87,10 @@ def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:
 
 
 def invalid(error: ValidationError, config: dict[str, Any]) -> str:
-    """The complaint about the first of a validation's errors, unknown keys before all others."""
+    """The message about the first of a validation's errors. Unknown keys come before all others."""
     details = error.errors(include_url=False)
     unknown = [detail["loc"] for detail in details if detail["type"] == "extra_forbidden"]
-    if unknown:  # what else is wrong may come of it
+    if unknown:  # other errors may follow from it
         return unknown_key(dotted(unknown[0]), _without(set(unknown), config))
     first, key = details[0], dotted(details[0]["loc"])
     if first["type"] == "missing":
@@ -96,7 +99,7 @@ def invalid(error: ValidationError, config: dict[str, Any]) -> str:
 
 
 def composition(error: Exception) -> str:
-    """The complaint about a config that Hydra cannot compose: what it says, and why where that leaves it open."""
+    """The message about a config that Hydra cannot compose: what Hydra says, and the cause if that is missing."""
     said = (str(error) or str(error.__cause__)).partition("\nConfig search path:")[0]
     reason = str(error.__cause__).partition("\n")[0]
     return one_line(f"{said}: {reason}" if said.startswith("Error merging override") else said)
@@ -108,7 +111,7 @@ def dotted(path: Keys) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value as one would type it, on one line and not too long."""
+    """A value as one would type it, on one line of at most 60 characters."""
     if value is None or isinstance(value, bool):
         text = "null" if value is None else str(value).lower()
     elif isinstance(value, list):
@@ -149,7 +152,7 @@ def _requirement(detail: ErrorDetails) -> str:
 
 
 def _paths(config: Mapping[str, Any], above: Keys = ()) -> list[Keys]:
-    """Every key of the config; those of a section before those of its own sections."""
+    """Every key of the config. The keys of a section come before those of its own sections."""
     below = [_paths(value, (*above, key)) for key, value in config.items() if isinstance(value, Mapping)]
     return [*((*above, key) for key in config), *itertools.chain(*below)]
 
@@ -170,7 +173,7 @@ class Location(NamedTuple):
 
 
 def own_location(error: BaseException) -> Location | None:
-    """The innermost line of a user's file that this package or a library called; None where there is none."""
+    """The innermost line of a user's file that this package or a library called. None where there is none."""
     if isinstance(error, SyntaxError) and error.filename:
         return Location(Path(error.filename).name, error.lineno or 0)
     found, is_within = None, False
@@ -183,7 +186,7 @@ def own_location(error: BaseException) -> Location | None:
 
 
 def describe(error: BaseException) -> str:
-    """What an error says, with its type where the words alone may not tell, and the line of a user's file."""
+    """The error's message, with its type where the message alone may be unclear, and the line of a user's file."""
     said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
     if isinstance(error, UserError):
         return said

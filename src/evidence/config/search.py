@@ -1,4 +1,7 @@
-"""A search proposes its jobs one after another, so they cannot all be checked before the first; its space can."""
+"""Checks the space of a search.
+
+A search proposes its jobs one by one, so its jobs cannot all be checked beforehand.
+"""
 
 from collections.abc import Sequence
 
@@ -8,9 +11,9 @@ from evidence.errors import UserError
 
 
 def corners(overrides: Sequence[Override]) -> list[list[str]]:
-    """Jobs that between them have every choice, and both ends of every range, that a search may propose.
+    """Jobs that together have every choice, and both ends of every range, that a search may propose.
 
-    Raises: UserError for a space that makes no sense.
+    Raises: UserError for a space that cannot be searched.
     """
     candidates = [_candidates(override) for override in overrides]
     count = max((len(lines) for lines in candidates), default=1)

@@ -1,6 +1,6 @@
-"""What a run may be told: its resolved config, as types, ranges and checks between keys.
+"""Types the settings of a run: its resolved config, as types, ranges and checks between keys.
 
-`Settings` mirrors conf/ key for key and has no defaults, so that conf/ alone holds them and
+`Settings` mirrors conf/ key by key. It has no defaults, so that only conf/ has them.
 `Settings.model_dump(by_alias=True)` is the resolved config again.
 """
 
@@ -143,13 +143,13 @@ class Settings(Section):
 
 
 def _choices(kind: type[Model] | type[Objective], posterior: Posterior) -> str:
-    """The files in conf/ that have, or need, the kind of posterior: one_layer, two_layer or explicit."""
+    """The files in conf/ that have, or need, this kind of posterior, such as "one_layer, two_layer or explicit"."""
     *names, last = (name for cls in subclasses(kind) if cls.posterior == posterior for name in cls.choices)
     return f"{', '.join(names)} or {last}" if names else last
 
 
 def validate(config: dict[str, Any]) -> Settings:
-    """The settings in a resolved config; raises UserError on the first thing wrong in it."""
+    """The settings in a resolved config. Raises: UserError on the first error in it."""
     try:
         return Settings.model_validate(config)
     except ValidationError as error:

@@ -1,1 +1,1 @@
-"""What a person sees: progress and tables in a terminal, and plots as PNG files."""
+"""Shows results: progress and tables in a terminal, and plots as PNG files."""

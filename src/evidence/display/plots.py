@@ -1,6 +1,6 @@
-"""Pictures of a run's model and of its training, as PNG files.
+"""Draws a run's model and training as PNG files.
 
-Figures are made without pyplot: they change no global state and need no display.
+Figures are made without pyplot. They change no global state and need no display.
 """
 
 import math
@@ -60,10 +60,10 @@ def reconstructions(originals: ArrayLike, means: ArrayLike, image_shape: tuple[i
 
 
 def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
-    """The objective's first metric and the ELBO by step, smoothed, and valid/nll as points; lower is better.
+    """Draw the objective's first metric and the ELBO by step, smoothed, and valid/nll as points. Lower is better.
 
-    `metrics` has the columns name, value and step. Bounds are negated. The y axis does not show the first twentieth
-    of training where it lies far above the rest.
+    `metrics` has the columns name, value and step. Bounds are negated. The y axis leaves out the first twentieth of
+    training where it is far above the rest.
     """
     figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
     axes = figure.add_subplot()
@@ -97,7 +97,7 @@ def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
 def activity_histogram(activities: Sequence[ArrayLike], threshold: float, path: Path) -> None:
     """A histogram of the units' activities A_u = Cov_x(E[z_u | x]), with a panel for each layer's activities [D].
 
-    The estimate of an activity is unbiased, so a dead unit's may be negative.
+    The estimate of an activity is unbiased, so that of an inactive unit may be negative.
     """
     figure = Figure(figsize=(6.4, 1.2 + 1.9 * len(activities)), dpi=DPI, layout="constrained")
     panels = figure.subplots(len(activities), sharex=True, squeeze=False)[:, 0]

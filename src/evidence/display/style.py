@@ -1,6 +1,6 @@
-"""What all pictures share: colours, resolution, axes without a box, legends.
+"""Has what all figures share: colours, resolution, axes without a box, legends.
 
-Colours differ in lightness, to survive greyscale. Figures are objects of their own, without pyplot.
+The colours differ in lightness, so that they differ in greyscale too. Figures are made without pyplot.
 """
 
 from collections.abc import Iterable
@@ -14,25 +14,28 @@ DPI = 150
 
 
 def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) -> tuple[Figure, Any]:
-    """A figure of `size` inches and its axes, an array [rows, columns]; `shared` as Figure.subplots has it."""
+    """A figure of `size` inches, and its axes as an array [rows, columns].
+
+    `shared` are arguments of Figure.subplots.
+    """
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **shared)
 
 
 def look(color: str, marker: str, **more: Any) -> dict[str, Any]:
-    """Of a line: keywords of Axes.plot and Axes.errorbar."""
+    """The keywords of a line for Axes.plot and Axes.errorbar."""
     return {"color": color, "marker": marker, **more}
 
 
 def finish(*axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:
-    """Thin grey lines behind what is drawn; none above and to the right of it."""
+    """Draw thin grey grid lines, and remove the axes' top and right edges."""
     for each in axes:
         each.grid(axis=grid, color="0.9", linewidth=0.6)
         each.spines[["top", "right"]].set_visible(False)
 
 
 def log_ticks(axes: Axes, values: Iterable[int]) -> list[int]:
-    """A logarithmic horizontal axis with ticks at these values alone, which are returned in order."""
+    """Make the horizontal axis logarithmic, with ticks at these values only. Return the ticks in order."""
     ticks = sorted({int(value) for value in values})
     axes.set_xscale("log")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
@@ -41,6 +44,6 @@ def log_ticks(axes: Axes, values: Iterable[int]) -> list[int]:
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int, **more: Any) -> None:
-    """One legend for all panels: that of `axes`."""
+    """Draw one legend below all panels: that of `axes`."""
     handles = axes.get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=columns, frameon=False, **more)

@@ -1,7 +1,7 @@
-"""What a run shows while it works, and the tables on stdout.
+"""Shows a run's progress, and prints tables on stdout.
 
-Progress goes to stderr. On a terminal it is one line that is drawn anew. Elsewhere it is a plain line now and then,
-so that a log stays short.
+Progress goes to stderr. In a terminal it is one line that is redrawn. Elsewhere it is a plain line now and then, so
+that a log stays short.
 """
 
 import contextlib
@@ -24,12 +24,12 @@ WIDTH = 200  # columns of a table that goes to a file
 
 
 def line(text: str, *, is_error: bool = False) -> None:
-    """Print one line, as it is and in one piece, on stdout or on stderr."""
+    """Print one line unchanged and unbroken, on stdout or on stderr."""
     Console(stderr=is_error).print(Text(text), soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """One line beside the progress, such as where a run goes on."""
+    """Print one line beside the progress, such as where a run continues."""
     line(f"evidence: {text}", is_error=True)
 
 
@@ -45,12 +45,12 @@ def table(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collect
 
 
 def clock(seconds: float) -> str:
-    """Hours, minutes and seconds."""
+    """The time in hours, minutes and seconds."""
     return str(timedelta(seconds=round(seconds)))
 
 
 class _Display:
-    """Shows how far a work of `total` pieces is; `first` of them were done before it began."""
+    """Shows how much of `total` pieces of work is done. `first` pieces were done before it began."""
 
     def __init__(self, bar: Bar | None, total: int, first: int) -> None:
         self._bar, self._total, self._first, self._shown = bar, total, first, first
@@ -60,11 +60,11 @@ class _Display:
             self._when -= REDRAW
 
     def rate(self, completed: int) -> float:
-        """Pieces a second, since it began."""
+        """Pieces a second since it began."""
         return (completed - self._first) / max(time.monotonic() - self._begin, 1e-9)
 
     def show(self, completed: int, text: str) -> None:
-        """Show the text and the time left, or at the end the time taken. Calls in quick succession show nothing."""
+        """Show the text and the time left, or at the end the time taken. A call soon after another shows nothing."""
         now, is_over = time.monotonic(), completed >= self._total
         is_tenth = self._bar is None and 10 * (completed - self._shown) >= self._total
         if not (is_over or is_tenth or now - self._when >= (LINE if self._bar is None else REDRAW)):
@@ -85,19 +85,19 @@ def _display(total: int, first: int) -> Iterator[_Display]:
         yield _Display(None, total, first)
         return
     text = TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True))
-    # The caller draws the bar: a thread would run beside the training.
+    # The caller draws the bar, since a thread would slow down the training.
     with Bar(BarColumn(bar_width=None), text, console=console, auto_refresh=False, expand=True) as bar:
         yield _Display(bar, total, first)
 
 
 class Progress:
-    """Training: pass, step, steps a second, the current bound, the time left."""
+    """Shows training: pass, step, steps a second, the current bound, and the time left."""
 
     def __init__(self, display: _Display, total_steps: int, steps_per_pass: int) -> None:
         self._display, self._total, self._steps_per_pass = display, total_steps, steps_per_pass
 
     def update(self, step: int, name: str, value: float) -> None:
-        """After `step` steps the bound `name` is `value`, in nats an image."""
+        """Show that after `step` steps the bound `name` is `value`, in nats an image."""
         current, passes = (math.ceil(steps / self._steps_per_pass) for steps in (step, self._total))
         rate = self._display.rate(step)
         speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
@@ -108,14 +108,14 @@ class Progress:
 
 @contextlib.contextmanager
 def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Progress]:
-    """Shown while the block trains from `first_step`, the number of steps already done."""
+    """Yield a Progress while the block trains from `first_step`, the number of steps already done."""
     with _display(total_steps, first_step) as display:
         yield Progress(display, total_steps, steps_per_pass)
 
 
 @contextlib.contextmanager
 def counter(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Shown while the block works through `total` pieces. Call what it gives with how many more are done."""
+    """Yield a function to call with how many more of `total` pieces are done."""
     done = 0
     with _display(total, 0) as display:
 
@@ -128,9 +128,9 @@ def counter(title: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 def result_table(result: Mapping[str, Any]) -> None:
-    """Print a run's metrics. Those that are missing are left out.
+    """Print a run's metrics. Missing metrics are left out.
 
-    Besides the metrics `result` holds `run`, `folder`, `device`, `eval_samples` (S) and `eval_images`.
+    Besides the metrics `result` has `run`, `folder`, `device`, `eval_samples` (S) and `eval_images`.
     """
     printed = Table(title=Text(result["run"]), title_justify="left", box=SIMPLE, show_header=False)
     printed.add_column(no_wrap=True)

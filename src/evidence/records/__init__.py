@@ -1,3 +1,4 @@
-"""What a run leaves on disk: its directory, checkpoints, log-weights and identity, each file whole or not
-there.
+"""Keeps a run's folder: the record, metrics, checkpoints, log-weights and identity.
+
+A crash leaves each file whole or absent.
 """

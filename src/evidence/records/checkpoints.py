@@ -1,4 +1,4 @@
-"""States on disk: written whole or not at all, and read back only if they are what was written.
+"""Writes states to disk and reads them back. A file is written whole or not at all, and checked when read.
 
 A file is the SHA-256 of the rest in hexadecimal, a line break, and a torch archive of tensors and plain values.
 """
@@ -14,7 +14,10 @@ from evidence.records import files
 
 
 class Checkpoint(NamedTuple):
-    """A state that was read: the parts' states, `seconds` of training, `execution`, and `metrics_size` in bytes."""
+    """A state as it was read.
+
+    It has the states of the parts, `seconds` of training, `execution`, and `metrics_size` in bytes.
+    """
 
     step: int
     state: dict[str, Any]
@@ -22,11 +25,11 @@ class Checkpoint(NamedTuple):
 
 
 class CorruptCheckpoint(Exception):
-    """The file is not what was written."""
+    """The file's content does not match its checksum."""
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
-    """Write `state` under `path` atomically: after a crash at any moment the old file or the new one is there."""
+    """Write `state` to `path` atomically. After a crash at any moment the old file or the new one is there."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
@@ -36,7 +39,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The state saved under `path`; no pickled code is run.
 
-    Raises: CorruptCheckpoint if the checksum does not hold.
+    Raises: CorruptCheckpoint if the checksum is wrong.
     """
     digest, _, payload = path.read_bytes().partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != digest:

@@ -1,7 +1,7 @@
-"""A run's folder: what stands in it, and how it is read and written so that a crash leaves nothing half-written.
+"""Reads and writes a run's folder. A crash leaves nothing half-written.
 
-A checkpoint is the commit point. It holds how long metrics.csv was when it was taken, and what was written
-after that counts only once the next checkpoint is there.
+A checkpoint is the commit point. It has the length that metrics.csv had when it was taken. Rows that were written
+after that count only once the next checkpoint is there.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from evidence.records import files
 from evidence.records.checkpoints import Checkpoint, CorruptCheckpoint, load, save
 from evidence.records.record import Record
 
-KEPT = 2  # checkpoints besides those that are kept for good
+KEPT = 2  # checkpoints, besides those that are kept to the end
 
 Row = tuple[str, float, int]  # a metric's name, value and step
 
@@ -49,9 +49,10 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
-        """The folder, made if need be and for this process alone; `on_wait` is told who holds it, if another does.
+        """Lock the folder for this process. The folder is made if it is missing.
 
-        Raises: OSError where it cannot be written.
+        If another process has the lock, `on_wait` gets its name, and the block waits.
+        Raises: OSError where the folder cannot be written.
         """
         self.figures.mkdir(parents=True, exist_ok=True)
         (self.folder / "checkpoints").mkdir(exist_ok=True)
@@ -72,7 +73,10 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def try_locked(self) -> Iterator[bool]:
-        """Whether the folder is there and no process holds it; if so, it is this one's inside the block."""
+        """Yield whether the folder is there and no process has its lock.
+
+        If so, this process has the lock inside the block.
+        """
         if not self._result.exists():
             yield False
             return
@@ -88,11 +92,11 @@ class RunDirectory:
             lock.release()
 
     def heartbeat(self) -> None:
-        """Note that the process which holds the folder is alive, for hosts that cannot see its lock."""
+        """Note that the process with the lock is alive, for hosts that cannot see the lock."""
         os.utime(self.lock)
 
     def silent_seconds(self) -> float:
-        """Since the last heartbeat."""
+        """The seconds since the last heartbeat."""
         return time.time() - self.lock.stat().st_mtime if self.lock.exists() else math.inf
 
     def last_sign(self) -> datetime:
@@ -108,7 +112,10 @@ class RunDirectory:
         return Record.model_validate_json(self._result.read_bytes()) if self._result.exists() else None
 
     def update(self, **changes: Any) -> Record:
-        """Replace some entries of result.json; a final status brings `ended`: as given, or the time that it is."""
+        """Replace some entries of result.json.
+
+        A final status sets `ended`: to the time that is given, or to now.
+        """
         before = json.loads(self._result.read_text()) if self._result.exists() else {}
         result = before | changes
         status = changes.get("status")
@@ -123,7 +130,7 @@ class RunDirectory:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """config.yaml; raises UserError where it is missing."""
+        """The content of config.yaml. Raises: UserError where it is missing."""
         if not self.config.exists():
             raise UserError(f"{self.config} is missing: the record cannot be read without it")
         settings: dict[str, Any] = yaml.load(self.config.read_bytes(), SafeLoader)
@@ -145,7 +152,7 @@ class RunDirectory:
         return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
 
     def take_metrics(self, origin: "RunDirectory", size: int) -> None:
-        """Make metrics.csv the first `size` bytes of another's, or of its own."""
+        """Make metrics.csv the first `size` bytes of the origin's, which may be this directory."""
         content = origin.metrics.read_bytes()[:size] if size else b""
         files.write(self.metrics, content)
 
@@ -154,7 +161,10 @@ class RunDirectory:
         return {int(path.stem): path for path in sorted((self.folder / "checkpoints").glob("*.pt"))}
 
     def save_checkpoint(self, state: dict[str, Any], for_good: Collection[int]) -> None:
-        """Commit the state and metrics.csv so far; of checkpoints at steps not `for_good`, keep the last two."""
+        """Commit the state, and metrics.csv as it is now.
+
+        Of the checkpoints at steps that are not in `for_good`, the last KEPT are kept.
+        """
         size = 0
         if self.metrics.exists():
             with self.metrics.open("rb") as file:
@@ -164,14 +174,14 @@ class RunDirectory:
         self.drop_checkpoints(for_good, KEPT)
 
     def drop_checkpoints(self, for_good: Collection[int], keep: int) -> None:
-        """Of the checkpoints at steps not `for_good`, leave the last `keep`."""
+        """Delete the checkpoints at steps that are not in `for_good`, except the last `keep`."""
         passing = [path for step, path in self.checkpoints().items() if step not in for_good]
         for path in passing[: len(passing) - keep]:
             path.unlink(missing_ok=True)
 
 
 def begin(directory: RunDirectory, **facts: Any) -> None:
-    """Note that this process computes the run now, and when the first one that did so began it."""
+    """Note that this process computes the run now, and when the first process began it."""
     before = directory.read() or Record()
     process = {"host": socket.gethostname(), "pid": os.getpid(), "since": now("seconds")}
     number = "" if _is_copy(directory, before) else before.record
@@ -187,7 +197,7 @@ def begin(directory: RunDirectory, **facts: Any) -> None:
 
 
 def _is_copy(directory: RunDirectory, record: Record) -> bool:
-    """Whether the folder is a copy of a record that is still where it was; a folder that was moved is none."""
+    """Whether the folder is a copy of a record that is still at its old path. A moved folder is no copy."""
     there = Path(record.path or directory.folder)
     if there.resolve() == directory.folder.resolve():
         return False
@@ -196,25 +206,28 @@ def _is_copy(directory: RunDirectory, record: Record) -> bool:
 
 
 def now(resolution: str = "microseconds") -> str:
-    """The time in UTC."""
+    """The time now, in UTC."""
     return datetime.now(UTC).isoformat(timespec=resolution)
 
 
 class Stored(NamedTuple):
-    """A run's directory and its record, as it was read."""
+    """A run's directory, and its record as it was read."""
 
     directory: RunDirectory
     record: Record
 
 
 def stored(outputs: Path) -> list[Stored]:
-    """Everything below `outputs` that has a result.json, by the folders' names; each file is read once."""
+    """All records below `outputs`, in the order of the folders' names. Each result.json is read once."""
     found = ((RunDirectory(path.parent)) for path in sorted(outputs.glob("*/result.json")))
     return [Stored(directory, record) for directory in found if (record := directory.read()) is not None]
 
 
 def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
-    """The furthest sound checkpoint at or before `last_step`; of two at one step that of the first directory."""
+    """The furthest undamaged checkpoint at or before `last_step`.
+
+    Of two checkpoints at one step it is that of the first directory. None where there is none.
+    """
     found = [
         (step, path)
         for directory in directories

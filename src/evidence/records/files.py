@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever moment a process or the machine dies at."""
+"""Writes files atomically: whole or not at all, at whatever moment a process or the machine dies."""
 
 import contextlib
 import os
@@ -8,9 +8,10 @@ from typing import BinaryIO
 
 
 def write(path: Path, *chunks: bytes) -> None:
-    """Replace the file by the chunks: after a crash at any moment the old content or the new one is there.
+    """Replace the file's content by the chunks.
 
-    Raises: OSError where it cannot be written; the old file is then as it was.
+    After a crash at any moment the old content or the new one is there.
+    Raises: OSError where it cannot be written. The old file is then unchanged.
     """
     with replacing(path) as file:
         file.writelines(chunks)
@@ -18,7 +19,7 @@ def write(path: Path, *chunks: bytes) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """An open file that becomes `path` when the block ends, whole; the old file stays where anything is raised.
+    """Yield an open file that becomes `path` when the block ends. If anything is raised, the old file stays.
 
     Raises: OSError where it cannot be written.
     """
@@ -30,10 +31,10 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)  # on a full disk, room for the word that it is full
+        temporary.unlink(missing_ok=True)  # on a full disk, this frees space for the error's record
         raise
     directory = os.open(path.parent, os.O_RDONLY)
     try:
-        os.fsync(directory)  # else a power cut could undo the renaming
+        os.fsync(directory)  # otherwise a power cut could undo the renaming
     finally:
         os.close(directory)

@@ -1,8 +1,8 @@
-"""What makes two runs the same, as hashes of all that their numbers depend on.
+"""Computes a run's identity: hashes of all that the run's numbers depend on.
 
-The train identity stands for the path that the parameters take: the settings, the seed, the content of data and
-files that no checksum pins, and the record that `init_from` names. The run identity adds how long training
-lasts and how its end is scored. Where a run computes, and who watches, belong to neither.
+The train identity covers the path that the parameters take. It is made of the settings, the seed, the content of
+data and files that no checksum pins, and the record that `init_from` names. The run identity adds the length of
+training and how its end is scored. It does not matter where a run computes, or what records it.
 """
 
 import hashlib
@@ -15,23 +15,25 @@ from evidence.config.schema import roles
 from evidence.config.schema.roles import Role
 from evidence.config.settings import Settings
 
-VERSION = 3  # a record of another version is not compared: its hashes stand for something else
+VERSION = 3  # a record of another version is not compared: its hashes cover other things
 NOT_COMPARED = roles.paths(Settings, Role.OUTSIDE, Role.LABEL, Role.SOURCE)
 END, FILES = roles.paths(Settings, Role.END), roles.paths(Settings, Role.FILES)
-SOURCE = (
+SOURCE = (  # the entries of a record that count where `init_from` names it
     "train_identity",
     "steps",
     "code",
     "data_digest",
     "mixed",
-)  # what of a record `init_from` stands for
+)
 
 
 class Identity(NamedTuple):
     """Hashes of 16 hexadecimal digits, and the name of the run's folder and of its MLflow run.
 
-    train: the path of the parameters; run: that, its length and its evaluation. cell and train_cell: the same
-    without the seed. settings: what was asked for, whatever the data, the files and the source of `init_from` hold.
+    train: the path of the parameters.
+    run: the path, its length and its evaluation.
+    cell, train_cell: the same two without the seed.
+    settings: what was asked for, whatever the data, the files and the source of `init_from` contain.
     """
 
     train: str
@@ -47,7 +49,7 @@ def identify(
 ) -> Identity:
     """The identity of a resolved config.
 
-    content: a hash by key of all that no checksum pins (`fingerprint.content`, and the data set's digest).
+    content: a hash by key of all that no checksum pins (`provenance.content`, and the data set's digest).
     source: result.json of the finished run that `init_from` names.
     """
     settings = compared(config)
@@ -78,23 +80,23 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def facts(source: Mapping[str, Any]) -> dict[str, Any]:
-    """What of the record in a result.json a run that starts from its end depends on.
+    """The entries of `source`, a result.json, that matter to a run that starts from its end.
 
-    Two mixed records can agree in all that is written of them, so each stands for itself.
+    Two mixed records can agree in all these entries. So of a mixed record its own number counts too.
     """
     found = {key: source[key] for key in SOURCE}
     return found | ({"record": source["record"]} if source["mixed"] else {})
 
 
 def agree(ours: Any, theirs: Any) -> bool:
-    """Whether two configs agree in every key that both have; an earlier version may lack some."""
+    """Whether two configs agree in every key that both have. That of an earlier version may lack some."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         return all(agree(ours[key], theirs[key]) for key in ours.keys() & theirs.keys())
     return bool(ours == theirs)
 
 
 def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[str, str | int | float]:
-    """The few flat params that comparisons read; those of a model of the user's may lack `latent_dim`."""
+    """The few flat params that comparisons read. A user's own model may have no `latent_dim`."""
     trainer, latent = config["trainer"], config["model"].get("latent", 0)
     sizes = latent if isinstance(latent, list) else [latent]
     return {
@@ -116,7 +118,7 @@ def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[
 
 
 def variant(config: dict[str, Any]) -> str:
-    """The objective's own options in a few words, such as `kl=analytic`, for columns that compare runs."""
+    """The objective's own options as short text, such as `kl=analytic`, for columns that compare runs."""
     options = config["objective"]
     plain = {key: value for key, value in options.items() if not isinstance(value, dict | list)}
     return ",".join(f"{key}={value}" for key, value in plain.items() if key not in ("name", "_target_", "k"))
@@ -138,7 +140,10 @@ def _digest(value: Mapping[str, Any]) -> str:
 
 
 def _encoded(value: Any, is_option: bool) -> Any:
-    """For JSON, with the types of keys. A mapping that is an option of a class counts in its order, others sorted."""
+    """The value for JSON, with the types of keys.
+
+    A mapping that is an argument of a class keeps its order. Other mappings are sorted.
+    """
     if isinstance(value, Mapping):
         is_call = "_target_" in value
         pairs = [

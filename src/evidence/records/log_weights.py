@@ -1,8 +1,9 @@
-"""The log-weights behind a run's test metrics, kept so that a figure can be checked, or judged otherwise, later.
+"""Keeps the log-weights behind a run's test metrics, so that a metric can be checked or computed anew.
 
-`np.load(folder / FILE)["log_weights"]` is float32 [S, N], as it was computed: S samples of each of N test images, which
-`images`, int64 [N], numbers by their row in the test set. For a semi-implicit posterior there are three arrays instead,
-mixture, fresh and gaussian. The log-mean-exp over S is an image's estimate of log p(x), the mean over images -test/nll.
+`np.load(folder / FILE)["log_weights"]` is float32 [S, N], as it was computed: S samples of each of N test images.
+`images`, int64 [N], has the images' rows in the test set. For a semi-implicit posterior there are three arrays
+instead: mixture, fresh and gaussian. The log-mean-exp over S is an image's estimate of log p(x). Its mean over
+images is -test/nll.
 """
 
 import contextlib
@@ -25,19 +26,20 @@ COPIED = 2**20  # bytes at a time
 
 @contextlib.contextmanager
 def writing(path: Path, images: Tensor) -> Iterator[Keep]:
-    """Takes batches of log-weights [S, B], B images each, and writes them to `path` when the block ends.
+    """Yield a function that takes batches of log-weights [S, B]. They are written to `path` when the block ends.
 
-    `images` [N] are the rows of the images in the test set. Memory does not grow with N. Nothing is left of a block
-    that is interrupted. Raises: OSError where the file cannot be written.
+    B is the number of images in a batch. `images` [N] are the rows of the images in the test set. Memory does not
+    grow with N. A block that is interrupted leaves nothing.
+    Raises: OSError where the file cannot be written.
     """
     with contextlib.ExitStack() as stack:
-        # An archive takes one array after the other, the batches bring a piece of each. These files have no names.
+        # An archive is written array by array, but a batch has a piece of each. These files have no names.
         columns: dict[str, BinaryIO] = {}
         headers: dict[str, dict[str, Any]] = {}
 
         def keep(log_weights: dict[str, Tensor]) -> None:
             for name, values in log_weights.items():
-                batch = values.T.contiguous().cpu().numpy()  # an image's samples lie together
+                batch = values.T.contiguous().cpu().numpy()  # an image's samples are adjacent
                 if name not in columns:
                     columns[name] = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
                     headers[name] = {

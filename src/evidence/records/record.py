@@ -1,4 +1,4 @@
-"""result.json, typed: what a run's record says of the run's identity, state and numbers."""
+"""Types result.json: a run's identity, state and numbers."""
 
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
 class Process(BaseModel):
-    """Which process computes the run, or was the last to do so, and since when."""
+    """The process that computes the run or was the last to do so, and since when."""
 
     host: str = ""
     pid: int = 0
@@ -16,12 +16,16 @@ class Process(BaseModel):
 
 
 class Record(BaseModel):
-    """A run's record. An earlier version's lacks entries, which are then as they stand here.
+    """A run's record. An entry that an earlier version did not write has its default.
 
-    record: a number of its own, in hexadecimal. path: where the folder lies. began, ended: times in UTC; `began` is
-    when the first process began it. mixed: what changed on the way, where not all was computed alike. parent: the
-    name of the run whose checkpoint this one went on from. execution: threads, hardware and compiling. content: a hash
-    by key of all that no checksum pins. metrics: the final numbers, nats per image where they are bounds.
+    record: a number of its own, in hexadecimal.
+    path: the folder's path.
+    began, ended: times in UTC. `began` is when the first process began it.
+    mixed: what changed on the way, where not all was computed alike.
+    parent: the name of the run whose checkpoint this one continued.
+    execution: threads, hardware and compiling.
+    content: a hash by key of all that no checksum pins.
+    metrics: the final numbers, in nats per image where they are bounds.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)

@@ -1,4 +1,4 @@
-"""Runs as a DataFrame, what they say about published claims, and the page that shows it."""
+"""Reads runs as a DataFrame, compares them with published claims, and writes the page."""
 
 from evidence.report.frame import runs
 from evidence.report.selection import choose

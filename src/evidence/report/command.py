@@ -1,6 +1,6 @@
-"""The command `python -m experiments`: train what a study needs, measure, and write the report.
+"""Runs the command `python -m experiments`: it trains what a study needs, measures, and writes the report.
 
-Whatever is broken off goes on when it is typed again: each sweep and each measurement knows what it has done.
+The same command continues what was interrupted. Each sweep and each measurement keeps what it has done.
 """
 
 import argparse
@@ -23,7 +23,7 @@ FOLDER = ROOT / "outputs" / "report"
 
 
 class OneLine(argparse.ArgumentParser):
-    """What is wrong with the arguments, in one line."""
+    """A parser that reports wrong arguments in one line."""
 
     def error(self, message: str) -> NoReturn:
         """Exit with status 2."""
@@ -31,7 +31,10 @@ class OneLine(argparse.ArgumentParser):
 
 
 def main(folder: Path) -> int:
-    """Work on the studies in a folder. The exit status: 0; 1 a study failed; 2 a UserError; 130 Ctrl-C."""
+    """Work on the studies in a folder, and return the exit status.
+
+    0: all is done. 1: a study failed. 2: a UserError. 130: Ctrl-C.
+    """
     try:
         return _main(discovered(folder))
     except KeyboardInterrupt:
@@ -62,7 +65,7 @@ def _main(studies: Sequence[Study]) -> int:
 
 
 def reproduce(study: Study, budget: Budget) -> bool:
-    """Train and measure; whether all of it was done."""
+    """Train and measure a study. Return whether all of it was done."""
     cost = study.costs.get(budget, "not measured yet")
     print(f"\n{study.title} ({study.source})\nbudget {budget}: {cost}\n", flush=True)
     for arguments in study.sweeps(budget):
@@ -75,7 +78,10 @@ def reproduce(study: Study, budget: Budget) -> bool:
 
 
 def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
-    """The report's page, and in a line for each study how its claims fare; `keep` copies the figures beside it."""
+    """Write the report. Return the path of its page, and a line for each study that counts its claims.
+
+    `keep` copies the figures and results to experiments/ too.
+    """
     sections, links, lines = [], {}, []
     for study in studies:
         runs = finished(study.experiment or study.name)
@@ -96,14 +102,14 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
 
 
 def _folder(study: Study) -> Path:
-    """Of the report: where the study's measurements and pictures lie."""
+    """The study's folder of the report, with its measurements and figures. It is made if it is missing."""
     folder = FOLDER / study.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _run(arguments: list[str]) -> bool:
-    """One sweep, in a process of its own, which hears a Ctrl-C itself and is waited for."""
+    """Run one sweep in a process of its own, and return whether it ended well. Ctrl-C reaches that process itself."""
     process = subprocess.Popen([sys.executable, str(Path(ROOT, "run.py")), *arguments])
     try:
         status = process.wait()

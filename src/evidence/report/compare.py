@@ -1,6 +1,7 @@
-"""Our figure beside a published one: like runs put together, and what may be said of their difference.
+"""Compares our figure with a published one.
 
-A short training is not judged by its figure. A full one lies within what careful reproductions attain, or does not.
+Like runs are summarized in one row. A short training is not compared by its figure. A full one is compared with a
+tolerance, which is what careful reproductions attain.
 """
 
 import math
@@ -9,9 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
-# What figures must have in common to be compared, in words.
+# What figures must have in common to be compared, by column, with the name that notes use.
 COMPARED = {"budget": "trained", "eval_samples": "S", "eval_images": "test images", "data_digest": "data"}
-# What like runs have in common, beside their settings.
+# What like runs have in common besides their settings.
 OF_ALL = (
     "budget",
     "passes",
@@ -25,9 +26,9 @@ OF_ALL = (
 
 
 def length(stages: object, published: int | None = None) -> tuple[int | None, str]:
-    """A run's length from its param `stages`: its passes, None where it is given in steps, and the same in words.
+    """A run's length from its param `stages`: its passes, None where it is given in steps, and the length as text.
 
-    The words name the published number of passes beside it.
+    The text also has the published number of passes.
     """
     if steps := re.fullmatch(r"(\d+) steps", str(stages)):
         return None, f"{int(steps[1]):,} steps"
@@ -36,10 +37,10 @@ def length(stages: object, published: int | None = None) -> tuple[int | None, st
 
 
 def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
-    """One row for like runs, which differ in their seed: mean and standard deviation, and where they are from.
+    """One row for like runs, which differ in their seed: mean and standard deviation, and where the runs are from.
 
-    A metric `test/nll` becomes `nll` and `nll_sd`, which is missing where there is one seed; both are where a run
-    lacks it.
+    A metric `test/nll` becomes `nll` and `nll_sd`. The latter is missing where there is one seed. Both are missing
+    where a run lacks the metric.
     """
     row: dict[str, object] = {"seeds": len(runs)}
     for metric in metrics:
@@ -57,13 +58,16 @@ def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
 
 
 def summaries(runs: pd.DataFrame, cell: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
-    """The `summary` of each cell, a combination of values of these columns, of runs that `choose` has chosen."""
+    """The `summary` of each cell of runs that `choose` has chosen.
+
+    A cell is a combination of values of these columns.
+    """
     groups = runs.groupby([*cell], sort=False) if len(runs) else []
     return pd.DataFrame(dict(zip(cell, key, strict=True)) | summary(like, metrics) for key, like in groups)
 
 
 def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARED)) -> str:
-    """In words, why the figures of some rows of `summary` cannot be compared; empty where they can."""
+    """Why the figures of some rows of `summary` cannot be compared, as text. Empty where they can."""
     found = []
     for name in names:
         values = dict.fromkeys(str(row[name]) for row in rows)
@@ -78,17 +82,20 @@ def distinct(values: Iterable[str]) -> str:
 
 
 def _machine(run: "pd.Series[str]") -> str:
-    processor = run.get("processor")  # of runs since it is recorded
+    processor = run.get("processor")  # missing in runs of earlier versions
     return processor if run["device"] == "cpu" and isinstance(processor, str) else run["device"]
 
 
 def commit(run: "Mapping[str, str] | pd.Series[str]") -> str:
-    """Of a run's tags: such as "1edc420", with a plus where the checkout had changes."""
+    """The commit in a run's tags, such as "1edc420", with a plus where the checkout had changes."""
     return run["git_commit"][:7] + "+" * (run["git_dirty"] == "true")
 
 
 def verdict(ours: float, published: float, tolerance: float, is_full: bool) -> str:
-    """In words, for an NLL in nats, of which less is better; a short training is only said to be one."""
+    """The comparison of an NLL in nats with a published one, as text; lower is better.
+
+    A short training gives "short budget".
+    """
     if pd.isna(published):
         return "none published"
     if not is_full:
@@ -99,7 +106,7 @@ def verdict(ours: float, published: float, tolerance: float, is_full: bool) -> s
 
 
 def mean_and_deviation(mean: float, deviation: float, digits: int = 2) -> str:
-    """Such as "93.94 ± 0.12"; the mean alone where there is one seed, and nothing where there is no value."""
+    """Text such as "93.94 ± 0.12". It is the mean alone where there is one seed, and empty where there is no value."""
     if pd.isna(mean):
         return ""
     return f"{mean:.{digits}f}" + ("" if pd.isna(deviation) else f" ± {deviation:.{digits}f}")

@@ -1,4 +1,4 @@
-"""Runs as a DataFrame, from MLflow.
+"""Reads runs from MLflow as a DataFrame.
 
 >>> from evidence import report
 >>> runs = report.runs("iwae_table1")
@@ -11,9 +11,7 @@ import pandas as pd
 
 from evidence import tracking
 
-ROOT = (
-    Path(__file__).resolve().parents[3]
-)  # of the checkout, where the store and the runs' folders are by default
+ROOT = Path(__file__).resolve().parents[3]  # the checkout, with the store and the runs' folders
 NUMBERS = ("k", "seed", "batch_size", "latent_dim", "eval_samples", "eval_images", "steps")
 
 
@@ -21,9 +19,9 @@ def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
     """A row for each run of an experiment, or of all of them, the latest first.
 
     Columns: `run` (its name), `experiment`, `status`, `run_id`, `url` (of its page, where the store is a server),
-    `date` (on which it began), `ended` (to the millisecond; missing while it runs), the params (objective, variant,
-    k, model, data, seed, stages ..., and every setting by its dotted key, such as `trainer.learning_rate`), the metrics
-    by their names (`test/nll`, `test/active_units` ...: nats per image, lower is better), and the tags (folder,
+    `date` (of its start), `ended` (to the millisecond; missing while it runs). The params are columns: objective,
+    variant, k, model, data, seed, stages ..., and every setting by its dotted key, such as `trainer.learning_rate`.
+    So are the metrics by their names, such as `test/nll` (nats per image, lower is better), and the tags (folder,
     git_commit ...). The store is `uri`, or MLFLOW_TRACKING_URI, or mlflow.db in the checkout.
 
     Raises: UserError where the store cannot be read.
@@ -51,7 +49,7 @@ def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
 
 
 def finished(experiment: str, uri: str | None = None) -> pd.DataFrame:
-    """The finished runs of an experiment that are ours; without columns where there are none."""
+    """The finished runs of an experiment that this program made. Without columns where there are none."""
     found = runs(experiment, uri)
     if "record" not in found:
         return pd.DataFrame()
@@ -63,7 +61,7 @@ def _time(milliseconds: int) -> datetime:
 
 
 def _whole(text: object) -> int | None:
-    """A whole number; None for what is none, such as the `k` of a run that another program has logged."""
+    """The whole number, or None where the text is none, such as the `k` of a run that another program has logged."""
     try:
         return int(str(text))
     except ValueError:

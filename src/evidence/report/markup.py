@@ -1,4 +1,4 @@
-"""A text in HTML and in Markdown. Backticks enclose code, a URL is a link, and all else is literal."""
+"""Writes a text in HTML and in Markdown. Backticks enclose code, a URL is a link, and all else is literal."""
 
 import re
 from typing import Literal, NamedTuple

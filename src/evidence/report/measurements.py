@@ -1,6 +1,6 @@
-"""What is measured beside the runs: CSV files that are added to, each row with its origin.
+"""Keeps what is measured beside the runs in CSV files. It adds the rows that a file lacks, each with its origin.
 
-Columns: `source` is the code that measured (a hash), `record` the trained run's record; `machine`, `date` and
+Column `source` is a hash of the measuring code, and `record` the trained run's record. `machine`, `date` and
 `commit` say where and when. `image` is the number of a test image.
 """
 
@@ -27,17 +27,18 @@ from evidence.runs.build import build
 
 IMAGES_PER_WRITE = 25
 ORIGIN = ("machine", "date", "commit")
-TEXTS = dict.fromkeys(("source", "record", "run", "date", "commit"), str)  # 12e4567 is a commit and no number
+TEXTS = dict.fromkeys(("source", "record", "run", "date", "commit"), str)  # 12e4567 is no number
 CPU = torch.device("cpu")
 
 Rows = Sequence[Mapping[str, object]]
 
 
 def trained(run: Mapping[str, Any], device: torch.device = CPU) -> Parts:
-    """A finished run's parts as they were at the end of its training.
+    """A finished run's parts at the end of its training.
 
-    The run's `folder`, absolute or below the checkout, must hold its `record`, as report.runs gives both.
-    Raises: UserError where it holds another or none, or where its last checkpoint is missing or damaged.
+    The run's `folder`, absolute or below the checkout, must have its `record`, as report.runs gives both.
+    Raises: UserError where the folder has another record or none, or where its last checkpoint is missing or
+    damaged.
     """
     directory = RunDirectory(Path(ROOT, run["folder"]))
     record = directory.read()
@@ -53,7 +54,7 @@ def trained(run: Mapping[str, Any], device: torch.device = CPU) -> Parts:
 
 
 class Subject(NamedTuple):
-    """A trained model that is measured, its test images [N, X], and the columns that its measurements share."""
+    """A trained model to measure, its test images [N, X], and the columns that its measurements share."""
 
     model: LatentVariableModel
     test: Tensor
@@ -67,7 +68,7 @@ class Subject(NamedTuple):
     def complete(
         self, path: Path, count: int, rows: Callable[[int, Tensor], Rows], per_write: int = IMAGES_PER_WRITE
     ) -> None:
-        """Measure `count` evenly spaced test images: rows(number, x [1, X]) gives the rows of one."""
+        """Measure `count` evenly spaced test images. rows(number, x [1, X]) gives the rows of one image."""
 
         def of_image(image: int) -> Rows:
             return rows(image, self.placed(self.test[image : image + 1]))
@@ -77,7 +78,10 @@ class Subject(NamedTuple):
 
 
 def subject(run: Mapping[str, Any], module: str) -> Subject:
-    """The model of a finished run, to be measured by this module on the best device; raises as `trained` does."""
+    """The model of a finished run, for this module to measure on the best device.
+
+    Raises: UserError as `trained` does.
+    """
     device = execution.choose_device("auto", 0)
     parts = trained(run, device)
     same = {**source(module), "record": run["record"]}
@@ -85,7 +89,7 @@ def subject(run: Mapping[str, Any], module: str) -> Subject:
 
 
 def evenly_spaced(count: int, total: int) -> list[int]:
-    """The numbers of `count` of `total` images; those of a divisor of `count` are among them."""
+    """The numbers of `count` of `total` images, evenly spaced. Those of a divisor of `count` are among them."""
     return [index * total // count for index in range(count)]
 
 
@@ -99,8 +103,8 @@ def complete(
 ) -> None:
     """Add to the CSV file the rows of the images that it lacks.
 
-    `same` are columns that all rows share, such as `source`: rows with other values are dropped. The file is written
-    whole after every `per_write` images, so that an interruption loses little.
+    `same` are columns that all rows share, such as `source`. Rows with other values are dropped. The file is
+    written whole after every `per_write` images, so that an interruption loses little.
     """
     table, origin = read(path, same), here(device)
     known = set(table["image"]) if len(table) else set()
@@ -115,14 +119,14 @@ def complete(
 
 
 def write(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
-    """The CSV file, whole or not at all."""
+    """Write the CSV file, whole or not at all."""
     files.write(path, table.to_csv(index=False, float_format=float_format).encode())
 
 
 def read(path: Path, same: Mapping[str, object]) -> pd.DataFrame:
     """The rows of a CSV file that have these values.
 
-    None where there is no file, or where its columns do not tell by which code it was measured.
+    There are none where there is no file, or where it has no column `source`.
     """
     table = pd.read_csv(path, dtype=TEXTS) if path.exists() else pd.DataFrame()
     if not {"source", *same} <= {*table}:
@@ -133,12 +137,12 @@ def read(path: Path, same: Mapping[str, object]) -> pd.DataFrame:
 
 
 def source(module: str) -> dict[str, str]:
-    """A hash of a measuring module and of the mathematics and the studies' modules that it imports."""
+    """A hash of a measuring module, and of the mathematics and the studies' modules that it imports."""
     return {"source": provenance.source_digest(module)}
 
 
 def here(device: torch.device) -> dict[str, str]:
-    """machine, date and commit of what is measured now, on this device."""
+    """The machine, date and commit of what is measured now, on this device."""
     facts = provenance.provenance()
     today = datetime.now(UTC).date().isoformat()
     machine = torch.cuda.get_device_name(device) if device.type == "cuda" else facts["processor"]

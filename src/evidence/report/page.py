@@ -1,4 +1,4 @@
-"""The report as files: one self-contained page, the same in Markdown, and each study's figures as CSV."""
+"""Writes the report: one self-contained page, the same in Markdown, and each study's figures as CSV."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,8 +20,8 @@ def write(sections: Sequence[Section], links: Mapping[str, Links], folder: Path)
     """Write the report into the folder and return the path of its page.
 
     The files are index.html, report.md, and <study's name>/results.csv for each study with results. `links` is
-    keyed by run name. The pictures of a study lie in folder/<study's name>/. The page is written last, so every file
-    that it links to is there.
+    keyed by run name. The pictures of a study are in folder/<study's name>/. The page is written last, so every
+    file that it links to is there.
 
     Raises: OSError where a file cannot be written. Every file is then the old one or the new one, whole.
     """
@@ -62,5 +62,8 @@ def _write_results(section: Section, path: Path) -> None:
 
 
 def _number(value: float) -> str:
-    """Six significant digits; a whole number in full, as pandas keeps a column of steps with gaps as floats."""
+    """Six significant digits.
+
+    A whole number is written in full, as pandas has a column of steps with gaps as floats.
+    """
     return str(int(value)) if value.is_integer() else f"{value:.6g}"

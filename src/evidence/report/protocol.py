@@ -1,4 +1,4 @@
-"""What a study's own command lines ask for, and whether the runs that it shows were run so."""
+"""Compares the settings of a study's runs with those that its own command lines ask for."""
 
 import functools
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, SECTIONS, differences
 
 CONF = ROOT / "conf"
-NOT_ASKED = (*LENGTH, *EVALUATION)  # these the budget decides, and the tables show them
+NOT_ASKED = (*LENGTH, *EVALUATION)  # the budget decides these, and the tables show them
 RUN = ["objective", "k", "model", "data"]
 
 
@@ -24,10 +24,10 @@ def asked(arguments: Sequence[str]) -> list[Settings]:
 
 
 def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) -> list[str]:
-    """In what the settings of runs are not those that conf/experiment/ gives a run of their objective and k.
+    """Notes on runs whose settings are not those that conf/experiment/ gives a run of their objective and k.
 
-    Length and evaluation are left out, and settings that begin as one of `ignored`. MLflow has the settings of runs
-    since it is sent them.
+    Length and evaluation are left out, and so are settings that begin with one of `ignored`. A setting is compared
+    only if the run has it as a param in MLflow.
     """
     found: dict[tuple[str, ...], list[str]] = {}
     for _, run in runs.iterrows():
@@ -41,7 +41,7 @@ def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) ->
 
 
 def unlike(runs: pd.DataFrame, where: str) -> list[str]:
-    """A note where the runs behind the figures that are compared do not agree in their code or data."""
+    """A note where the compared runs do not agree in their code or data."""
     tags = {"code_digest": "code", "data_digest": "data"}
     found = [word for tag, word in tags.items() if len(runs) and runs[tag].nunique() > 1]
     return (
@@ -51,7 +51,7 @@ def unlike(runs: pd.DataFrame, where: str) -> list[str]:
 
 @functools.cache
 def _expected(experiment: str, choices: tuple[str, ...]) -> dict[str, str]:
-    """The settings by dotted keys; none where the choices are no longer to be had, such as a user's own model."""
+    """The settings by dotted keys. Empty where a choice no longer exists, such as a user's own model."""
     try:
         read, _ = compose.read_arguments([f"experiment={experiment}", *choices])
         (job, *_) = compose.request(CONF, read).jobs

@@ -1,7 +1,7 @@
-"""Which runs a figure of a table is of: runs that differ in nothing but their seed.
+"""Chooses the runs that a table's figure averages: runs that differ in nothing but their seed.
 
-Runs are alike where their cell identity (all settings but the seed, with the length of training and the evaluation),
-the content of their data and the code that computed them agree. Only like runs are averaged.
+Runs are alike where three things agree: their cell identity (all settings but the seed, with the length of training
+and the evaluation), the content of their data, and the code that computed them. Only like runs are averaged.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,7 @@ from evidence.report.compare import length
 
 ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
 EARLIER = "made by an earlier version"
-# The columns that are settings: those with a dot that begin so, and the plain ones.
+# The columns that are settings: those that begin with a section, and the plain ones.
 SECTIONS = ("data.", "eval.", "model.", "objective.", "trainer.")
 PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from")
 INDIFFERENT = (
@@ -31,27 +31,29 @@ EVALUATION = ("eval.", "eval_samples", "eval_images")
 
 
 class Chosen(NamedTuple):
-    """Of each cell like runs, one for each seed; and which others were left out, and why."""
+    """Like runs of each cell, one for each seed, and notes on those that were left out."""
 
     runs: pd.DataFrame
     notes: list[str]
 
 
 class Pairs(NamedTuple):
-    """Runs of one seed beside each other; and which were not compared, and why."""
+    """Pairs of runs of one seed, and notes on those that were not compared."""
 
     runs: list[tuple["pd.Series[str]", "pd.Series[str]"]]
     notes: list[str]
 
 
 def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None) -> Chosen:
-    """Of each cell, a combination of values of these columns, one group of like runs.
+    """Choose one group of like runs for each cell. A cell is a combination of values of these columns.
 
-    The one trained longest; of these the one scored on most images, with most samples, with most seeds, and the
-    latest. Of each seed the latest run counts. The columns `passes`, missing where the length is given in steps, and
-    `budget`, in words beside the `published` number of passes, say how long they were trained. A run computed by
-    several codes (mixed) is like no other and counts only where all others are mixed too; one without the tags of
-    ALIKE never counts. Groups as long and as well scored that were not chosen are named in the notes.
+    It is the group trained longest; of these the one scored on most images, with most samples, with most seeds, and
+    the latest. Of each seed the latest run counts. A run computed by several codes (mixed) is like no other, and
+    counts only where all others are mixed too. A run without the tags of ALIKE never counts. The notes name the
+    groups as long and as well scored that were not chosen.
+
+    Two columns say how long a run was trained: `passes`, missing where the length is given in steps, and `budget`,
+    as text with the `published` number of passes.
     """
     if runs.empty:
         return Chosen(runs, [])
@@ -75,7 +77,7 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
 
 
 def among(runs: pd.DataFrame, values: Mapping[str, Collection[object]]) -> pd.DataFrame:
-    """The runs that have one of these values in each of the columns, and begin with a model of their own."""
+    """The runs that have one of these values in each of the columns, and start from their seed."""
     if runs.empty:
         return pd.DataFrame(columns=list(values))
     for name, allowed in values.items():
@@ -84,12 +86,12 @@ def among(runs: pd.DataFrame, values: Mapping[str, Collection[object]]) -> pd.Da
 
 
 def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
-    """Which runs begin with a model of their own, and not with another run's."""
+    """Which runs start from their seed, and not from another run's model."""
     return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
 
 
 def pairs(runs: pd.DataFrame, others: pd.DataFrame, ignored: tuple[str, ...] = OBJECTIVE) -> Pairs:
-    """Each run beside that of the same seed, where they differ in nothing but the `ignored` settings."""
+    """Each run with the run of the same seed, where they differ in nothing but the `ignored` settings."""
     found, notes = [], []
     for _, run in runs.iterrows():
         for _, other in others[others["seed"] == run["seed"]].iterrows():
@@ -101,7 +103,7 @@ def pairs(runs: pd.DataFrame, others: pd.DataFrame, ignored: tuple[str, ...] = O
 
 
 def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[str, ...] = ()) -> list[str]:
-    """In words, what tells a run from another: its data, its code, its settings but the `ignored` ones."""
+    """What distinguishes a run from another, as texts: data, code, and settings except the `ignored` ones."""
     found = []
     for name in run.index:
         word = {"data_digest": "other data", "code_digest": "other code"}.get(name)
@@ -115,7 +117,7 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
 
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The like runs that stand for a cell, and in words what was left out of it."""
+    """The like runs of a cell, and texts on what was left out of it."""
     is_current = group["identity_version"].astype(str) == str(VERSION)
     is_known = group[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
     known = group[is_known]
@@ -141,7 +143,10 @@ def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _ranks(kinds: Sequence[pd.DataFrame]) -> list[tuple[Any, ...]]:
-    """Length, images and samples, seeds, and the latest end; in passes where all are given in them, else in steps."""
+    """The rank of each group: length, images, samples, seeds, and the latest end.
+
+    The length is in passes where all groups are given in passes, else in steps.
+    """
     passes = [length(like["stages"].iloc[0])[0] for like in kinds]
     is_staged = None not in passes
     return [
@@ -157,7 +162,7 @@ def _ranks(kinds: Sequence[pd.DataFrame]) -> list[tuple[Any, ...]]:
 
 
 def _mixture(runs: pd.DataFrame) -> str:
-    """Of what a mixed run was computed; empty for pure ones."""
+    """What a mixed run was computed by. Empty for other runs."""
     mixed = runs["mixed"].iloc[0]
     return "" if pd.isna(mixed) else f"mixed: {mixed}"
 

@@ -1,4 +1,4 @@
-"""What the report shows of each study, as text, links and images without a markup."""
+"""Turns each study's findings into what the report shows: text, links and images without a markup."""
 
 import base64
 import re
@@ -14,7 +14,7 @@ import pandas as pd
 from evidence.display.style import DPI
 from evidence.report.study import Claim, Findings, Picture, Study
 
-CSS_DPI = 96  # CSS pixels per inch: a figure's letters are then as large as the text around it
+CSS_DPI = 96  # CSS pixels per inch: a figure's letters are as large as the text around it
 PNG = b"\x89PNG\r\n\x1a\n"
 # Such as 94.56 ± 0.25, 13 of 3280, 1.2e-3, —
 NUMBER = re.compile(r"(?:[\d\s.,+\-\u2212\u2013\u2014±()/%\u00d7<>≤≥≈e]|of)*")
@@ -51,7 +51,10 @@ VERDICTS = {
 
 
 class Run(NamedTuple):
-    """A run's name, the text of its link (the seed), and its links as URLs; None for a run that was not found."""
+    """A run's name, the text of its link (the seed), and its links as URLs.
+
+    These are None for a run that was not found.
+    """
 
     name: str
     label: str
@@ -88,7 +91,7 @@ class Shown(NamedTuple):
 
 
 def shown(section: Section, links: Mapping[str, Links], folder: Path) -> Shown:
-    """What the report shows of a section. `links` is keyed by run name. The pictures lie in `folder`."""
+    """What the report shows of a section. `links` is keyed by run name. The pictures are in `folder`."""
     study, findings = section
     claims = [(VERDICTS[claim.holds], claim) for claim in findings.claims]
     columns = [_column(str(name), cells) for name, cells in findings.table.items()]

@@ -1,4 +1,7 @@
-"""What a study is, and what it has found: the claims of a paper, beside the figures that speak for or against them."""
+"""Defines a study and its findings: the claims of a paper, and the figures for or against them.
+
+`discovered` finds the studies by their folders.
+"""
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +18,7 @@ SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]  # the jobs of a sweep
 
 
 class Claim(NamedTuple):
-    """A published sentence, whether our figures bear it out (None where they do not reach), and these figures."""
+    """A published sentence, whether our figures support it (None where they do not reach), and these figures."""
 
     statement: str
     holds: bool | None
@@ -23,17 +26,19 @@ class Claim(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG in the study's folder, and what one sees in it."""
+    """A PNG in the study's folder, and a caption that says what it shows."""
 
     file: str
     caption: str
 
 
 class Findings(NamedTuple):
-    """results: every figure with its machine, date, commit and budget, as results.csv keeps it.
+    """What a study has found.
 
-    table: the same to be read, as strings under the headings of the page; in the column `runs` are the names of the
-    runs' folders. notes: deviations from the protocol, and what a reader must know.
+    results: every figure with its machine, date, commit and budget, as results.csv has it.
+    table: the same for readers, as strings under the page's headings. Column `runs` has the names of the runs'
+    folders.
+    notes: deviations from the protocol, and what else a reader must know.
     """
 
     results: DataFrame
@@ -48,12 +53,12 @@ class Study(NamedTuple):
 
     name: of its folder in experiments/, its grid in conf/experiment/ and its MLflow experiment.
     experiment: another MLflow experiment, for a study of another one's runs.
-    order: its place in the report; equal places are in the order of the folders' names.
-    sweeps: what a budget trains, each an argument list for run.py; taken one after another, so that a later one can
-        name what an earlier one has trained.
-    measure: what is measured beside the runs, written as CSV into the study's folder of the report. What the same
-        code has measured of the same records, and as long, is not measured again.
-    find: the findings, from the finished runs of the study's experiment and from that folder, where it draws pictures.
+    order: its position in the report. Equal positions are in the order of the folders' names.
+    sweeps: argument lists for run.py that a budget trains, one after another. A later one can use the runs of an
+    earlier one.
+    measure: measures beside the runs, and writes CSV files into the study's folder of the report. It does not
+    repeat what the same code has measured of the same records.
+    find: the findings, from the experiment's finished runs and that folder, into which it draws pictures.
     """
 
     name: str
@@ -70,9 +75,9 @@ class Study(NamedTuple):
 
 
 def discovered(folder: Path) -> list[Study]:
-    """The STUDY of each <folder>/<name>/study.py, in the order of the report; `folder` is an importable package.
+    """The STUDY of each <folder>/<name>/study.py, in the order of the report. `folder` is an importable package.
 
-    Raises: UserError where such a file has no STUDY, or one of another name than its folder's.
+    Raises: UserError where such a file has no STUDY, or one with another name than its folder's.
     """
     found = []
     for path in sorted(folder.glob("*/study.py")):

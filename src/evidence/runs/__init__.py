@@ -1,3 +1,4 @@
-"""A run's life: locate, lock, build, resume, fit, score, finish; by which code, on which device, with which
-figures.
+"""Computes one run: it locates the record, locks it, builds the parts, resumes, fits, scores and finishes.
+
+It also notes the code and the hardware that compute the run, and draws the run's figures.
 """

@@ -1,4 +1,4 @@
-"""From a resolved config to the objects of a run."""
+"""Builds the objects of a run from the resolved config."""
 
 import sys
 from importlib.util import find_spec
@@ -19,9 +19,9 @@ from evidence.parts import Parts
 
 
 def build_dataset(settings: Settings, root: Path) -> data.Dataset:
-    """The data set, checked; relative folders are below `root`.
+    """Build and check the data set. Relative folders are below `root`.
 
-    Raises: UserError where it cannot be had, or is not as it must be.
+    Raises: UserError where the data set cannot be read, or is not as it must be.
     """
     folder = settings.data.model_dump().get("folder")
     rooted = {"folder": str(root / folder)} if isinstance(folder, str) else {}
@@ -31,9 +31,10 @@ def build_dataset(settings: Settings, root: Path) -> data.Dataset:
 
 
 def build(settings: Settings, device: torch.device, root: Path, dataset: data.Dataset | None = None) -> Parts:
-    """Dataset, where it is not given, model, objective, optimiser and schedule; the seed fixes the parameters' start.
+    """Build the model, objective, optimizer and schedule, and the data set where it is not given.
 
-    Relative folders are below `root`. Raises: UserError where a part cannot be built.
+    The seed fixes the parameters' initial values. Relative folders are below `root`.
+    Raises: UserError where a part cannot be built.
     """
     dataset = build_dataset(settings, root) if dataset is None else dataset
     trainer = settings.trainer
@@ -65,7 +66,7 @@ def evaluators(section: Eval, device: torch.device) -> Evaluators:
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:
-    """The object that the section describes; an error keeps its cause, without Hydra's words around it."""
+    """The object that the section describes. An error keeps its cause, without what Hydra adds to it."""
     named = section.model_dump(by_alias=True, exclude={"name"})
     target = str(named["_target_"])
     try:
@@ -81,13 +82,13 @@ def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:
 
 
 def _is_hydras(error: BaseException) -> bool:
-    """Whether Hydra says in other words what another error has said before."""
+    """Whether this error of Hydra's only repeats its cause."""
     is_locating = isinstance(error, ImportError) and str(error).startswith("Error loading ")
     return is_locating or isinstance(error, InstantiationException)
 
 
 def _missing(target: str) -> str | None:
-    """What is missing of the target, where it is not a module that another one imports."""
+    """What is missing of the target. None where the target is there, and it imports something that is missing."""
     module, _, name = target.rpartition(".")
     if module in sys.modules:
         match = nearest(name, dir(sys.modules[module]))

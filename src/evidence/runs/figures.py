@@ -1,4 +1,4 @@
-"""The figures of a run, from its model, its metrics and its checkpoints."""
+"""Draws a run's figures from its model, metrics and checkpoints."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -28,10 +28,10 @@ def draw(
 ) -> None:
     """Write the figures into directory.figures.
 
-    Prior samples, the same latent draws at the start and at each stage's end, reconstructions of test images from
-    one posterior sample each, the training curve, and the histogram of log A_u for each layer.
+    The figures are prior samples, the same latent draws at the start and at each stage's end, reconstructions of
+    test images from one posterior sample each, the training curve, and the histogram of log A_u for each layer.
     """
-    import pandas as pd  # with matplotlib most of a second, which the first step need not wait for
+    import pandas as pd  # takes most of a second with matplotlib; the first step need not wait for it
 
     from evidence.display import plots
 

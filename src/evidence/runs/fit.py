@@ -1,4 +1,4 @@
-"""A run's work between its first step and its last number: try, train, validate, commit, score."""
+"""Does a run's work from the first step to the last number: try, train, validate, commit, score."""
 
 import contextlib
 import math
@@ -37,13 +37,14 @@ class Run(NamedTuple):
 
     @property
     def name(self) -> str:
-        """That of its folder."""
+        """The name of its folder."""
         return self.recorder.directory.folder.name
 
 
 def fit(run: Run) -> dict[str, float]:
-    """Train from the start to the end of the schedule; the validation metrics at the last step, and the speed.
+    """Train to the end of the schedule.
 
+    Return the metrics of the last step, except those of train/, and the speed.
     Raises: UserError where a trial finds that model and objective cannot be trained or scored.
     """
     trainer, start, last_step = run.settings.trainer, run.start, run.parts.last_step
@@ -81,7 +82,7 @@ def fit(run: Run) -> dict[str, float]:
                 pending, committed = [], time.monotonic()
     log.info("%.2f s of training", seconds - start.seconds)
     if "valid/nll" not in run.recorder.at(last_step):
-        # A longer run's checkpoint, taken between two of its validations.
+        # The checkpoint is a longer run's, taken between two of its validations.
         _check_finite(run, last_step)
         _commit(run, _validate(run, last_step), last_step, seconds)
     kept = {
@@ -91,7 +92,7 @@ def fit(run: Run) -> dict[str, float]:
 
 
 def score(run: Run) -> dict[str, float]:
-    """The test metrics, and the figures."""
+    """Return the test metrics, and draw the figures."""
     last_step, section = run.parts.last_step, run.settings.eval
     _check_finite(run, last_step)
     began = time.monotonic()
@@ -114,7 +115,10 @@ def score(run: Run) -> dict[str, float]:
 
 
 def _try(run: Run) -> None:
-    """Try model and objective on a few images, and say what of them no checkpoint keeps; it leaves a mark."""
+    """Try model and objective on a few images. Note what of their state no checkpoint keeps.
+
+    A run that is resumed with such state is marked as mixed.
+    """
     batch_size, step, directory = run.settings.trainer.batch_size, run.start.step, run.recorder.directory
     batches = data.batches(run.parts.dataset, batch_size, run.settings.seed, step, run.device)
     x = torch.cat([next(batches) for _ in range(math.ceil(first_step.IMAGES / batch_size))])
@@ -144,7 +148,7 @@ def _validate(run: Run, step: int) -> list[Row]:
 
 
 def _compiled(run: Run) -> Evaluator:
-    """The evaluator, compiled where that pays and can be had."""
+    """The evaluator, compiled where that saves time and is possible."""
     if run.settings.compile is False or not isinstance(run.evaluator, ImportanceSampling):
         return run.evaluator
     pays = len(run.images) * run.evaluator.num_samples >= execution.PAYING_PAIRS
@@ -166,12 +170,12 @@ def _commit(run: Run, rows: list[Row], step: int, seconds: float) -> None:
 
 
 def _check_finite(run: Run, step: int) -> None:
-    """Before a number is made of the parts or they are kept; raises UserError naming what is not finite."""
+    """Raise UserError where a parameter or buffer is not finite. Call it before the parts are scored or kept."""
     training.check_finite({"model": run.parts.model, "objective": run.parts.objective}, step)
 
 
 def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:
-    """The metrics as floats; raises UserError naming the first that is not finite."""
+    """The metrics as floats. Raises: UserError naming the first that is not finite."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise UserError(training.diverged(f"{name} is {value} at step {step}"))

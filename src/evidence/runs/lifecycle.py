@@ -1,7 +1,7 @@
-"""One run, from validated settings to its record.
+"""Computes one run, from validated settings to its record.
 
-A run's directory is outputs/<name>, named by its identity. A finished run is shown and not repeated. One that was
-broken off goes on from its last checkpoint, after waiting for the process that computes it now.
+A run's directory is outputs/<name>, named by its identity. A finished run is shown and not repeated. An interrupted
+one continues from its last checkpoint. If another process computes the run now, this one waits for it.
 """
 
 import contextlib
@@ -28,12 +28,12 @@ from evidence.startup import without_garbage_collection
 from evidence.tracking import mlflow_sync
 from evidence.trial import interfaces
 
-ROOT = Path(__file__).resolve().parents[3]  # where run.py lies: relative paths and MLflow's store start here
+ROOT = Path(__file__).resolve().parents[3]  # run.py's folder: relative paths and MLflow's store start here
 SHOWN = {"run", "folder", "eval_samples", "eval_images", "device"}  # beside the metrics
 
 
 def prepare(settings: Settings) -> None:
-    """Before the first job: close the runs of vanished processes, and make the store and the experiment.
+    """Prepare for the first job: close the runs of vanished processes, and make the store and the experiment.
 
     Raises: UserError where the store cannot be used.
     """
@@ -44,7 +44,7 @@ def prepare(settings: Settings) -> None:
 
 
 def sync(settings: Settings) -> None:
-    """Deliver to MLflow the records that it lacks; raises UserError where the store cannot be used."""
+    """Deliver to MLflow the records that it lacks. Raises: UserError where the store cannot be used."""
     outputs = ROOT / settings.paths.outputs
     mlflow_sync.close_vanished(outputs, None)
     mlflow_sync.sync(outputs, settings.tracking.uri, ROOT)
@@ -52,10 +52,11 @@ def sync(settings: Settings) -> None:
 
 
 def run(settings: Settings, located: LocatedRun | None = None, job_number: int | None = None) -> float:
-    """Train and evaluate as `settings` say, record it, show it, and return valid/nll (nats, lower is better).
+    """Compute a run, record it, show it, and return valid/nll (nats, lower is better).
 
-    `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep, which does not
-    show what it finds finished. Raises: UserError for what the user can mend.
+    `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep. Such a job
+    does not show a run that was finished before.
+    Raises: UserError for what the user can correct.
     """
     execution.prepare()
     located = lookup.locate(settings, ROOT) if located is None else located
@@ -66,7 +67,7 @@ def run(settings: Settings, located: LocatedRun | None = None, job_number: int |
         try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
     located = located.read_again()
     record = located.record
-    assert record is not None  # the run has just ended, or had before
+    assert record is not None  # the run has ended, now or before
     if changes := located.changes():
         terminal.note(
             f"{record.run} was computed by other code ({changes}):"
@@ -78,7 +79,7 @@ def run(settings: Settings, located: LocatedRun | None = None, job_number: int |
 
 
 def _compute(settings: Settings, located: LocatedRun, job_number: int | None) -> None:
-    """Build, lock, resume, fit, score and finish; another process that computes the run is waited for."""
+    """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
@@ -91,7 +92,7 @@ def _compute(settings: Settings, located: LocatedRun, job_number: int | None) ->
     for note in located.notes:
         terminal.note(note)
     with _writing_to(settings):
-        if job_number is None:  # for a sweep it has been done
+        if job_number is None:  # a sweep has done it
             prepare(settings)
         with directory.locked(lambda holder: _note_waiting(directory, holder)):
             before = directory.read()  # another process may have come first
@@ -132,7 +133,7 @@ def _compute(settings: Settings, located: LocatedRun, job_number: int | None) ->
 
 @contextlib.contextmanager
 def _writing_to(settings: Settings) -> Iterator[None]:
-    """Raises UserError where the block cannot write below paths.outputs."""
+    """Turn an OSError of the block into a UserError that names paths.outputs."""
     try:
         yield
     except OSError as error:
@@ -155,7 +156,7 @@ def _note_waiting(directory: RunDirectory, holder: str) -> None:
 
 
 def _note_start(directory: RunDirectory, start: resume.Start, before: Record | None, last_step: int) -> None:
-    """Say where training goes on, if not at its beginning."""
+    """Say where training continues, if it does not start at its beginning."""
     said = ""
     if before is not None:
         said = f"was {before.status}{f' ({before.error})' if before.error else ''}; "
@@ -174,7 +175,7 @@ def _note_start(directory: RunDirectory, start: resume.Start, before: Record | N
 
 
 def _save_config(directory: RunDirectory, settings: Settings) -> None:
-    """config.yaml, without the password that a store's address may hold."""
+    """Write config.yaml, without the password that a store's address may have."""
     uri = settings.tracking.uri
     shown = settings.tracking.model_copy(update={"uri": uri and tracking.without_password(uri)})
     text = OmegaConf.to_yaml(settings.model_copy(update={"tracking": shown}).model_dump(by_alias=True))

@@ -1,6 +1,6 @@
-"""Which record is a run's own: the one that it has, or the one that it would begin.
+"""Finds the record of a run: the one that the run has, or the one that it would begin.
 
-A run's records are outputs/<name> and, where other code computed that one, outputs/<name>-2, -3 and so on.
+The records of a run are outputs/<name> and, where other code computed that one, outputs/<name>-2, -3 and so on.
 """
 
 import re
@@ -22,9 +22,11 @@ from evidence.runs.build import build_dataset
 class LocatedRun(NamedTuple):
     """A run's identity, the code that would compute it now, and the record that it has or would begin.
 
-    record: what stands in the directory, None where nothing does. content: a hash by key of all that no checksum
-    pins. dataset: of the user's own data, which had to be read. inherited: the marks of the run that `init_from`
-    names, where it is mixed. notes: on records of the same settings that are not this run's.
+    record: the directory's record, None where there is none.
+    content: a hash by key of all that no checksum pins.
+    dataset: the user's own data, which had to be read.
+    inherited: the marks of the run that `init_from` names, where that run is mixed.
+    notes: lines on records of the same settings that are not this run's.
     """
 
     identity: Identity
@@ -38,19 +40,19 @@ class LocatedRun(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing left to compute."""
+        """Whether nothing is left to compute."""
         return self.record is not None and self.record.status == "FINISHED"
 
     def read_again(self) -> "LocatedRun":
-        """With the record as it is now."""
+        """The same with the record as it is now."""
         return self._replace(record=self.directory.read())
 
     def changes(self) -> str:
-        """In words, what has changed since the code that computed the record; empty if nothing has."""
+        """What has changed since the code that computed the record, as text. Empty if nothing has."""
         return "" if self.record is None else provenance.difference(self.record.code, self.code)
 
     def facts(self) -> dict[str, Any]:
-        """What result.json keeps of the run's identity."""
+        """The entries of result.json on the run's identity."""
         return {
             "identity_version": VERSION,
             "train_identity": self.identity.train,
@@ -62,7 +64,7 @@ class LocatedRun(NamedTuple):
         }
 
     def refuse_other_code(self, settings: Settings) -> None:
-        """Raise UserError where other code has begun the run, and nobody has said to go on with it."""
+        """Raise UserError where other code has begun the run, and other_code=true is not set."""
         if self.is_finished or settings.other_code or not any(self.directory.checkpoints()):
             return
         if changes := self.changes():
@@ -78,11 +80,12 @@ def locate(
     datasets: MutableMapping[str, Dataset] | None = None,
     records: Sequence[Stored] | None = None,
 ) -> LocatedRun:
-    """The run that the settings describe: the record that it has, or the one that it would begin.
+    """Find the run that the settings describe: its record, or the one that it would begin.
 
-    For many runs in a row, `datasets` keeps the user's own data from call to call, and `records` are those of
-    directory.stored. Raises: UserError where `init_from` names no finished run of this model, other code has begun
-    the run, or the user's own data cannot be read.
+    For many runs, `datasets` keeps the user's own data from call to call, and `records` are those of
+    directory.stored.
+    Raises: UserError where `init_from` names no finished run of this model, other code has begun the run, or the
+    user's own data cannot be read.
     """
     config = settings.model_dump(by_alias=True)
     outputs = root / settings.paths.outputs
@@ -120,7 +123,7 @@ def _own_dataset(settings: Settings, root: Path, datasets: MutableMapping[str, D
 
 
 def _of_name(records: Sequence[Stored], name: str) -> list[Stored]:
-    """The records in folders <name>, <name>-2, -3 and so on, in this order. Two runs may share a name."""
+    """The records in folders <name>, <name>-2, -3 and so on, in this order. Two runs may have one name."""
     numbered = {}
     for each in records:
         if match := re.fullmatch(rf"{re.escape(name)}(?:-(\d+))?", each.directory.folder.name):
@@ -129,7 +132,7 @@ def _of_name(records: Sequence[Stored], name: str) -> list[Stored]:
 
 
 def _free(outputs: Path, name: str, taken: Sequence[Stored]) -> RunDirectory:
-    """The directory of the next record of this name."""
+    """The directory of the next record of this name. `taken` are the records of this name."""
     names = {each.directory.folder.name for each in taken}
     number, free = 1, name
     while free in names:
@@ -139,7 +142,7 @@ def _free(outputs: Path, name: str, taken: Sequence[Stored]) -> RunDirectory:
 
 
 def _notes(located: LocatedRun, config: Mapping[str, Any], records: Sequence[Stored]) -> Iterator[str]:
-    """A line for each record that was made with these settings and is of another run all the same."""
+    """Yield a line for each record with these settings that is of another run."""
     stem = located.identity.name.rpartition("-")[0]
     for directory, record in records:
         name = directory.folder.name

@@ -1,8 +1,9 @@
-"""The part of this package that computes a run: what its classes, the training loop and the evaluator import.
+"""Hashes the part of this package that computes a run.
 
-Followed are the modules of the mathematics, at the top of the package and in the folders COMPUTING. A package's
-`__init__` that only hands on names stands for the modules that these come from. So a new objective, or another word in
-a message, leaves the code of all other runs as it was.
+That is what the run's classes, the training loop and the evaluator import. The walk follows the modules of the
+mathematics, at the top of the package and in the folders COMPUTING. A name that a package's `__init__` hands on
+counts as the module that it comes from. Docstrings and messages do not count. So a new objective, or another text
+of a message, does not change the code of other runs.
 """
 
 import ast
@@ -12,12 +13,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 COMPUTING = ("objectives", "evaluation", "data")
-# How it starts, trains and is driven, the evaluator, and which images are scored.
+# How a run starts, trains and computes, how it is scored, and on which images.
 EVERY_RUN = ("evidence.parts", "evidence.execution", "evidence.evaluation.metrics", "evidence.data.subsets")
 
 
 def package_hash(package: Path, names: Iterable[str]) -> str:
-    """Of the modules that compute a run with the classes of these dotted names, without their words."""
+    """A hash of the modules that compute a run with the classes of these dotted names.
+
+    Docstrings and messages do not count.
+    """
     digest = hashlib.sha256()
     for module in closure(package, names):
         digest.update(f"{module}\0{_read(package, module).code}\0".encode())
@@ -25,7 +29,7 @@ def package_hash(package: Path, names: Iterable[str]) -> str:
 
 
 def closure(package: Path, names: Iterable[str]) -> list[str]:
-    """The modules that the dotted names lie in, and all that these import, in alphabetical order."""
+    """The modules of the dotted names, and all modules that these import, in alphabetical order."""
     found: set[str] = set()
     waiting = [*EVERY_RUN, *names]
     while waiting:
@@ -37,7 +41,7 @@ def closure(package: Path, names: Iterable[str]) -> list[str]:
 
 
 class _Module:
-    """The code of a module as this process first read it, and the dotted names that it imports from the package."""
+    """The code of a module as this process first read it, and the names that it imports from the package."""
 
     def __init__(self, path: Path) -> None:
         tree = ast.parse(path.read_bytes())
@@ -47,7 +51,7 @@ class _Module:
 
 
 class _WithoutWords(ast.NodeTransformer):
-    """Without docstrings and the words of error messages. Comments are in no tree."""
+    """Removes docstrings and the texts of error messages. A syntax tree has no comments."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         return ast.Pass() if isinstance(node.value, ast.Constant) else self.generic_visit(node)
@@ -76,7 +80,7 @@ def _path(package: Path, module: str) -> Path | None:
 
 
 def _module(package: Path, name: str) -> str | None:
-    """The module that defines what the dotted name stands for; None outside of what computes."""
+    """The module that defines what the dotted name means. None outside of COMPUTING and the top of the package."""
     parts = name.split(".")
     while _path(package, ".".join(parts)) is None:
         parts.pop()

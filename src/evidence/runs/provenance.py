@@ -1,8 +1,8 @@
-"""Which code computes a run, so that a number is never taken for another code's.
+"""Says which code computes a run, so that a number is never taken for that of other code.
 
-The code is the part of this package that computes the run (package_code.py), the modules of the user's that a
-`_target_` names with all that they import (sources.py), and the versions of torch and of the installed packages that
-these import. A run's record keeps it; where today's differs, its numbers might come out otherwise today.
+The code is the part of this package that computes the run (package_code.py), the user's modules that a `_target_`
+names with all that they import (sources.py), and the versions of torch and of the installed packages that these
+import. A run's record keeps it. Where today's code differs, its numbers may differ.
 """
 
 import hashlib
@@ -28,10 +28,10 @@ DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def code(config: Mapping[str, Any]) -> dict[str, str]:
-    """{"evidence": hash, "torch": version}, and what the classes of the user's that the config names are made of.
+    """The code that computes the run of this config, as hashes and versions by name.
 
-    A hash for each file of the user's, by the name of its module, and the version of each installed package that
-    these import.
+    "evidence" has a hash of this package's part, and "torch" its version. The user's classes add a hash for each
+    file of the user's, by the name of its module, and the version of each installed package that these import.
     """
     found = sources(_names(config))
     ours = [*(name for name in _targets(config) if not is_own(name)), *found.of_package]
@@ -50,12 +50,12 @@ def code_digest(code: Mapping[str, str]) -> str:
 
 
 def source_digest(module: str) -> str:
-    """A hash of the package, of torch's version, and of a module outside the package with all that it imports."""
+    """A hash of the package, of torch's version, and of a module outside of the package with all that it imports."""
     return code_digest(code({"_target_": f"{module}.anything"}))
 
 
 def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """In words, what of the code has changed."""
+    """What has changed between two codes, as text."""
 
     def words(name: str) -> str:
         before, after = then.get(name), now.get(name)
@@ -68,7 +68,7 @@ def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def content(config: Mapping[str, Any]) -> dict[str, str]:
-    """A hash of each file that a class is given, by its key; of folders the files are not known."""
+    """A hash of each file that a class is given, by its key. Files in a given folder are not hashed."""
     texts = [
         each for name in ("model", "objective", "trainer") for each in _own_texts(config[name], name, True)
     ]
@@ -76,7 +76,7 @@ def content(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def data(dataset: Dataset) -> str:
-    """A hash of the images, whatever a data set of the user's says or leaves out of itself."""
+    """A hash of the images, the levels of grey and the image shape. The data set's own description does not count."""
     digest = hashlib.sha256(f"{dataset.levels} {dataset.image_shape}".encode())
     for images in (dataset.train, dataset.valid, dataset.test):
         digest.update(f" {tuple(images.shape)} ".encode())
@@ -85,7 +85,10 @@ def data(dataset: Dataset) -> str:
 
 
 def provenance() -> dict[str, str]:
-    """Which code ran where: git commit and dirty flag ("unknown" outside a checkout), host, processor, versions."""
+    """Which code runs where: git commit and whether it is dirty, host, processor and versions.
+
+    Outside of a checkout the commit is "unknown".
+    """
     commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
     return {
         "git_commit": commit or "unknown",
@@ -117,7 +120,7 @@ def _targets(section: Any) -> Iterator[str]:
 
 
 def _names(section: Any) -> Iterator[str]:
-    """The dotted names in a config that may be of the user's code: what `_target_` names, and the texts beside it."""
+    """The dotted names in a config that may mean the user's code: each `_target_`, and the texts beside it."""
     if isinstance(section, Mapping):
         target = section.get("_target_")
         if isinstance(target, str) and is_own(target):
@@ -132,7 +135,7 @@ def _names(section: Any) -> Iterator[str]:
 
 
 def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, str]]:
-    """Each text that a class of the user's is given, or that lies within such a class, with its key."""
+    """Each text that a class of the user's is given, or that is nested in what it is given, with its key."""
     if isinstance(section, Mapping):
         target = section.get("_target_")
         is_within = is_within or (isinstance(target, str) and is_own(target))
@@ -146,7 +149,7 @@ def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, s
 
 
 def _version_of(package: str) -> str:
-    """Of an installed package, by the name that it is imported by."""
+    """The version of an installed package, by the name that it is imported by."""
     names = metadata.packages_distributions().get(package, [package])
     return ", ".join(sorted({_version(name) for name in names}))
 

@@ -1,6 +1,6 @@
-"""Keeps the record of a run while it computes: its log, its status, metrics.csv, its checkpoints and its MLflow run.
+"""Keeps the record of a run while it computes: log, status, metrics.csv, checkpoints and the MLflow run.
 
-A checkpoint commits what came before it: metrics.csv is durable by then, and only afterwards does MLflow hear of it.
+A checkpoint commits the rows before it. metrics.csv is on disk by then. MLflow gets the rows afterwards.
 """
 
 import contextlib
@@ -20,22 +20,22 @@ log = logging.getLogger("evidence")
 
 
 class Recorder:
-    """Writes to the run's directory, and brings it to MLflow, whose failures do not stop the run."""
+    """Writes to the run's directory, and sends rows to MLflow. MLflow's failures do not stop the run."""
 
     def __init__(self, directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> None:
         self.directory = directory
         self._mlflow, self._for_good = MLflowSync(directory, store), for_good
 
     def heartbeat(self) -> None:
-        """Now and then tell the directory and MLflow that the process is alive."""
+        """Note now and then, in the directory and in MLflow, that the process is alive."""
         self._mlflow.heartbeat()
 
     def catch_up(self) -> None:
-        """Bring MLflow what the directory holds already."""
+        """Send MLflow the rows that the directory has already."""
         self._mlflow.send(self.directory.read_metrics())
 
     def commit(self, rows: Sequence[Row], state: dict[str, Any]) -> None:
-        """Write the rows, then the checkpoint that they belong to, and bring the rows to MLflow."""
+        """Write the rows, then the checkpoint that commits them, and send the rows to MLflow."""
         if rows:
             self.directory.append_metrics(rows)
         self.directory.save_checkpoint(state, self._for_good)
@@ -46,29 +46,29 @@ class Recorder:
         return {name: value for name, value, row_step in self.directory.read_metrics() if row_step == step}
 
     def finish(self, metrics: dict[str, float]) -> None:
-        """Write the final numbers, and drop the checkpoints that are not kept for good."""
+        """Write the final metrics, and delete the checkpoints that are not kept after the end."""
         self.directory.update(metrics=metrics)
         self.directory.drop_checkpoints(self._for_good, 0)
 
     def close(self) -> None:
-        """Bring MLflow what the directory says at the end; raises UserError where the store cannot be used."""
+        """Deliver the directory's final state to MLflow. Raises: UserError where the store cannot be used."""
         self._mlflow.close()
 
 
 @contextlib.contextmanager
 def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> Iterator[Recorder]:
-    """A recorder; the run's status in the directory and in MLflow is true however the block ends.
+    """Yield a recorder. The run's status in the directory and in MLflow is right however the block ends.
 
     `for_good` are the steps whose checkpoints are kept after the end.
     """
     handler = logging.FileHandler(directory.log)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    # A full disk is told once, by what fails on it.
+    # On a full disk the write that fails reports it, once.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     recorder = Recorder(directory, store, for_good)
-    status: Status = "KILLED"  # by whatever is no Exception: Ctrl-C, SIGTERM, a queue whose time is up
+    status: Status = "KILLED"  # by what is no Exception: Ctrl-C, SIGTERM, a queue's time limit
     try:
         yield recorder
         directory.update(status="FINISHED")
@@ -91,7 +91,7 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
 
 
 def try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:
-    """Deliver; a store that fails hides neither the directory's record nor what stopped a run."""
+    """Deliver. A store that fails hides neither the directory's record nor the error that stopped a run."""
     try:
         deliver()
     except UserError as error:

@@ -1,7 +1,7 @@
-"""Where training goes on: from the furthest checkpoint of a run's path of parameters, or from its beginning.
+"""Finds where training continues: at the furthest checkpoint of the run's path of parameters, or at the beginning.
 
-That is a checkpoint of the run's own record, or of any that the same code took along the same path of parameters.
-Where there is none, training starts from the end of the run that `init_from` names, or from the seed.
+The checkpoint is of the run's own record, or of any record that the same code took along the same path. Where there
+is none, training starts from the end of the run that `init_from` names, or from the seed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,22 @@ from evidence.records.directory import RunDirectory, latest_checkpoint, stored
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 
-SAME_PATH = (
+SAME_PATH = (  # entries in which the records on one path of parameters agree
     "train_identity",
     "code",
     "data_digest",
     "mixed",
-)  # what records on one path of parameters agree in
+)
 
 
 class Start(NamedTuple):
-    """Where training goes on: the step, the seconds spent so far, and how it computes.
+    """Where training continues: the step, the seconds spent so far, and the execution.
 
-    `origin` is the directory of the checkpoint (None: training begins), `parent` the name of that run if it is
-    another. `changes` says what is no longer as it was there; `mixed` is the record's entry, these changes included.
-    `same_path` are the directories that hold checkpoints of this path of parameters.
+    origin: the directory of the checkpoint, None where training begins.
+    parent: the name of that run, if it is another.
+    changes: what has changed since the checkpoint, as text.
+    mixed: the record's entry, with these changes.
+    same_path: the directories that have checkpoints of this path of parameters.
     """
 
     step: int
@@ -46,7 +48,7 @@ class Start(NamedTuple):
 
 
 def restore(located: LocatedRun, settings: Settings, device: torch.device, parts: Parts) -> Start:
-    """Put the parts where training goes on, and metrics.csv with them. The run's record has been begun."""
+    """Restore the parts and metrics.csv to where training continues. The run's record must have been begun."""
     directory, record = located.directory, located.record or Record()
     rows = settings.k * settings.trainer.batch_size
     pays = execution.pays(parts.last_step, rows)
@@ -69,7 +71,7 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
         parent, mixed = record.parent, record.mixed
         changes = ", ".join(filter(None, (located.changes(), changes)))
     else:
-        directory.drop_checkpoints((), 0)  # they lie on the path of whatever code began the record
+        directory.drop_checkpoints((), 0)  # they are on the path of the code that began the record
     directory.take_metrics(origin, found.state["metrics_size"])
     marks = [f"from step {found.step}: {changes}"] if changes else []
     seconds = found.state["seconds"]
@@ -77,8 +79,9 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
 
 
 def end(directory: RunDirectory) -> Checkpoint:
-    """The checkpoint that a finished run ended with; one that was only evaluated has it from another of its path.
+    """The checkpoint at the end of a finished run.
 
+    A run that was only evaluated has it in another directory of its path.
     Raises: UserError where there is none, or a damaged one.
     """
     record = directory.read() or Record()
@@ -89,12 +92,12 @@ def end(directory: RunDirectory) -> Checkpoint:
 
 
 def same_path(directory: RunDirectory, record: Record) -> list[RunDirectory]:
-    """The directory of a run, and those that the same code took along the same path, however far."""
+    """The directory of a run, and those of runs that the same code took along the same path, of any length."""
     return _agreeing(directory, record.model_dump(include=set(SAME_PATH)))
 
 
 def _same_path_as(located: LocatedRun, data_digest: str) -> list[RunDirectory]:
-    """The run's own directory, and those that the same code took along the same path of parameters, however far."""
+    """The run's own directory, and those of runs that the same code took along the same path, of any length."""
     known = {
         "train_identity": located.identity.train,
         "code": located.code,
@@ -105,7 +108,7 @@ def _same_path_as(located: LocatedRun, data_digest: str) -> list[RunDirectory]:
 
 
 def _agreeing(directory: RunDirectory, known: Mapping[str, Any]) -> list[RunDirectory]:
-    """The directory, and those beside it whose records agree with what is known."""
+    """The directory, and those beside it whose records have these entries."""
     others = (each for each in stored(directory.folder.parent) if each.directory.folder != directory.folder)
     return [
         directory,

@@ -1,7 +1,8 @@
-"""Which files a user's module is made of: the module itself, and all that it imports outside installed packages.
+"""Finds the files of a user's module: the module itself, and all that it imports outside of installed packages.
 
-The imports are read from the source, those inside functions too, and so are texts that name a module; nothing is run.
-A module that this process has loaded counts as it was then, whatever has become of its file since.
+The imports are read from the source, and nothing is run. Imports inside functions count, and so do texts that name
+a module. A module that this process has loaded counts as it was when it was loaded, even if its file has changed
+since.
 """
 
 import ast
@@ -20,7 +21,10 @@ STANDARD = tuple({sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")
 
 
 class Sources(NamedTuple):
-    """hashes: of each file by the module's name; installed: top-level names of installed packages they import;
+    """The files and the packages that modules are made of.
+
+    hashes: of each file, by the module's name.
+    installed: top-level names of the installed packages that they import.
     of_package: the dotted names that they import from this package.
     """
 
@@ -30,11 +34,14 @@ class Sources(NamedTuple):
 
 
 def sources(names: Iterable[str]) -> Sources:
-    """Of the modules in these dotted names, of a module or of something in it, and of whatever they import."""
+    """The sources of the modules in these dotted names, and of all that they import.
+
+    A name may be of a module or of something in it.
+    """
     found = Sources({}, set(), set())
     waiting = [module for name in names for module in _prefixes(name)]
     seen: set[str] = set()
-    guesses: set[str] = set()  # a text that is the name of an installed package need not stand for it
+    guesses: set[str] = set()  # texts: the name of an installed package may mean something else
     while waiting:
         name = waiting.pop()
         top = name.partition(".")[0]
@@ -59,12 +66,12 @@ def sources(names: Iterable[str]) -> Sources:
         texts = {module for each in source.texts for module in _prefixes(each)}
         guesses |= texts - seen - set(imported)
         guesses -= set(imported)
-        waiting = [*texts, *waiting, *imported]  # the last first, so that what is imported is no guess
+        waiting = [*texts, *waiting, *imported]  # imports are popped first, and are no guesses
     return found
 
 
 def is_own(target: str) -> bool:
-    """Whether a `_target_` is the user's, neither this package's nor torch's."""
+    """Whether a `_target_` is the user's own, and neither this package's nor torch's."""
     return target.partition(".")[0] not in ("evidence", "torch")
 
 
@@ -74,7 +81,7 @@ class _Source(NamedTuple):
     texts: list[str]
 
 
-_known: dict[str, tuple[ModuleType | None, _Source]] = {}  # by module: what was loaded when its file was read
+_known: dict[str, tuple[ModuleType | None, _Source]] = {}  # with what was loaded at the time
 
 
 def _source(name: str, path: Path, package: str) -> _Source:
@@ -91,13 +98,13 @@ def _source(name: str, path: Path, package: str) -> _Source:
 
 
 def _prefixes(name: str) -> list[str]:
-    """a.b.c -> a, a.b, a.b.c: importing a module runs the packages around it."""
+    """a.b.c -> a, a.b, a.b.c. Importing a module runs the packages around it."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
 
 
 def _spec(name: str) -> ModuleSpec | None:
-    """Where the module lies. Unlike importlib's own search this does not run the packages around it."""
+    """Where the module is. Unlike importlib's own search, this does not run the packages around it."""
     top, *below = name.split(".")
     try:
         spec = find_spec(top)
@@ -114,7 +121,7 @@ def _parsed(content: bytes) -> ast.Module:
     try:
         return ast.parse(content)
     except (SyntaxError, ValueError):
-        return ast.Module([], [])  # importing it will say so
+        return ast.Module([], [])  # importing it will report the error
 
 
 def _imported(tree: ast.Module, package: str) -> Iterator[str]:
@@ -128,7 +135,7 @@ def _imported(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _texts(tree: ast.Module, package: str) -> Iterator[str]:
-    """The texts that may be a module's name: what calls are given, and what `__all__` lists."""
+    """The texts that may be a module's name: the arguments of calls, and the entries of `__all__`."""
     for node in ast.walk(tree):
         given: list[ast.expr] = []
         if isinstance(node, ast.Call):
@@ -143,7 +150,7 @@ def _texts(tree: ast.Module, package: str) -> Iterator[str]:
 
 
 def _absolute(name: str, package: str) -> str:
-    """The full name of a module; empty where it lies above the top, as importing it will say."""
+    """The full name of a module. Empty where it is above the top, which importing it will report."""
     try:
         return resolve_name(name, package)
     except ImportError:

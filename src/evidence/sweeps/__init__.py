@@ -1,4 +1,4 @@
-"""A sweep: the plan and the time it takes, the notes that its jobs leave, the table at its end."""
+"""Plans a sweep, estimates its time, keeps the notes of its jobs, and prints its table."""
 
 from evidence.sweeps.notes import JobNotes, Note
 

@@ -1,4 +1,4 @@
-"""How long the jobs that are left take, by the speed of finished runs.
+"""Estimates how long the remaining jobs take, from the speed of finished runs.
 
 Runs of one kind cost the same. A run's kind is its processor, its device and the settings that cost time: seed and
 learning rate do not. A kind's speed is the median over its finished records. Training costs seconds a step.
@@ -26,7 +26,10 @@ from evidence.runs.lookup import LocatedRun
 
 
 class Estimate(NamedTuple):
-    """Seconds that a job has left, None where no run of its kind has finished; the step that it goes on from."""
+    """The seconds that a job has left, and the step that it starts from.
+
+    The seconds are None where no run of its kind has finished.
+    """
 
     seconds: float | None
     first_step: int = 0
@@ -43,13 +46,13 @@ class Speed(NamedTuple):
 def estimate(
     jobs: Iterable[tuple[Settings, LocatedRun]], records: Callable[[Path], Sequence[Stored]]
 ) -> list[Estimate]:
-    """What is left of each job, by the records below each folder of outputs."""
+    """The time that each job has left, from the records in its folder of outputs."""
     history = cache(lambda outputs: History(records(outputs)))
     return [history(located.directory.folder.parent).left(settings, located) for settings, located in jobs]
 
 
 class History:
-    """What the records below one `paths.outputs` say."""
+    """The speeds, checkpoints and data sizes in the records below one `paths.outputs`."""
 
     def __init__(self, records: Sequence[Stored]) -> None:
         self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
@@ -69,7 +72,7 @@ class History:
                     self._speeds[kind].append(_speed(config, record))
 
     def left(self, settings: Settings, located: LocatedRun) -> Estimate:
-        """What is left of a job."""
+        """The time that a job has left."""
         config = settings.model_dump(by_alias=True)
         splits = self._splits.get(config["data"]["_target_"])
         if located.dataset is not None:
@@ -104,7 +107,7 @@ def _speed(config: Mapping[str, Any], record: Record) -> Speed:
 
 
 def _draws(scoring: Mapping[str, Any], is_semi_implicit: bool) -> int:
-    """Of one image, by the `eval` settings."""
+    """The draws of one image, by the `eval` settings."""
     sizes = scoring["semi_implicit"]
     return int(sizes["samples"] * sizes["noises"] if is_semi_implicit else scoring["samples"])
 
@@ -119,7 +122,7 @@ def _stage_ends(settings: Settings, images: int) -> list[int]:
 
 
 def _path(train_identity: str, code: Mapping[str, str], mixed: Sequence[str]) -> str:
-    """Equal for records whose checkpoints lie on one path of parameters."""
+    """Equal for records whose checkpoints are on one path of parameters."""
     return repr([train_identity, sorted(code.items()), mixed])
 
 

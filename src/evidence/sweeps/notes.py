@@ -1,7 +1,7 @@
-"""What the jobs of a sweep tell the process that began it, and one another.
+"""Keeps the notes that the jobs of a sweep leave for its first process, and for one another.
 
 Jobs may run in other processes or on other machines, and a search chooses its jobs as it goes. So each job leaves a
-note in the sweep's folder (hydra.sweep.dir). That folder must lie where all of them can write.
+note in the sweep's folder (hydra.sweep.dir). All of them must be able to write to that folder.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ class JobNotes:
                 path.unlink()
 
     def write(self, note: Note) -> None:
-        """Write a job's note, in place of its earlier one."""
+        """Write a job's note, which replaces its earlier one."""
         path = self._folder / f"job-{note.number}.json"
         files.write(path, json.dumps(note._asdict()).encode())
 
@@ -49,7 +49,7 @@ class JobNotes:
         return any(note.status == "FAILED" for note in self.notes().values())
 
     def claim(self, *work: str | None) -> bool:
-        """Claim this work for the calling job; False where another job of the sweep has claimed it before."""
+        """Claim this work for the calling job. False where another job of the sweep has claimed it."""
         name = f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
         try:
             (self._folder / name).touch(exist_ok=False)

@@ -1,4 +1,4 @@
-"""Before the first job: which jobs there are, how far each is, and how long the rest takes."""
+"""Plans a sweep before its first job: its jobs, the state of each, and the time that is left."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +24,9 @@ COUNTED: Mapping[State, str] = {"done": "already done", "begun": "to be continue
 class PlannedJob(NamedTuple):
     """A job before the sweep begins.
 
-    name: its overrides, without those that all jobs have. computed_by: the number of the first job of the same run,
-    which computes it. state: "same" where that is an earlier job.
+    name: its overrides, without those that all jobs have.
+    computed_by: the number of the first job of the same run, which computes it.
+    state: "same" where that is an earlier job.
     """
 
     name: str
@@ -41,16 +42,16 @@ class PlannedJob(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The jobs, and by number how long each takes that is left."""
+    """The jobs, and the estimates of those that are left, by number."""
 
     jobs: list[PlannedJob]
     estimates: dict[int, Estimate]
 
 
 def survey(jobs: Sequence[Job], root: Path) -> Plan:
-    """Where each job stands, and how long the rest takes; each record is read once.
+    """The state of each job, and the time that is left. Each record is read once.
 
-    Raises: UserError on the first job that cannot go on.
+    Raises: UserError on the first job that cannot continue.
     """
     records = cache(stored)
     planned = _located(jobs, root, records)
@@ -59,7 +60,7 @@ def survey(jobs: Sequence[Job], root: Path) -> Plan:
 
 
 def words(request: Request, planned: Plan) -> list[str]:
-    """A line that counts the jobs by state, and one with the time where jobs are left."""
+    """A line that counts the jobs by state, and one with the time if jobs are left."""
     times = list(planned.estimates.values())
     return list(filter(None, [_counts(request, planned.jobs), _duration(request, times)]))
 
@@ -88,7 +89,7 @@ def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
 
 
 def shown_folder(folder: Path, root: Path) -> str:
-    """The folder below `root` where it lies there."""
+    """The folder, relative to `root` if it is below it."""
     return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 

@@ -1,4 +1,4 @@
-"""At the end of a sweep, also of one that was broken off: how each job ended, as its record says."""
+"""Prints how each job of a sweep ended, as its record says, also after an interruption."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,12 +27,12 @@ class Outcome(NamedTuple):
 
     @property
     def is_finished(self) -> bool:
-        """Whether its run has ended well."""
+        """Whether its run has finished."""
         return self.status == "FINISHED"
 
 
 def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNotes) -> list[Outcome]:
-    """The outcome of every job; of a search, of each job that it began."""
+    """The outcome of every job. A search has those of the jobs that it began."""
     notes = job_notes.notes()
     if request.is_search:
         names = distinguishing([note.overrides for note in notes.values()])
@@ -63,7 +63,7 @@ def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
 
 
 def exit_status(found: Sequence[Outcome]) -> int:
-    """The exit status of a sweep that was not broken off: 0 if all its jobs finished, else 1."""
+    """The exit status of a sweep that was not interrupted: 0 if all its jobs finished, else 1."""
     statuses = {each.status for each in found}
     if "FAILED" not in statuses and statuses - {"FINISHED"}:
         terminal.note(
@@ -74,7 +74,7 @@ def exit_status(found: Sequence[Outcome]) -> int:
 
 
 def _numbers(record: Record | None) -> tuple[str, str, str]:
-    """NUMBERS of a finished run, empty of others."""
+    """The cells of NUMBERS. They are empty where the run has not finished."""
     if record is None or record.status != "FINISHED":
         return "", "", ""
     metrics = record.metrics
@@ -97,5 +97,5 @@ def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
     status: str = record.status
     if status == "RUNNING" and folder is not None:
         with RunDirectory(folder).try_locked() as is_free:
-            status = "KILLED" if is_free else status  # a process that vanished leaves the lock free
+            status = "KILLED" if is_free else status  # a vanished process leaves the lock free
     return Outcome(name, folder, status, record.error or "", record)

@@ -1,4 +1,7 @@
-"""Recording runs in MLflow. The only room that imports it, not before a run is opened: that takes seconds."""
+"""Records runs in MLflow. Only this folder imports mlflow.
+
+It does so when the first run is opened, since the import takes seconds.
+"""
 
 from evidence.tracking.calls import without_password
 from evidence.tracking.params import flattened

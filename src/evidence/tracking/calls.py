@@ -1,6 +1,6 @@
-"""Calls to MLflow that end: soon, undisturbed, and if in failure with one line.
+"""Makes calls to MLflow end soon, undisturbed by signals, and on failure with one line.
 
-Left alone, it would retry a dead server for minutes, end in a traceback, and be left locked by a Ctrl-C.
+Without this, MLflow retries a dead server for minutes and ends in a traceback. Ctrl-C can leave its store locked.
 """
 
 import contextlib
@@ -17,13 +17,13 @@ from evidence.errors import UserError
 
 
 def without_password(uri: str) -> str:
-    """The URI as it may be shown or kept."""
+    """The URI without a user's name and password, as it may be shown or kept."""
     return re.sub(r"//[^/@]*@", "//", uri)
 
 
 @contextlib.contextmanager
 def _impatient() -> Iterator[None]:
-    """Ask a server once, for eight seconds: a run must not stand still for MLflow's minutes of retries."""
+    """Ask a server once, for eight seconds. MLflow's retries take minutes, in which a run would wait."""
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
     ours = {key: value for key, value in wanted.items() if key not in os.environ}
     os.environ.update(ours)
@@ -36,8 +36,8 @@ def _impatient() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """Ctrl-C and other signals wait for the end of the block: a call cut short may leave the store locked."""
-    is_main = threading.current_thread() is threading.main_thread()  # no other thread sees signals
+    """Delay Ctrl-C and other signals to the end of the block. A call that is cut short may leave the store locked."""
+    is_main = threading.current_thread() is threading.main_thread()  # no other has signals
     handlers = {each: signal.getsignal(each) for each in signal.valid_signals()} if is_main else {}
     handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
     came: list[int] = []
@@ -54,7 +54,7 @@ def _undisturbed() -> Iterator[None]:
 
 @contextlib.contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Raise UserError for whatever goes wrong in the store, without the password that a URI may hold."""
+    """Raise UserError for any error of the store, without the password that a URI may have."""
     from alembic.util import CommandError
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError

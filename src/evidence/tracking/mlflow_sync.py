@@ -1,7 +1,7 @@
-"""What a run's folder says, brought to MLflow: the folder is the truth, and a store that was away catches up.
+"""Sends the content of a run's folder to MLflow. The folder is the record, and MLflow has a copy.
 
-Rows go there only once a checkpoint covers them, and only those later than what is there: so each stands there
-once, whatever was broken off in between. A run that its process left RUNNING is closed by the next command.
+A row is sent only once a checkpoint covers it, and only if it is later than the rows in MLflow. So each row is
+there once, whatever was interrupted. The next command closes a run that its process left RUNNING.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from evidence.records.directory import Row, RunDirectory, latest_checkpoint, sto
 from evidence.records.record import Record
 from evidence.tracking import MLflowRun, Store
 
-RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer: each may take seconds
+RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer; each may take seconds
 HEARTBEAT_SECONDS = 300.0
 SILENT_SECONDS = 1800.0  # without a heartbeat for so long, a run on another host is dead
 # Entries of result.json that are tags too.
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 
 class MLflowSync:
-    """Keeps MLflow abreast of a run while it computes. Where the store fails, the run goes on and the rows wait."""
+    """Sends a run's rows to MLflow while it computes. If the store fails, the run continues and the rows wait."""
 
     def __init__(self, directory: RunDirectory, store: Store | None) -> None:
         self._directory, self._store = directory, store
@@ -54,7 +54,7 @@ class MLflowSync:
         self._is_behind, self._not_before, self._last_heartbeat = True, 0.0, 0.0
 
     def send(self, rows: Sequence[Row]) -> None:
-        """Bring rows that a checkpoint covers; those already there are left out."""
+        """Send rows that a checkpoint covers. Rows that MLflow has already are left out."""
         self.heartbeat()
         if self._store is None:
             return
@@ -63,7 +63,7 @@ class MLflowSync:
             return
         try:
             run = self._opened(self._store)
-            if self._is_behind:  # an earlier process, or a failed call, may have brought some of them
+            if self._is_behind:  # an earlier process, or a failed call, may have sent some of them
                 self._there = run.last_steps()
             run.log(_later(self._waiting, self._there))
         except UserError as error:
@@ -73,7 +73,7 @@ class MLflowSync:
             self._waiting, self._is_behind = [], False
 
     def heartbeat(self) -> None:
-        """Now and then tell the folder and the store that the process is alive."""
+        """Note now and then, in the folder and in the store, that the process is alive."""
         now = time.monotonic()
         if now - self._last_heartbeat > HEARTBEAT_SECONDS:
             self._last_heartbeat = now
@@ -83,7 +83,7 @@ class MLflowSync:
                     self._run.heartbeat()
 
     def close(self) -> None:
-        """Bring what the folder says at the end; raises UserError where the store cannot be used."""
+        """Deliver the folder's final state. Raises: UserError where the store cannot be used."""
         if self._store is not None:
             deliver(self._directory, self._opened(self._store))
 
@@ -91,13 +91,13 @@ class MLflowSync:
         if self._run is None:
             self._run = open_run(self._directory, store)
             self._run.resume()
-            with contextlib.suppress(OSError):  # a full disk is told by what must be written
+            with contextlib.suppress(OSError):  # a write that must succeed reports a full disk
                 self._directory.update(mlflow_run_id=self._run.run_id)
         return self._run
 
 
 def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
-    """The MLflow run of a record, made if it is not in the experiment, with its params and tags.
+    """The MLflow run of a record, with its params and tags. It is made if the experiment has none.
 
     Raises: UserError where the store cannot be used.
     """
@@ -111,26 +111,26 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
 
 
 def deliver(directory: RunDirectory, run: MLflowRun) -> None:
-    """Bring the MLflow run up to what its folder says; harmless when repeated.
+    """Update the MLflow run to the state of its folder. A repetition changes nothing.
 
     Raises: UserError where the store cannot be used.
     """
     record = _record(directory)
     run.describe(
         _params(directory, record), _tags(directory, record)
-    )  # its process may have died before it did
+    )  # its process may have died before it did so
     run.log(_later(_rows(directory, record), run.last_steps()), _ended(record))
     run.artifact(directory.config)
     for figure in sorted(directory.figures.glob("*.png")):
         run.artifact(figure, "figures")
-    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have taken none
+    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have prevented it
         run.artifact(directory.traceback)
     if record.status != "RUNNING":
         run.close(record.status, _ended(record))
 
 
 def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
-    """Deliver a record that has ended and is not, or not wholly, in the experiment; whether that was needed."""
+    """Deliver a record that has ended, if the experiment lacks some of it. Return whether it was delivered."""
     record = _record(directory)
     run = tracking.find_run(store, record.record)
     if run is not None and run.is_closed(record.status, _ended(record)):
@@ -142,7 +142,7 @@ def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
 def close_vanished(outputs: Path, store: Store | None) -> None:
     """Close the runs that their processes left RUNNING, in `outputs` and in the store.
 
-    On this host the folder's lock tells, which is free; on another host, a heartbeat that is half an hour old.
+    On this host such a run's lock is free. On another host its heartbeat is half an hour old.
     """
     for directory, record in stored(outputs):
         _close_if_vanished(directory, record)
@@ -159,7 +159,7 @@ def close_vanished(outputs: Path, store: Store | None) -> None:
 
 
 def sync(outputs: Path, uri: str | None, root: Path) -> None:
-    """Deliver every record in `outputs` that the experiment it was meant for lacks.
+    """Deliver every record in `outputs` that its MLflow experiment lacks.
 
     Raises: UserError where the store cannot be used.
     """
@@ -197,7 +197,7 @@ def _close_if_vanished(directory: RunDirectory, record: Record) -> None:
 def _rows(directory: RunDirectory, record: Record) -> list[Row]:
     """The rows that count: those that a checkpoint covers, and a finished run's last numbers.
 
-    These have no step: MLflow's page draws such a metric as bars, a run beside the other.
+    The last numbers have no step. So MLflow's page draws them as bars, one for each run.
     """
     if record.status == "FINISHED":
         final = [
@@ -213,17 +213,17 @@ def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
 
 
 def _began(record: Record) -> datetime:
-    """When the record was begun; one of an earlier version only knows the last process to go on with it."""
+    """When the record was begun. A record of an earlier version has only the start of its last process."""
     return datetime.fromisoformat(record.began or record.process.since)
 
 
 def _ended(record: Record) -> datetime | None:
-    """When the record was ended; not known of one that runs, or that an earlier version ended."""
+    """When the record ended. None while it runs, or if an earlier version ended it."""
     return datetime.fromisoformat(record.ended) if record.ended else None
 
 
 def _params(directory: RunDirectory, record: Record) -> dict[str, str | int | float]:
-    """All settings by dotted keys, and over them the few that comparisons read."""
+    """All settings by dotted keys. The few params that comparisons read replace settings of the same name."""
     settings = directory.settings
     few = identity.params(settings, record.eval_samples, record.eval_images)
     return {**tracking.flattened(settings), **few}

@@ -1,4 +1,4 @@
-"""A run's settings as MLflow's params, within the limits that MLflow sets to keys and values."""
+"""Turns a run's settings into MLflow's params, within MLflow's limits for keys and values."""
 
 import hashlib
 import json
@@ -16,16 +16,16 @@ DIGEST = 16  # hexadecimal digits
 
 
 def flattened(config: Mapping[str, Any]) -> dict[str, str]:
-    """Every setting that may tell two runs apart: {"k": "5", "trainer.learning_rate": "0.001", ...}.
+    """Every setting that may distinguish two runs: {"k": "5", "trainer.learning_rate": "0.001", ...}.
 
-    A text stands as it is, everything else as JSON. A key that MLflow refuses has underscores for the characters
-    that it has against, and ends in a digest of the whole key.
+    A text is unchanged. Everything else is JSON. If MLflow refuses a key, underscores replace the refused
+    characters, and the key ends in a digest of the whole key.
     """
     return {_key(path): shortened(_text(value)) for path, value in _leaves(config, ())}
 
 
 def shortened(text: str) -> str:
-    """At most LONGEST_VALUE characters; what is cut off is replaced by a digest of the whole text."""
+    """The text, cut to at most LONGEST_VALUE characters. A digest of the whole text replaces what is cut off."""
     if len(text) <= LONGEST_VALUE:
         return text
     end = f"... {_digest(text)}"
@@ -44,7 +44,7 @@ def _leaves(section: Mapping[str, Any], above: Path) -> Iterator[tuple[Path, Any
 
 
 def _key(path: Path) -> str:
-    """The parts joined by dots; a part with a dot of its own counts as refused, since it might be two."""
+    """The parts joined by dots. A part that has a dot itself is refused, since it could be two parts."""
     key = ".".join(path)
     if len(key) <= LONGEST_KEY and all(re.fullmatch(r"[\w-]+", part) for part in path):
         return key

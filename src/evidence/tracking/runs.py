@@ -1,4 +1,7 @@
-"""Runs in an MLflow store: made, found, described, closed, and listed. One client, one run id, no global state."""
+"""Makes, finds, describes, closes and lists runs in an MLflow store.
+
+There is one client and one run id, and no global state.
+"""
 
 import math
 import os
@@ -18,15 +21,13 @@ if TYPE_CHECKING:
 
 BATCH, PARAMS_BATCH = 1000, 100  # metrics and params that MLflow takes in one call
 START = datetime(1970, 1, 1, tzinfo=UTC)
-HEARTBEAT = (
-    "heartbeat"  # the tag with the time, in seconds since 1970, at which a run's process was last seen alive
-)
+HEARTBEAT = "heartbeat"  # the tag with the time, in seconds since 1970, of a process's last sign of life
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class MLflowRun:
-    """One run in an MLflow store; every method raises UserError when the store fails."""
+    """One run in an MLflow store. Every method raises UserError if the store fails."""
 
     def __init__(self, client: "MlflowClient", run: "Run", uri: str) -> None:
         self.run_id: str = run.info.run_id
@@ -46,7 +47,7 @@ class MLflowRun:
             }
 
     def log(self, rows: Sequence[tuple[str, float, int]], ended: datetime | None = None) -> None:
-        """Metrics as (name, value, step), at the time that it is, or at which the run ended if that was before.
+        """Log metrics as (name, value, step), at the time now, or at the run's end if that was earlier.
 
         MLflow stores an infinity as 1.8e308, so it is logged as NaN.
         """
@@ -66,7 +67,7 @@ class MLflowRun:
             self._client.log_artifact(self.run_id, str(path), folder)
 
     def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
-        """Log the params that are not there, once and for all, and set tags, over older values."""
+        """Log the params that are not there yet, which cannot be changed later. Set tags, over older values."""
         from mlflow.entities import Param, RunTag
 
         new = [Param(key, shortened(str(value))) for key, value in params.items() if key not in self._params]
@@ -87,31 +88,31 @@ class MLflowRun:
             self._client.set_tag(self.run_id, HEARTBEAT, str(time.time()))
 
     def close(self, status: Status, ended: datetime | None = None) -> None:
-        """Set the run's final status and when it ended, which is now if nobody knows better."""
+        """Set the run's final status and its end, which is now if `ended` is not given."""
         end = max(_now(), self._started) if ended is None else self._end(ended)
         with store_errors(self._uri):
             self._client.set_terminated(self.run_id, status, end_time=end)
             self.status, self._ended = status, end
 
     def is_closed(self, status: str, ended: datetime | None) -> bool:
-        """Whether the store has this status, and this time of the end where one is known."""
+        """Whether the store has this status, and this end if it is known."""
         return self.status == status and (ended is None or self._ended == self._end(ended))
 
     def _end(self, ended: datetime) -> int:
-        """In milliseconds since 1970; no clock that was set back puts the end before the start."""
+        """The end in milliseconds since 1970. It is never before the start, even if a clock was set back."""
         return max(_milliseconds(ended), self._started)
 
 
 def prepare(store: Store) -> None:
-    """Make the store and the experiment, once and under a lock, where they are not there.
+    """Make the store and the experiment if they are missing, under a lock.
 
-    Raises: UserError when the store cannot be reached or used.
+    Raises: UserError where the store cannot be reached or used.
     """
     connect(store)
 
 
 def find_run(store: Store, record: str) -> MLflowRun | None:
-    """The experiment's run of a record, which its tag `record` tells; raises UserError as `prepare` does."""
+    """The experiment's run with this record's number in its tag `record`. Raises: UserError as `prepare` does."""
     client, experiment_id, uri = connect(store)
     with store_errors(uri):
         found = client.search_runs([experiment_id], f"tags.record = '{record}'")
@@ -119,7 +120,7 @@ def find_run(store: Store, record: str) -> MLflowRun | None:
 
 
 def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | None = None) -> MLflowRun:
-    """A new run in the experiment; its tags, `record` among them, are there from the first moment."""
+    """Make a run in the experiment. It has its tags, `record` among them, from the first moment."""
     client, experiment_id, uri = connect(store)
     start = _now() if began is None else _milliseconds(began)
     with store_errors(uri):
@@ -127,7 +128,7 @@ def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | 
 
 
 def running(store: Store) -> list[MLflowRun]:
-    """The runs of records, in any experiment of the store, that say they are running."""
+    """The runs of records in the store that are RUNNING, in any experiment."""
     client, _, uri = connect(store)
     with store_errors(uri):
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
@@ -136,7 +137,7 @@ def running(store: Store) -> list[MLflowRun]:
 
 
 def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[str, "Run"]]:
-    """Every run of an experiment, or of all, with the experiment's name; none where there is no such experiment."""
+    """Every run of an experiment, or of all experiments, with the experiment's name. Empty where there is none."""
     client, _, uri = connect(Store(uri or os.environ.get("MLFLOW_TRACKING_URI"), "Default", root))
     found: list[Run] = []
     with store_errors(uri):
@@ -150,7 +151,7 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
 
 
 def page(uri: str | None, run: "Run") -> str | None:
-    """The address of a run's page, where the store is a server."""
+    """The address of a run's page. None if the store is no server."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
     info = run.info
     return (

@@ -1,7 +1,7 @@
-"""Where runs are recorded, and the way in.
+"""Connects to the MLflow store.
 
-Left alone, MLflow would put artifacts under the current folder, and let two processes create one store at the same
-time, which can break it for good.
+Without this, MLflow puts artifacts below the current folder. It also lets two processes create one store at the
+same time, which can damage the store for good.
 """
 
 import contextlib
@@ -27,9 +27,10 @@ if TYPE_CHECKING:
 
 
 class Store(NamedTuple):
-    """Where runs are recorded: without `uri`, `mlflow.db` in `root`, where a plain `mlflow ui` finds it.
+    """The store and the experiment of runs.
 
-    A SQLite store's artifacts lie in `mlruns` beside it; a server decides for itself.
+    Without `uri` the store is `mlflow.db` in `root`, as `mlflow ui` expects it.
+    The artifacts of a SQLite store are in `mlruns` beside it. A server chooses its own place.
     """
 
     uri: str | None
@@ -41,12 +42,12 @@ class Store(NamedTuple):
 @without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run tells nobody else about itself
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run sends nothing to others
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
 
     for chatter in ("mlflow", "alembic"):
-        getLogger(chatter).setLevel(CRITICAL)  # what goes wrong comes as an exception, and is told once
+        getLogger(chatter).setLevel(CRITICAL)  # errors come as exceptions, and are printed once
     uri = store.uri or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
     with store_errors(uri), _loggers_left_alone(), _alone_in(uri) as location:
         client = MlflowClient(uri)
@@ -55,7 +56,7 @@ def connect(store: Store) -> tuple["MlflowClient", str, str]:
 
 @contextlib.contextmanager
 def _loggers_left_alone() -> Iterator[None]:
-    """The migrations that make a fresh store switch off every logger there is."""
+    """Keep the loggers enabled. The migrations that make a fresh store disable every logger."""
     others = [
         each for each in Logger.manager.loggerDict.values() if isinstance(each, Logger) and not each.disabled
     ]
@@ -66,7 +67,7 @@ def _loggers_left_alone() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _alone_in(uri: str) -> Iterator[str | None]:
-    """For a SQLite store: hold the lock beside it and give the folder of artifacts; for any other, None."""
+    """For a SQLite store: lock it, and yield the folder of artifacts. For any other store: yield None."""
     if not uri.startswith("sqlite:///"):
         yield None
         return
@@ -76,14 +77,16 @@ def _alone_in(uri: str) -> Iterator[str | None]:
         if not store.exists():
             files.write(store, _empty_store())
         with contextlib.closing(sqlite3.connect(store)) as connection:
-            connection.execute(
-                "PRAGMA schema_version"
-            )  # MLflow tries for minutes to read what is no database
+            # MLflow would try for minutes to read a file that is no database.
+            connection.execute("PRAGMA schema_version")
         yield str(store.parent / "mlruns")
 
 
 def _empty_store() -> bytes:
-    """Made elsewhere, since MLflow can neither use nor mend a store whose process died while making it."""
+    """The bytes of an empty store, made in a temporary folder.
+
+    MLflow can neither use nor repair a store if the process that made it died on the way.
+    """
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
@@ -93,7 +96,7 @@ def _empty_store() -> bytes:
 
 
 def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> str:
-    """The experiment's id; asking for it first and creating it then would be a race between two processes."""
+    """The experiment's id. It is created first, since two processes could both find it missing."""
     from mlflow.exceptions import MlflowException
 
     folder = None if location is None else (Path(location) / quote(name, safe="")).as_uri()
@@ -103,7 +106,7 @@ def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> s
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     found = client.get_experiment_by_name(name)
-    assert found is not None  # MLflow has just said so
+    assert found is not None  # it exists, as MLflow has just said
     if found.lifecycle_stage == "deleted":
         restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
         raise UserError(f"the MLflow experiment '{name}' was deleted: `{restore}`, or choose another name=")

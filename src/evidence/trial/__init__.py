@@ -1,3 +1,4 @@
-"""What a user plugs in, tried on a copy before training: what it returns, and whether it is a function of its
-noise.
+"""Tries a model and an objective on a copy before training.
+
+It checks what they return, whether that is a function of the noise, and what state no checkpoint keeps.
 """

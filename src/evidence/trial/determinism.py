@@ -1,7 +1,8 @@
-"""Whether a model's values are determined by the images and the noise it is given, each pair of them by itself.
+"""Checks that a model's values are a function of the images and the noise, each pair of them by itself.
 
-Objectives that compute a value twice take that for granted, and so do scores, whose samples and images go in pieces of
-any size. It is found by what a model does, whatever its classes are called, and on a copy, which this may change.
+Objectives that compute a value twice need this. Scores need it too, since their samples and images are processed in
+pieces of any size. The check runs the model, whatever its classes are called. It may change the model, so it is
+given a copy.
 """
 
 import contextlib
@@ -20,21 +21,21 @@ from evidence.numerics import same_numbers, scoring
 
 Values = list[Tensor]  # each [K, B, ...]
 SAMPLES = 3
-HIDDEN_SCALE = 0.1  # of parameters in the place of those that are zero
+HIDDEN_SCALE = 0.1  # of the random values that replace parameters that are zero
 
 
 def fault_in_training(model: LatentVariableModel, x: Tensor) -> str:
-    """In words, what keeps values in the model's present mode from being a function of q(z | x) and noise, x [B, X].
+    """What keeps values in the model's present mode from being a function of q(z | x) and noise, as text; x [B, X].
 
-    Empty where nothing does: no submodule draws random numbers or changes a buffer, the same noise gives the same
-    values, and a sample of one image does not change with the other samples beside it.
+    The text is empty where all of this holds: no submodule draws random numbers or changes a buffer; the same noise
+    gives the same values; and a sample of one image does not change with the samples beside it.
     """
     with torch.no_grad():
         _show_hidden(model)
         found, q, noise, values = _fault_alone(model, x, may_change=False)
         if found:
             return found
-        # Row k of image b moves to row k - b, so that each value finds itself in other company.
+        # Row k of image b moves to row k - b, so that each value is computed beside other rows.
         rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
         others = _values(model, q, x, [_taken(each, rows) for each in noise])
         if _agree(others, [_taken(each, rows) for each in values]):
@@ -43,10 +44,10 @@ def fault_in_training(model: LatentVariableModel, x: Tensor) -> str:
 
 
 def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
-    """In words, what keeps values in eval mode from being a function of an image and its noise alone, x [B, X].
+    """What keeps values in eval mode from being a function of an image and its noise alone, as text; x [B, X].
 
-    Empty where nothing does: no submodule draws random numbers, the same noise gives the same values, and these do
-    not change with the images and samples beside them.
+    The text is empty where all of this holds: no submodule draws random numbers; the same noise gives the same
+    values; and these do not change with the images and samples beside them.
     """
     with torch.no_grad(), scoring(model):
         _show_hidden(model)
@@ -61,7 +62,7 @@ def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
 
 
 def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
-    """The states of the global random generators, by library, and of those that the modules keep, by dotted name."""
+    """The states of random generators: the global ones by library, and those in the modules by dotted name."""
     states = {
         "torch": torch.get_rng_state().numpy().tobytes(),
         "random": pickle.dumps(random.getstate()),
@@ -82,10 +83,10 @@ def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
 def _fault_alone(
     model: LatentVariableModel, x: Tensor, may_change: bool
 ) -> tuple[str, Any, list[Tensor], Values]:
-    """The fault that x shows without other company, if any; then q(z | x), noise, and the values that they make."""
+    """The fault that x alone shows, if any, and then q(z | x), the noise, and the values that they make."""
     q = model.posterior(x)
     noise = _noise(q)
-    _values(model, q, x, noise)  # what a module sets at its first pass, or for the sizes at hand, is set
+    _values(model, q, x, noise)  # sets what a module sets at its first pass, or for these sizes
     locked = {name: tensor.clone() for name, tensor in _held(model)}
     before = generators({"model": model})
     with _watched(model) as drawing:
@@ -105,13 +106,19 @@ def _fault_alone(
 
 
 def _noise(q: Any) -> list[Tensor]:
-    """What a sample is a function of, [K, B, ...] each: for a semi-implicit q the noise of q(z | eps, x) too."""
+    """The noise that a sample is a function of, [K, B, ...] each.
+
+    A semi-implicit q has also the noise of q(z | eps, x).
+    """
     noise = q.noise(SAMPLES)
     return [noise, torch.randn_like(q.mean(noise))] if not has_density(q) else [noise]
 
 
 def _values(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) -> Values:
-    """z, its log density, which for a semi-implicit q is that given eps, and log p(x, z), of the noise [K, B, ...]."""
+    """z, its log density and log p(x, z), of the noise [K, B, ...].
+
+    For a semi-implicit q the log density is that given eps.
+    """
     if not has_density(q):
         z, log_q = q.conditional(noise[0]).rsample_and_log_prob(noise[1])
     else:
@@ -120,7 +127,7 @@ def _values(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) 
 
 
 def _show_hidden(model: LatentVariableModel) -> None:
-    """Behind a weight that is zero, as some begin, nothing would be seen of what comes before it."""
+    """Replace parameters that are zero. A zero weight would hide the layers before it."""
     for parameter in model.parameters():
         if parameter.is_floating_point() and not parameter.any():
             parameter.normal_(0.0, HIDDEN_SCALE)
@@ -137,7 +144,7 @@ def _taken(values: Tensor, rows: Tensor) -> Tensor:
 
 
 def _agree(first: Values, second: Values) -> bool:
-    """To half the digits: sums of other lengths are rounded otherwise."""
+    """Whether the values agree to half the digits. Sums of another length are rounded differently."""
     for one, other in zip(first, second, strict=True):
         digits = torch.finfo(one.dtype).eps ** 0.5
         if one.shape != other.shape or not torch.allclose(one, other, digits, digits, equal_nan=True):
@@ -147,7 +154,7 @@ def _agree(first: Values, second: Values) -> bool:
 
 @contextlib.contextmanager
 def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
-    """The submodules whose forward moves a random generator, the innermost first."""
+    """Yield the submodules whose forward moves a random generator, the innermost first."""
     drawing: list[str] = []
     states: list[dict[str, bytes]] = []
     handles = []
@@ -170,7 +177,7 @@ def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
 
 
 def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> str:
-    """The innermost submodule whose output changes with the rows that are beside a row; else the model as a whole."""
+    """The innermost submodule whose output changes with the rows beside a row, or else "the model"."""
     found: list[str] = []
     handles = []
     for name, part in model.named_modules(prefix="model"):
@@ -179,9 +186,9 @@ def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> st
             is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
             if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
                 return
-            found.append(f"{name} ({type(module).__name__})")  # no other hook looks on meanwhile
+            found.append(f"{name} ({type(module).__name__})")  # stops the other hooks meanwhile
             differs = False
-            with contextlib.suppress(Exception):  # it may take no other number of rows
+            with contextlib.suppress(Exception):  # it may need this number of rows
                 differs = not _agree([module(args[0][:-1])], [output[:-1]])
             if not differs:
                 found.clear()

@@ -1,6 +1,6 @@
-"""A first step and a first score, taken on a copy before training begins: what would fail at the end fails at once.
+"""Takes a first step and a first score on a copy before training, so that errors of the end come at once.
 
-Every finding is a UserError, one line. An error that a user's own lines raise passes through as it is.
+Every finding is a UserError of one line. An error in a user's own lines is raised unchanged.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from evidence.trial.determinism import fault_in_scoring, fault_in_training, gene
 from evidence.trial.unsaved import unsaved_state
 
 Module = TypeVar("Module", bound=nn.Module)
-IMAGES = 3  # that the checks of values take: few, but more than one, to see whether they depend on each other
+IMAGES = 3  # for the checks of values: more than one, to see whether they depend on each other
 SCORED = 2  # images, and samples of each
 
 
@@ -41,8 +41,8 @@ def check(
 ) -> list[str]:
     """Take steps on the first images of x [at least IMAGES, X] and score `images` [SCORED, X], on a copy.
 
-    Returns the dotted names of what steps change and no checkpoint keeps: numbers that are attributes of a module,
-    whatever else of a module changes the next step's value, and random generators other than torch's own.
+    Return the dotted names of what steps change and no checkpoint keeps. That is numbers that are attributes of a
+    module, whatever else of a module changes the next step's value, and random generators other than torch's.
     Raises: UserError where a step or a score would fail, or would be wrong without failing.
     """
     interfaces.check_kinds(model, objective)
@@ -56,7 +56,7 @@ def check(
     with unchanged(model), unchanged(objective), forked_rng(x.device, 0), _other_generators_kept():
         ours, theirs = _copied(model, objective)
         modules = {"model": ours, "objective": theirs}
-        with scoring(model):  # a function that is an attribute is shared, and may refer to the original
+        with scoring(model):  # a function that is an attribute is not copied, and may use the original
             interfaces.check_returns(ours, x)
         before, keys = _unsaved(modules), _saved(modules)
         rows = _steps(ours, theirs, x[:batch_size], originals)
@@ -74,7 +74,7 @@ def check(
 
 
 def _copied(model: LatentVariableModel, objective: Objective) -> tuple[LatentVariableModel, Objective]:
-    """Copies, or where a user's attribute cannot be copied, such as an open file, the originals."""
+    """Copies of both. A part that cannot be copied, such as one with an open file, is returned itself."""
     try:
         return copy.deepcopy((model, objective))
     except Exception:
@@ -89,9 +89,9 @@ def _copy_or_itself(module: Module) -> Module:
 
 
 def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, originals: list[nn.Parameter]) -> int:
-    """Take two steps' estimates and gradients; the most rows (image, sample) that one has taken with a graph.
+    """Take two steps' estimates and gradients. Return the most rows (image, sample) that one took with a graph.
 
-    `originals` are the parameters that were copied, which a function of the user's may still refer to.
+    `originals` are the parameters that were copied. A function of the user's may still use them.
     """
     name = f"{interfaces.named(objective)}.forward"
     parameters = {*model.parameters(), *objective.parameters(), *originals}
@@ -117,7 +117,7 @@ def _is_reached(parameters: list[nn.Parameter], surrogate: Tensor) -> bool:
 
 @contextlib.contextmanager
 def _counted_rows(model: LatentVariableModel) -> Iterator[list[int]]:
-    """How many rows go into each call of what the model computes in pieces where they are many."""
+    """Yield the number of rows in each call of what the model computes in pieces where they are many."""
     counts: list[int] = []
     kept = {name: getattr(model, name) for name in ("log_weights_at", "log_likelihood_at")}
 
@@ -137,7 +137,7 @@ def _counted_rows(model: LatentVariableModel) -> Iterator[list[int]]:
 
 
 def _check_passes(model: LatentVariableModel, objective: Objective, x: Tensor, rows: int) -> None:
-    """Raises UserError where a step needs a value from two passes that would not give the same."""
+    """Raise UserError where a step needs a value from two passes that would give different ones."""
     in_pieces = rows > ROWS_KEPT
     if (objective.passes_twice or in_pieces) and (fault := fault_in_training(model, x)):
         if objective.passes_twice:
@@ -152,7 +152,7 @@ def _check_passes(model: LatentVariableModel, objective: Objective, x: Tensor, r
 
 
 def _check_score(model: LatentVariableModel, x: Tensor) -> None:
-    """Raises UserError where a score would depend on more than images and noise, or on another density."""
+    """Raise UserError where a score would depend on more than images and noise, or use another density."""
     if fault := fault_in_scoring(model, x):
         raise UserError(
             f"{fault} in eval mode, but a score must not change with eval.rows: let it do so in training only"
@@ -161,7 +161,7 @@ def _check_score(model: LatentVariableModel, x: Tensor) -> None:
 
 
 def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
-    """What the modules compute with and no checkpoint keeps, by dotted names."""
+    """The state that modules compute with and that no checkpoint keeps, by dotted name."""
     found: dict[str, object] = {
         name: state for name, state in generators(modules).items() if not name.startswith("torch")
     }
@@ -181,7 +181,7 @@ def _saved(modules: Mapping[str, nn.Module]) -> set[str]:
 
 
 def _check_saved(before: set[str], modules: Mapping[str, nn.Module]) -> None:
-    """Raises UserError where a checkpoint could not be read back, as one would notice when a run is continued."""
+    """Raise UserError where a checkpoint could not be read back when the run is resumed."""
     after = _saved(modules)
     if after != before:
         name = min(after ^ before)
@@ -203,7 +203,7 @@ def _check_saved(before: set[str], modules: Mapping[str, nn.Module]) -> None:
 
 @contextlib.contextmanager
 def _other_generators_kept() -> Iterator[None]:
-    """Python's and NumPy's global generators go on as if nothing had been drawn."""
+    """Restore Python's and NumPy's global generators at the end of the block."""
     python, numpy = random.getstate(), np.random.get_state()
     try:
         yield

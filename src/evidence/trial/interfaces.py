@@ -1,6 +1,6 @@
-"""What the classes of a model and an objective must return; a user's own are held against it.
+"""Checks what a model and an objective return against what they must return.
 
-Every finding is a UserError, one line that names the class, what it returned and what it must return.
+Every finding is a UserError of one line. It names the class, what it returned and what it must return.
 """
 
 import posixpath
@@ -18,8 +18,8 @@ from evidence.models import LatentVariableModel
 from evidence.numerics import scoring
 from evidence.objectives import Estimate, Objective
 
-SAMPLES = 2  # another number than that of the images
-DRAWS, MAX_DEVIATION = 1000, 8.0  # for an expectation, and how far it may lie from theirs, in standard errors
+SAMPLES = 2  # not the number of images
+DRAWS, MAX_DEVIATION = 1000, 8.0  # of z; the largest error of an expectation, in standard errors
 RESERVED = ("valid/", "test/", "speed/")  # the runner's own groups of metrics
 METRIC_NAME = re.compile(r"[\w\-. :/]{1,200}")  # what MLflow takes
 
@@ -31,7 +31,7 @@ def named(part: object) -> str:
 
 
 def check_kinds(model: object, objective: object) -> None:
-    """Raises UserError where they are no LatentVariableModel and no Objective."""
+    """Raise UserError where they are no LatentVariableModel and no Objective."""
     for key, part, kind in ("model", model, LatentVariableModel), ("objective", objective, Objective):
         if not isinstance(part, kind):
             raise UserError(
@@ -40,7 +40,7 @@ def check_kinds(model: object, objective: object) -> None:
 
 
 def check_returns(model: LatentVariableModel, x: Tensor) -> None:
-    """Hold what prior, posterior and likelihood return, in eval mode, against the shapes that are needed, x [B, X]."""
+    """Check the shapes of what prior, posterior and likelihood return in eval mode, x [B, X]."""
     with torch.no_grad(), scoring(model):
         q, prior = model.posterior(x), model.prior()
         z = _checked_z(model, q, x)
@@ -59,7 +59,7 @@ def check_returns(model: LatentVariableModel, x: Tensor) -> None:
 
 
 def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
-    """z [K, B, D] of q(z | x), where all that q gives is of the form it must be."""
+    """z [K, B, D] of q(z | x). Raises: UserError where something that q returns has a wrong shape."""
     name, sizes, images = named(model.posterior), model.latent_sizes, len(x)
     density = ["rsample_and_log_prob"] if has_density(q) else []
     _require(q, model.posterior, "noise", "rsample", *density, "expectation")
@@ -83,10 +83,10 @@ def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
 
 
 def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
-    """Where a number can be had in two ways, in eval mode both must give it, x [B, X].
+    """Check that two ways to compute one number agree in eval mode, x [B, X].
 
-    The posterior's sample, density, expectation and pullback; and the log-weights, which training has from the model's
-    own methods and scores from prior, likelihood and posterior.
+    These are the posterior's sample, density, expectation and pullback. The log-weights also have two ways:
+    training takes them from the model's own methods, and scores from prior, likelihood and posterior.
     """
     with torch.no_grad(), scoring(model):
         q, name = model.posterior(x), named(model.posterior)
@@ -97,7 +97,7 @@ def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
         else:
             drawn, log_q = q.rsample_and_log_prob(noise)
             _check_agrees(drawn, z, f"{name}: z of rsample_and_log_prob and z of rsample")
-            if hasattr(q, "log_prob"):  # which has lost digits, recomputing the noise from z
+            if hasattr(q, "log_prob"):  # it loses digits, as it computes the noise from z
                 _check_agrees(q.log_prob(z), log_q, f"{name}: log_prob and rsample_and_log_prob", 0.03)
         parts = model.prior().log_prob(z) + model.likelihood(z).log_prob(x)
         joint = f"{named(model)}: log_joint, which is trained, and log p(z) + log p(x | z), which is scored,"
@@ -109,7 +109,7 @@ def check_consistency(model: LatentVariableModel, x: Tensor) -> None:
             )
         draws = q.rsample(q.noise(DRAWS)).double()
         found = q.expectation(DRAWS)
-        error = draws.std(0) / DRAWS**0.5 + 1e-4 * (1 + found.abs())  # the latter of rounding
+        error = draws.std(0) / DRAWS**0.5 + 1e-4 * (1 + found.abs())  # the latter for rounding
         if ((draws.mean(0) - found).abs() > MAX_DEVIATION * error).any():
             raise UserError(
                 f"{name}: expectation is not the mean of the z that are drawn; active units are made of it"
@@ -129,7 +129,7 @@ def _check_pullback(q: SemiImplicit, eps: Tensor, name: str) -> None:
 
 
 def check_estimate(objective: Objective, found: object, x: Tensor) -> Estimate:
-    """What an objective has returned for x [B, X], where it is an Estimate as it must be."""
+    """The Estimate that an objective has returned for x [B, X]. Raises: UserError where it is not as it must be."""
     name = f"{named(objective)}.forward"
     if not isinstance(found, tuple) or len(found) != 2:
         raise UserError(f"{name} returned {_shown(found)}; it must return Estimate(surrogate [B], metrics)")
@@ -182,7 +182,7 @@ def _check_shape(values: object, shape: list[int], what: str, letters: str) -> N
 
 
 def _check_agrees(found: Tensor, expected: Tensor, what: str, tolerance: float = 0.0) -> None:
-    """To half the digits, or to a tolerance."""
+    """Raise UserError where the values do not agree to half the digits, or to a tolerance."""
     tolerance = tolerance or torch.finfo(expected.dtype).eps ** 0.5
     if found.shape != expected.shape or not torch.allclose(
         found, expected, tolerance, tolerance, equal_nan=True

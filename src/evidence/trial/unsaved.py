@@ -1,4 +1,4 @@
-"""Whether modules hold state that no checkpoint keeps and that changes what they compute next."""
+"""Finds state that no checkpoint keeps and that changes what modules compute next."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from evidence.numerics import forked_rng, same_numbers
 
 
 def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module], x: Tensor) -> list[str]:
-    """The dotted names of what differs, where a step from `used` is not one from `fresh` with the state of `used`.
+    """The dotted names of what differs, if a step from `used` is not one from `fresh` with the state of `used`.
 
-    Both hold "model" and "objective". `fresh` is as at the start of training, and is what a run that is continued
-    has: the same once the state_dict of `used` is loaded. What only remembers, such as a cache, changes no step.
+    Both have "model" and "objective". `fresh` is as at the start of training, as in a resumed run. It gets the
+    state_dict of `used`, and must then take the same step. What only remembers, such as a cache, changes no step.
     """
     for name, module in fresh.items():
         module.load_state_dict(copy.deepcopy(used[name].state_dict()))

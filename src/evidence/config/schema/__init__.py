@@ -1,4 +1,4 @@
-"""The sections of a run's config, a module a kind: keys, types and bounds, and what each says of itself.
+"""Types the sections of a run's config, one module for each kind: keys, types, bounds and traits.
 
-A new section is a class beside its like: `by_target` finds it by the `_target_` that it declares.
+A new section is a class in the module of its kind. `by_target` finds it by the `_target_` that it declares.
 """

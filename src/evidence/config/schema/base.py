@@ -1,7 +1,7 @@
-"""What a section of a config is, and how the `_target_` in it finds the class that reads it.
+"""Defines what a section of a config is, and which class reads it, by the section's `_target_`.
 
-A `Section` with a `_target_` of this package lists its keys: all are required, no others are allowed. Any other
-`_target_` is the user's own, and so are its keys. Sections say of themselves what checks need to know of them.
+A `Section` with a `_target_` of this package lists its keys: all are required, and no others are allowed. Any other
+`_target_` is the user's own, and so are its keys. A section states the traits that the checks need.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,16 +13,17 @@ from evidence.config.schema.values import Target
 
 
 class Section(BaseModel):
-    """A group of keys: each of them required, no others allowed, each of exactly the type written."""
+    """A group of keys. Each is required, no others are allowed, and each has exactly the type written."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Built(Section):
-    """A section that a class or a function is called with: the one that its `_target_` names.
+    """A section with the arguments of a class or a function, which its `_target_` names.
 
-    A subclass reads each `_target_` in the Literal that it declares for `built_by`. With a `prefix` it reads all that
-    begin so and have no section of their own. `replaced` has keys of earlier versions, and what to write instead.
+    A subclass reads each `_target_` in the Literal that it declares for `built_by`. A subclass with a `prefix`
+    reads all that begin with it and have no section of their own. `replaced` maps keys of earlier versions to what
+    to write instead.
     """
 
     prefix: ClassVar[str | None] = None
@@ -35,7 +36,7 @@ B = TypeVar("B", bound=Built)
 
 
 class Follows(NamedTuple):
-    """Marks a setting that must equal the one at `key`, which it follows by interpolation."""
+    """Marks a setting that must equal the setting at `key`, by interpolation."""
 
     key: str
 
@@ -46,7 +47,10 @@ def subclasses(kind: type[S]) -> list[type[S]]:
 
 
 def section_of(kind: type[B], target: str) -> type[B]:
-    """The subclass of `kind` that reads a `_target_`: the one that lists it, else the one with the longest prefix."""
+    """The subclass of `kind` that reads a `_target_`.
+
+    It is the one that lists the target, or else the one with the longest prefix.
+    """
 
     def match(cls: type[B]) -> int:
         built_by = cls.model_fields["built_by"].annotation
@@ -68,12 +72,12 @@ def by_target(kind: type[Built]) -> BeforeValidator:
 
 
 def replacement(section: Mapping[str, Any], key: str) -> str | None:
-    """What to write instead of a key that a section had in an earlier version; None where it had none such."""
+    """What to write instead of a key of an earlier version. None where the section never had such a key."""
     return section_of(Built, str(section.get("_target_"))).replaced.get(key)
 
 
 def followers(section: Section, above: str = "") -> Iterator[tuple[str, Any, str]]:
-    """Of each setting marked `Follows`: its key, its value, and the key that it follows."""
+    """For each setting marked `Follows`: its key, its value, and the key that it must equal."""
     for name, field in type(section).model_fields.items():
         key, value = f"{above}{field.alias or name}", getattr(section, name)
         yield from ((key, value, mark.key) for mark in field.metadata if isinstance(mark, Follows))

@@ -10,7 +10,10 @@ from evidence.config.schema.values import Count, Folder, Name
 
 
 class Data(Built):
-    """conf/data/. Where checksums in the code pin the images (`is_pinned`), a run's identity needs no other hash."""
+    """conf/data/. `is_pinned` says whether checksums in the code pin the images.
+
+    A run's identity then needs no hash of their content.
+    """
 
     is_pinned: ClassVar[bool] = True
     name: Name
@@ -18,14 +21,14 @@ class Data(Built):
 
 
 class OwnData(Data, extra="allow"):
-    """The user's own data. A run's identity has the hash of its content."""
+    """The user's own data. A run's identity includes a hash of its content."""
 
     prefix = ""
     is_pinned = False
 
 
 class GreyImages(Data):
-    """conf/data/mnist.yaml, fashion_mnist.yaml, omniglot.yaml: any set of this package without a section of its own."""
+    """conf/data/: any data set of this package without a section of its own, such as mnist.yaml or omniglot.yaml."""
 
     prefix = "evidence.data."
     folder: Annotated[Folder, Role.OUTSIDE]

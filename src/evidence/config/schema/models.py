@@ -13,16 +13,17 @@ Pixels = Annotated[Count, Follows("data.pixels")]
 
 
 class Posterior(StrEnum):
-    """The kinds of q(z | x), in words."""
+    """The kinds of q(z | x), as messages name them."""
 
     WITH_DENSITY = "a posterior with a density"
     SEMI_IMPLICIT = "a semi-implicit posterior"
 
 
 class Model(Built):
-    """conf/model/, and what the checks need to know of a model. Of the user's own nothing is known.
+    """conf/model/, and the traits of a model that the checks need. A user's own model has none.
 
-    choices: its files; posterior: its kind, None: unknown.
+    choices: the model's files.
+    posterior: the kind of its posterior, None where it is unknown.
     """
 
     choices: ClassVar[tuple[str, ...]] = ()
@@ -30,11 +31,11 @@ class Model(Built):
     name: Name
 
     def layers(self) -> list[int]:
-        """The sizes from the first layer above the pixels to the top of the encoder, which the decoder mirrors."""
+        """The sizes of the encoder's layers, from the first above the pixels to the top. The decoder mirrors them."""
         return []
 
     def stochastic_layers(self) -> list[int]:
-        """The sizes of the stochastic layers, as far as they are known."""
+        """The sizes of the stochastic layers. Empty where they are unknown."""
         return []
 
 

@@ -10,17 +10,18 @@ from evidence.config.schema.values import FLOAT32, Activation, Count, Name, Natu
 
 
 class OneLayerOnly(NamedTuple):
-    """A setting that needs one stochastic layer, and the one without this need."""
+    """A setting that needs one stochastic layer, and the setting to choose instead."""
 
     setting: str
     instead: str
 
 
 class Objective(Built):
-    """conf/objective/, and what the checks need to know of an objective.
+    """conf/objective/, and the traits of an objective that the checks need.
 
-    choices: its files; posterior: the kind that it needs, None: any; in_pieces: whether the samples of an image pass
-    the networks in pieces of bounded size.
+    choices: the objective's files.
+    posterior: the kind of posterior that it needs, None where any will do.
+    in_pieces: whether the samples of an image pass the networks in pieces of bounded size.
     """
 
     choices: ClassVar[tuple[str, ...]] = ()
@@ -33,11 +34,11 @@ class Objective(Built):
         return {}
 
     def networks(self) -> dict[str, list[int]]:
-        """The layers' sizes, above the pixels, of networks of its own, by the key that gives them."""
+        """The layer sizes above the pixels of the objective's own networks, by the key that sets them."""
         return {}
 
     def one_layer_only(self) -> OneLayerOnly | None:
-        """Which setting needs a model of one stochastic layer, if one does."""
+        """The setting that needs a model of one stochastic layer, if there is one."""
         return None
 
 
@@ -85,7 +86,7 @@ class Network(Built):
     """A network inside of an objective."""
 
     def layers(self) -> dict[str, list[int]]:
-        """The layers' sizes above the pixels, by the key that gives them."""
+        """The layer sizes above the pixels, by the key that sets them."""
         return {}
 
 
@@ -104,7 +105,7 @@ class Critic(Network):
     activation: Activation
 
     def layers(self) -> dict[str, list[int]]:
-        """The hidden ones."""
+        """The hidden layers."""
         return {"hidden": self.hidden}
 
 
@@ -170,7 +171,7 @@ class UIVI(_Objective):
     reverse_conditional: Annotated[SerializeAsAny[ReverseConditional], by_target(ReverseConditional)]
 
     def passes(self) -> dict[str, int]:
-        """Those of the sampler."""
+        """The passes of the sampler."""
         return {
             f"reverse_conditional.{key}": count for key, count in self.reverse_conditional.passes().items()
         }

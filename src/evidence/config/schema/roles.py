@@ -1,4 +1,4 @@
-"""What a setting is to its run, said where the setting is declared, as in `device: Annotated[Device, Role.OUTSIDE]`."""
+"""Says what a field is to a run. A section declares it with the field: `device: Annotated[Device, Role.OUTSIDE]`."""
 
 from enum import Enum
 
@@ -8,9 +8,10 @@ Path = tuple[str, ...]  # of a setting: ("trainer", "steps")
 
 
 class Role(Enum):
-    """A setting without a role shapes the path of the parameters. It is part of every identity, and a param in MLflow.
+    """What a setting is to its run.
 
-    The role of a section is that of each setting in it without another.
+    A setting without a role shapes the path of the parameters. It is part of every identity, and a param in MLflow.
+    The role of a section is that of each of its settings that has no role of its own.
     """
 
     END = "how long training lasts and how its end is scored: part of the run's identity, not of the path's"
@@ -21,7 +22,7 @@ class Role(Enum):
 
 
 def paths(section: type[Section], *roles: Role) -> frozenset[Path]:
-    """The settings and sections that are declared with one of the roles, in any class that may read a section."""
+    """The paths of the settings and sections with one of the roles, in any class that may read a section."""
     found: set[Path] = set()
     for name, field in section.model_fields.items():
         path = (field.alias or name,)

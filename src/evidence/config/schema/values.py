@@ -1,4 +1,4 @@
-"""What a single setting may be: numbers within bounds, names, folders, and the names of classes."""
+"""Defines the types of single settings: bounded numbers, names, folders, and names of classes."""
 
 from typing import Annotated, Literal
 
@@ -41,7 +41,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
 Folder = Annotated[Text, AfterValidator(_folder)]
 Target = Annotated[Text, AfterValidator(_target)]
-Natural = Annotated[int, Field(ge=0, le=10**9)]  # the caps turn a slip of the keyboard into a message
+Natural = Annotated[int, Field(ge=0, le=10**9)]  # the upper bounds turn a typing mistake into a message
 Count = Annotated[int, Field(ge=1, le=10**6)]
 LargeCount = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
