@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Hashable
 from typing import NamedTuple
 
 import torch
@@ -19,13 +19,21 @@ from evidence.parts import Parts
 from evidence.records import log_weights
 from evidence.records.directory import Row
 from evidence.runs import figures
+from evidence.runs.driver import Reported, Training
 from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
 from evidence.trial import first_step
 
+# Of the number of steps, the steps a pass, and the step that training starts at.
+ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[terminal.Progress]]
+
 
 class Run(NamedTuple):
-    """A run that is being computed; `images` are the test images to score."""
+    """A run that is being computed.
+
+    images: the test images to score. cell: equal for runs that differ in nothing but their seeds. progress: what
+    shows its training.
+    """
 
     settings: Settings
     device: torch.device
@@ -34,6 +42,8 @@ class Run(NamedTuple):
     evaluator: Evaluator
     recorder: Recorder
     start: Start
+    cell: Hashable
+    progress: ShowProgress
 
     @property
     def name(self) -> str:
@@ -41,8 +51,8 @@ class Run(NamedTuple):
         return self.recorder.directory.folder.name
 
 
-def fit(run: Run) -> dict[str, float]:
-    """Train to the end of the schedule.
+def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
+    """Train to the end of the schedule: yields what is to be trained, and is sent each report.
 
     Return the metrics of the last step, except those of train/, and the speed.
     Raises: UserError where a trial finds that model and objective cannot be trained or scored.
@@ -52,42 +62,40 @@ def fit(run: Run) -> dict[str, float]:
     if start.origin is None:
         _commit(run, [], 0, 0.0)
     run.recorder.catch_up()
-    differentiate: training.Differentiate = training.gradients
-    if start.execution["compiled"]:
-        differentiate = training.compiled(training.gradients)
-        if start.step < last_step:
-            terminal.note(f"{run.name} compiles its steps first: 10 to 20 s, of which they save more")
-    reports = parts.steps(
-        run.parts,
-        trainer.batch_size,
-        trainer.reduction,
-        trainer.log_every,
-        run.settings.seed,
-        start.step,
-        run.device,
-        differentiate,
-    )
+    step, compiled = start.step, start.execution["compiled"]
+    if compiled and step < last_step:
+        terminal.note(f"{run.name} compiles its steps first: 10 to 20 s, of which they save more")
     per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
     seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
-    with terminal.progress(last_step, per_pass, start.step) as bar:
-        for report, elapsed in _timed(reports):
-            seconds += elapsed
-            bar.update(report.step, *next(iter(report.metrics.items())))
-            pending += [(_metric_name(name), value, report.step) for name, value in report.metrics.items()]
+    with run.progress(last_step, per_pass, step) as bar:
+        while step < last_step:
+            report, elapsed = yield Training(
+                run.parts,
+                trainer.batch_size,
+                trainer.reduction,
+                trainer.log_every,
+                run.settings.seed,
+                step,
+                run.device,
+                compiled,
+                run.cell,
+            )
+            step, seconds = report.step, seconds + elapsed
+            bar.update(step, *next(iter(report.metrics.items())))
+            pending += [(_metric_name(name), value, step) for name, value in report.metrics.items()]
             if report.ends_segment or time.monotonic() - committed > trainer.checkpoint_seconds:
-                _check_finite(run, report.step)
+                _check_finite(run, step)
                 if report.ends_segment:
-                    pending += _validate(run, report.step)
-                _commit(run, pending, report.step, seconds)
+                    pending += _validate(run, step)
+                _commit(run, pending, step, seconds)
                 pending, committed = [], time.monotonic()
     log.info("%.2f s of training", seconds - start.seconds)
     if "valid/nll" not in run.recorder.at(last_step):
         # The checkpoint is a longer run's, taken between two of its validations.
         _check_finite(run, last_step)
         _commit(run, _validate(run, last_step), last_step, seconds)
-    kept = {
-        name: value for name, value in run.recorder.at(last_step).items() if not name.startswith("train/")
-    }
+    found = run.recorder.at(last_step)
+    kept = {name: value for name, value in found.items() if not name.startswith("train/")}
     return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": last_step / seconds}
 
 
@@ -180,16 +188,6 @@ def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:
         if not math.isfinite(value):
             raise UserError(training.diverged(f"{name} is {value} at step {step}"))
     return {name: float(value) for name, value in metrics.items()}
-
-
-def _timed(reports: Iterator[training.Report]) -> Iterator[tuple[training.Report, float]]:
-    """Each report with the seconds spent computing it."""
-    while True:
-        began = time.monotonic()
-        report = next(reports, None)
-        if report is None:
-            return
-        yield report, time.monotonic() - began
 
 
 def _metric_name(name: str) -> str:

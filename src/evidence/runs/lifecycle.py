@@ -5,7 +5,7 @@ one continues from its last checkpoint. If another process computes the run now,
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
 from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators
+from evidence.runs.driver import Life, Reported, Training, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
 from evidence.startup import without_garbage_collection
@@ -52,7 +53,17 @@ def sync(settings: Settings) -> None:
 
 
 def run(settings: Settings, located: LocatedRun | None = None, job_number: int | None = None) -> float:
-    """Compute a run, record it, show it, and return valid/nll (nats, lower is better).
+    """Compute a run by itself, and return valid/nll. See `life`."""
+    return alone(life(settings, located, job_number))
+
+
+def life(
+    settings: Settings,
+    located: LocatedRun | None = None,
+    job_number: int | None = None,
+    progress: fit.ShowProgress = terminal.progress,
+) -> Life:
+    """Compute a run, record it, show it, and return valid/nll (nats, lower is better): a life for runs.driver.
 
     `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep. Such a job
     does not show a run that was finished before.
@@ -62,7 +73,7 @@ def run(settings: Settings, located: LocatedRun | None = None, job_number: int |
     located = lookup.locate(settings, ROOT) if located is None else located
     directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
-        _compute(settings, located, job_number)
+        yield from _compute(settings, located, job_number, progress)
     elif store is not None:
         try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
     located = located.read_again()
@@ -78,7 +89,9 @@ def run(settings: Settings, located: LocatedRun | None = None, job_number: int |
     return record.metrics["valid/nll"]
 
 
-def _compute(settings: Settings, located: LocatedRun, job_number: int | None) -> None:
+def _compute(
+    settings: Settings, located: LocatedRun, job_number: int | None, progress: fit.ShowProgress
+) -> Generator[Training, Reported, None]:
     """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
@@ -127,8 +140,10 @@ def _compute(settings: Settings, located: LocatedRun, job_number: int | None) ->
                     execution=start.execution,
                 )
                 _note_start(directory, start, before, parts.last_step)
-                work = fit.Run(settings, device, parts, images, evaluator, recorder, start)
-                recorder.finish(fit.fit(work) | fit.score(work))
+                cell = (located.identity.train_cell, provenance.code_digest(located.code))
+                work = fit.Run(settings, device, parts, images, evaluator, recorder, start, cell, progress)
+                metrics = yield from fit.fit(work)
+                recorder.finish(metrics | fit.score(work))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.records.directory import Row, RunDirectory
 from evidence.records.record import Status
+from evidence.runs.driver import RUNNING
 from evidence.tracking import Store
 from evidence.tracking.mlflow_sync import MLflowSync
 
@@ -65,6 +66,10 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # On a full disk the write that fails reports it, once.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
+    number = RUNNING.get()
+    handler.addFilter(
+        lambda record: RUNNING.get() == number
+    )  # other runs of this process have logs of their own
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     recorder = Recorder(directory, store, for_good)
