@@ -152,7 +152,7 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ("objectives/sivi.py", "log_mean_exp", "sum", False, False),
         ("config/limits.py", "10**9", "10**8", False, False),
         ("data/checks.py", "data.", "the data's ", False, False),
-        ("parts.py", "torch.manual_seed(seed)", "torch.manual_seed(seed + 1)", True, True),
+        ("parts.py", 'torch.device("cpu"), seed)', 'torch.device("cpu"), seed + 1)', True, True),
         ("execution.py", "10_000, 10**7", "10_000, 10**8", True, True),
         ("runs/recorder.py", "FINISHED", "DONE", False, False),
         ("training.py", '"""The learning rate is multiplied', '"""The rate is multiplied', False, False),

@@ -173,7 +173,7 @@ def test_the_baseline_starts_at_the_first_batch_and_lags_behind_each_sample() ->
     torch.manual_seed(6)
     log_w = model.log_weights(x, 3).detach()
     torch.testing.assert_close(made.shift, log_w.mean())
-    before, deviation = made.shift, made.scale
+    before, deviation = made.shift.clone(), made.scale.clone()
     torch.manual_seed(7)
     excess = made(model, x).metrics["critic/excess"]
     torch.manual_seed(7)

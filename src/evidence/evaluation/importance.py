@@ -118,16 +118,17 @@ def _pieces(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`log_ratios` of all samples, at most `largest` at a time.
 
-    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`: a user's q(z | x) may draw it by torch.randn.
+    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`, since a user's q(z | x) may draw it by torch.randn.
+    Compiled pieces draw their own, which a stream makes the same.
     """
     stream = position()[0]
-    tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
-    size = max(NOISE_BLOCK, largest // NOISE_BLOCK * NOISE_BLOCK)
-    for first, count in blocks(num_samples, size):
-        if compiled and count == size <= largest:
-            start = torch.tensor(first, device=x.device)
-            yield _fused_log_ratios()(model, q, x, count, start, tensors)
-            continue
+    if compiled:
+        tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
+        for first, count in blocks(num_samples, largest):
+            terms = _fused_log_ratios() if count == largest else drawn_log_ratios
+            yield terms(model, q, x, count, torch.tensor(first, device=x.device), tensors)
+        return
+    for first, count in blocks(num_samples, max(NOISE_BLOCK, largest // NOISE_BLOCK * NOISE_BLOCK)):
         noise = []
         for within, number in blocks(count, NOISE_BLOCK):
             samples(first + within, IMPORTANCE)
