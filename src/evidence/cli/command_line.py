@@ -20,12 +20,15 @@ from evidence.startup import without_garbage_collection
 
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Generator, Sequence
 
     from omegaconf import DictConfig
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
     from evidence.config.settings import Settings
+    from evidence.runs.driver import Reported, Training
+    from evidence.runs.fit import ShowProgress
 
 
 def main(argv: list[str], conf: Path) -> int:
@@ -63,7 +66,10 @@ def job(config: "DictConfig") -> float | None:
 
     context = job_context()
     if context is not None:
-        return _job_of_sweep(config, context)
+        from evidence.display import terminal
+        from evidence.runs.driver import alone
+
+        return alone(_job_of_sweep(config, context, terminal.progress))
     try:
         with without_garbage_collection():
             from evidence.runs.lifecycle import run
@@ -74,7 +80,26 @@ def job(config: "DictConfig") -> float | None:
         sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
 
-def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
+def jobs_together(configs: "Sequence[DictConfig]") -> list[float | None]:
+    """Run the jobs of a sweep with these configs, Hydra's section included; they train together."""
+    from evidence.config.job_context import job_context
+    from evidence.display import terminal
+    from evidence.runs.driver import together
+
+    contexts = [job_context(config.hydra) for config in configs]
+    shown = terminal.SharedProgress(len(configs)).member
+    return together(
+        [
+            _job_of_sweep(config, context, shown)
+            for config, context in zip(configs, contexts, strict=True)
+            if context is not None
+        ]
+    )
+
+
+def _job_of_sweep(
+    config: "DictConfig", context: "JobContext", shown: "ShowProgress"
+) -> "Generator[Training, Reported, float | None]":
     from evidence.config import compose
     from evidence.sweeps import JobNotes, Note
 
@@ -91,7 +116,7 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext") -> float | None:
             return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(located.directory.folder))
         job_notes.write(note)
-        nll = lifecycle.run(settings, located, context.number)
+        nll = yield from lifecycle.life(settings, located, context.number, shown)
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:

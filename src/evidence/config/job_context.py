@@ -17,9 +17,9 @@ class JobContext(NamedTuple):
     folder: Path
 
 
-def job_context() -> JobContext | None:
-    """The job of a sweep that Hydra runs here. None if it runs no sweep."""
-    config = HydraConfig.get()
+def job_context(hydra: Any = None) -> JobContext | None:
+    """Return the job of a sweep that this section of Hydra's describes, or the present one; None outside a sweep."""
+    config = HydraConfig.get() if hydra is None else hydra
     if config.mode != RunMode.MULTIRUN:
         return None
     return JobContext(config.job.num, list(config.overrides.task), searches(config), Path(config.sweep.dir))

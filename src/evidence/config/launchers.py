@@ -88,8 +88,14 @@ class Optuna(_Engine):
     storage: None  # Optuna 2 cannot use one with the SQLAlchemy that MLflow wants
 
 
+class Packed(_Engine):
+    """conf/hydra/launcher/packed.yaml."""
+
+    n_jobs: Count
+
+
 class _Plugin(NamedTuple):
-    extra: str
+    extra: str  # that installs it
     section: type[_Engine]
 
 
@@ -100,6 +106,7 @@ PLUGINS = {  # by their package in hydra_plugins
     RAY: _Plugin("ray", Ray),
     SUBMITIT: _Plugin("submitit", Submitit),
     OPTUNA: _Plugin("optuna", Optuna),
+    "evidence_packed": _Plugin("dev", Packed),
 }
 
 

@@ -59,6 +59,10 @@ class _Display:
             self._task = bar.add_task("", total=total, completed=first)
             self._when -= REDRAW
 
+    def extend(self, total: int, first: int) -> None:
+        """The work is `total` pieces more, of which `first` were done before it began."""
+        self._total, self._first, self._shown = self._total + total, self._first + first, self._shown + first
+
     def rate(self, completed: int) -> float:
         """Pieces a second since it began."""
         return (completed - self._first) / max(time.monotonic() - self._begin, 1e-9)
@@ -111,6 +115,49 @@ def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iter
     """Yield a Progress while the block trains from `first_step`, the number of steps already done."""
     with _display(total_steps, first_step) as display:
         yield Progress(display, total_steps, steps_per_pass)
+
+
+class SharedProgress:
+    """One line for several runs that train together: runs and steps done, steps a second, each run's bound."""
+
+    def __init__(self, count: int) -> None:
+        self._count, self._ended = count, 0
+        self._steps: dict[int, int] = {}
+        self._bounds: dict[int, str] = {}
+        self._display = _Display(None, 0, 0)
+
+    @contextlib.contextmanager
+    def member(self, total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator["Member"]:
+        """As `progress`, of one of the runs."""
+        number = len(self._steps)
+        self._steps[number] = first_step
+        self._display.extend(total_steps, first_step)
+        yield Member(self, number)
+        self._ended += 1
+        self._bounds.pop(number, None)
+
+    def update(self, number: int, step: int, name: str, value: float) -> None:
+        """After `step` steps of a run its bound `name` is `value`, in nats an image."""
+        self._steps[number], self._bounds[number] = step, f"{value:.2f}"
+        done = sum(self._steps.values())
+        rate = self._display.rate(done)
+        each = rate / max(1, len(self._bounds))
+        self._display.show(
+            done,
+            f"{self._ended} of {self._count} runs trained  step {done:,} in all  {rate:.0f} steps/s, {each:.0f} a run"
+            f"  {name} {' '.join(self._bounds.values())}",
+        )
+
+
+class Member:
+    """The progress of one of several runs."""
+
+    def __init__(self, shared: SharedProgress, number: int) -> None:
+        self._shared, self._number = shared, number
+
+    def update(self, step: int, name: str, value: float) -> None:
+        """After `step` steps the bound `name` is `value`, in nats an image."""
+        self._shared.update(self._number, step, name, value)
 
 
 @contextlib.contextmanager

@@ -118,7 +118,7 @@ def _pieces(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`log_ratios` of all samples, at most `largest` at a time.
 
-    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`, since a user's q(z | x) may draw it by torch.randn.
+    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`: a user's q(z | x) may draw by torch.randn.
     Compiled pieces draw their own, which a stream makes the same.
     """
     stream = position()[0]

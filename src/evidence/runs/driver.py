@@ -8,7 +8,7 @@ import contextlib
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextvars import ContextVar
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
@@ -56,23 +56,22 @@ class Reported(NamedTuple):
     seconds: float
 
 
-Life = Generator[Training, Reported, float]
+Result = TypeVar("Result")
+Life = Generator[Training, Reported, Result]
 
 
-def alone(life: Life) -> float:
+def alone(life: Life[Result]) -> Result:
     """The result of a run by itself."""
     (result,) = together([life])
-    if isinstance(result, BaseException):
-        raise result
     return result
 
 
-def together(lives: Sequence[Life]) -> list[float | Exception]:
-    """The results of runs, or what stopped them; those that differ in their seeds alone are stacked.
+def together(lives: Sequence[Life[Result]]) -> list[Result]:
+    """The results of runs, of which those that differ in their seeds alone are stacked.
 
-    What interrupts all of them, such as Ctrl-C, is thrown into each and raised again.
+    What a life raises ends all of them: it is thrown into each of the others, and raised again. So does Ctrl-C.
     """
-    results: dict[int, float | Exception] = {}
+    results: dict[int, Result] = {}
     wanted: dict[int, Training] = {}
 
     def go_on(number: int, resume: Callable[[], Training]) -> None:
@@ -82,8 +81,6 @@ def together(lives: Sequence[Life]) -> list[float | Exception]:
             wanted[number] = resume()
         except StopIteration as stop:
             results[number] = stop.value
-        except Exception as error:
-            results[number] = error
         finally:
             RUNNING.reset(token)
 
@@ -128,7 +125,7 @@ class _Group:
 
 
 def _send(
-    life: Life,
+    life: Life[Any],
     found: Report | Exception,
     seconds: float,
     number: int,

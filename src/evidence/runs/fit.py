@@ -25,7 +25,9 @@ from evidence.runs.resume import Start
 from evidence.trial import first_step
 
 # Of the number of steps, the steps a pass, and the step that training starts at.
-ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[terminal.Progress]]
+ShowProgress = Callable[
+    [int, int, int], contextlib.AbstractContextManager[terminal.Progress | terminal.Member]
+]
 
 
 class Run(NamedTuple):

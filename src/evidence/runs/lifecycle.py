@@ -62,7 +62,7 @@ def life(
     located: LocatedRun | None = None,
     job_number: int | None = None,
     progress: fit.ShowProgress = terminal.progress,
-) -> Life:
+) -> Life[float]:
     """Compute a run, record it, show it, and return valid/nll (nats, lower is better): a life for runs.driver.
 
     `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep. Such a job

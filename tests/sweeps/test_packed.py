@@ -1,0 +1,208 @@
+"""hydra/launcher=packed: jobs that train together, each with its own record, as if it were alone."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+import torch
+from runs import SMALL, mlflow_runs, numbers, recorded_rows, stored_rows
+
+from evidence.cli.command_line import main
+from evidence.display.terminal import SharedProgress
+from evidence.records.directory import RunDirectory
+from evidence.runs import driver, lifecycle
+from evidence.stack import Stack
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKED = ["-m", *SMALL, "hydra/launcher=packed", "seed=0,1,2"]
+CELLS = "objective=vae,iwae"
+
+
+@pytest.fixture(autouse=True)
+def _argv(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["run.py"])
+
+
+def sweep(*words: str) -> int:
+    return main([*PACKED, *words], runs.CONF)
+
+
+def by_name(root: Path) -> dict[str, RunDirectory]:
+    return {directory.folder.name: directory for directory in runs.directories(root)}
+
+
+def seed_of(directory: RunDirectory) -> int:
+    return int(directory.settings["seed"])
+
+
+def assert_finished(directory: RunDirectory, expected: RunDirectory) -> None:
+    """Its record is complete, and its numbers are those of the run alone, to rounding."""
+    assert directory.read().status == "FINISHED"
+    assert numbers(directory) == pytest.approx(numbers(expected), rel=1e-4)
+    rows, others = directory.read_metrics(), expected.read_metrics()
+    assert [(name, step) for name, _, step in rows] == [(name, step) for name, _, step in others]
+    assert sorted(directory.checkpoints()) == sorted(expected.checkpoints())
+    assert list(directory.folder.rglob("*.tmp")) == []
+    log = directory.log.read_text()
+    assert log.count("status FINISHED") == 1
+    assert log.count("test/nll") == 1
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
+    """The same runs, one after the other."""
+    root = tmp_path_factory.mktemp("alone")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run.py"])
+        patch.setattr(lifecycle, "ROOT", root)
+        assert main(["-m", *SMALL, "tracking=none", "seed=0,1,2", CELLS], runs.CONF) == 0
+    return by_name(root)
+
+
+def test_each_run_has_the_record_and_the_numbers_that_it_has_alone(
+    root: Path, alone: dict[str, RunDirectory], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    real = Stack.__init__
+
+    def counted(self: Stack, members: Any, *rest: Any) -> None:
+        sizes.append(len(members))
+        real(self, members, *rest)
+
+    monkeypatch.setattr(Stack, "__init__", counted)
+    assert sweep(CELLS) == 0
+    assert sizes == [3, 3]  # a stack for each cell
+    found = by_name(root)
+    assert found.keys() == alone.keys()
+    for name, directory in found.items():
+        assert_finished(directory, alone[name])
+    names = {run.info.run_name: run for run in mlflow_runs()}
+    assert names.keys() == found.keys()
+    for name, run in names.items():
+        assert run.info.status == "FINISHED"
+        assert stored_rows(run) == recorded_rows(found[name])
+
+
+def test_a_finished_one_is_not_computed_again_and_another_joins(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None
+) -> None:
+    words = ["tracking=none", "objective=vae"]
+    assert main([*SMALL, *words, "seed=1"], runs.CONF) == 0
+    (first,) = runs.directories(root)
+    before = first.read()
+    assert sweep(*words) == 0
+    assert first.read() == before
+    for name, directory in by_name(root).items():
+        assert_finished(directory, alone[name])
+
+
+def test_one_that_fails_leaves_the_others_alone(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full for seed 1, and seed 2 diverges."""
+    save, advance = RunDirectory.save_checkpoint, Stack.train
+
+    def full(self: RunDirectory, state: dict[str, Any], for_good: Any) -> None:
+        if seed_of(self) == 1 and state["step"] == 40:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(self, state, for_good)
+
+    def poisoned(self: Stack, step: int, *rest: Any) -> Any:
+        for reports in advance(self, step, *rest):
+            yield reports
+            if reports[0].step == 20:
+                for member in self._members:
+                    if member.seed == 2:
+                        with torch.no_grad():
+                            next(member.parts.model.parameters()).fill_(torch.nan)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "save_checkpoint", full)
+        patch.setattr(Stack, "train", poisoned)
+        assert sweep("tracking=none", "objective=vae") == 1
+    found = {seed_of(directory): directory for directory in runs.directories(root)}
+    assert {seed: directory.read().status for seed, directory in found.items()} == {
+        0: "FINISHED",
+        1: "FAILED",
+        2: "FAILED",
+    }
+    assert "No space left" in str(found[1].read().error)
+    assert "training has diverged" in str(found[2].read().error)
+    assert sweep("tracking=none", "objective=vae") == 0
+    for name, directory in by_name(root).items():
+        assert directory.read().status == "FINISHED"
+        assert numbers(directory) == pytest.approx(numbers(alone[name]), rel=1e-4)
+
+
+def test_what_interrupts_all_of_them_kills_each_and_all_go_on_in_other_company(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = SharedProgress.update
+
+    def interrupted(self: SharedProgress, number: int, step: int, *rest: Any) -> None:
+        if step == 60:
+            raise KeyboardInterrupt
+        update(self, number, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SharedProgress, "update", interrupted)
+        assert sweep("objective=vae") == 130
+    found = runs.directories(root)
+    assert [directory.read().status for directory in found] == ["KILLED"] * 3
+    assert {run.info.status for run in mlflow_runs()} == {"KILLED"}
+    assert main([*SMALL, "objective=vae", "seed=2"], runs.CONF) == 0  # alone
+    assert sweep("objective=vae") == 0
+    for name, directory in by_name(root).items():
+        assert "from step 40" in directory.log.read_text()
+        assert numbers(directory) == pytest.approx(numbers(alone[name]), rel=1e-4)
+    assert {run.info.status for run in mlflow_runs()} == {"FINISHED"}
+
+
+LONG = ["tracking=none", "objective=vae", "trainer.steps=100000"]
+KILLED = """
+import sys
+from pathlib import Path
+import runs
+from evidence.cli.command_line import main
+from evidence.runs import lifecycle
+lifecycle.ROOT = Path({root!r})
+sys.argv = ["run.py"]
+sys.exit(main({words!r}, runs.CONF))
+"""
+
+
+def test_a_sweep_that_is_killed_goes_on_when_typed_again(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None
+) -> None:
+    code = KILLED.format(root=str(root), words=[*PACKED, *LONG])
+    path = os.pathsep.join(map(str, (ROOT / "tests" / "helpers", ROOT / "src", ROOT)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL
+    )
+    reached: list[int] = []
+    while len(reached) < 3 or min(reached) < 60:
+        assert process.poll() is None
+        time.sleep(0.05)
+        reached = [max(directory.checkpoints(), default=0) for directory in runs.directories(root)]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sweep("tracking=none", "objective=vae") == 0
+    finished = [each for each in runs.directories(root) if each.read().status == "FINISHED"]
+    assert len(finished) == 3
+    for directory in finished:
+        assert numbers(directory) == pytest.approx(numbers(alone[directory.folder.name]), rel=1e-4)
+
+
+def test_what_cannot_be_stacked_trains_beside_the_others(
+    root: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver, "can_stack", lambda parts: False)
+    assert sweep("tracking=none", "objective=vae") == 0
+    assert [directory.read().status for directory in runs.directories(root)] == ["FINISHED"] * 3
