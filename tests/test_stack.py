@@ -49,12 +49,8 @@ def stacked(
     together = [
         Member(parts, seed, batches(seed, first_step)) for parts, seed in zip(members, seeds, strict=True)
     ]
-    stack, begins, found = Stack(together, "sum", compiled), 0, []
-    for segment in SCHEDULE:
-        if first_step < segment.last_step <= last_step:
-            rate = segment.learning_rate if first_step <= begins else None
-            found += list(stack.train(max(begins, first_step), segment.last_step, rate, 5))
-        begins = segment.last_step
+    schedule = [segment for segment in SCHEDULE if segment.last_step <= last_step]
+    found = Stack(together, "sum", compiled).train(schedule, first_step, 5)
     return [list(each) for each in zip(*found, strict=True)]
 
 

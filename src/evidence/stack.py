@@ -18,7 +18,7 @@ from evidence.models import LatentVariableModel
 from evidence.objectives import Objective
 from evidence.parts import Parts
 from evidence.streams import TRAINING, Stream, drawing
-from evidence.training import Report, added, averages, fused_step, set_gradients
+from evidence.training import Report, Segment, added, averages, fused_step, set_gradients
 
 # The optimisers of torch that treat each number of a parameter by itself.
 ELEMENTWISE = (
@@ -101,31 +101,32 @@ class Stack:
         self._taken = fused_step(self._differentiate) if compiled else self._differentiate
 
     def train(
-        self, step: int, last_step: int, learning_rate: float | None, log_every: int
+        self, schedule: Sequence[Segment], first_step: int, log_every: int
     ) -> Iterator[list[Report | UserError]]:
-        """Take steps up to `last_step`, the end of a segment; reports or errors of all members as they go.
+        """Take the schedule's steps after `first_step`; reports or errors of all members as they go.
 
-        `learning_rate` is set where the segment begins. After each report the members hold their state.
+        After each report the members hold their state.
         """
-        if learning_rate is not None:
-            for group in self._optimizer.param_groups:
-                group["lr"] = learning_rate * group["rate"]
-        sums: dict[str, Tensor] = {}
-        last_report = step
-        while step < last_step:
-            x = torch.stack([next(each.batches) for each in self._members])
-            found, metrics = self._taken(x, torch.tensor(step, device=x.device))
-            step += 1
-            sums = added(sums, metrics, step)
-            set_gradients(self._parameters, found)
-            self._optimizer.step()
-            if step % log_every == 0 or step == last_step:
-                self._share_optimizer()
-                yield [
-                    self._report(sums, row, step - last_report, step, last_step)
-                    for row in range(len(self._members))
-                ]
-                sums, last_report = {}, step
+        step, begins = first_step, 0
+        for segment in schedule:
+            if step == begins:  # within a segment the optimiser has its rate
+                for group in self._optimizer.param_groups:
+                    group["lr"] = segment.learning_rate * group["rate"]
+            sums: dict[str, Tensor] = {}
+            last_report = step
+            while step < segment.last_step:
+                x = torch.stack([next(each.batches) for each in self._members])
+                found, metrics = self._taken(x, torch.tensor(step, device=x.device))
+                step += 1
+                sums = added(sums, metrics, step)
+                set_gradients(self._parameters, found)
+                self._optimizer.step()
+                if step % log_every == 0 or step == segment.last_step:
+                    self._share_optimizer()
+                    count, ends = step - last_report, step == segment.last_step
+                    yield [_report(sums, row, count, step, ends) for row in range(len(self._members))]
+                    sums, last_report = {}, step
+            begins = segment.last_step
 
     def _differentiate(self, x: Tensor, step: Tensor) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
         def value(state: dict[str, Tensor], x: Tensor, seed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -139,15 +140,6 @@ class Stack:
         trained = [parameter for parameter in self._parameters if parameter.requires_grad]
         found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
         return tuple(next(found) if each.requires_grad else None for each in self._parameters), metrics
-
-    def _report(
-        self, sums: dict[str, Tensor], row: int, count: int, step: int, last_step: int
-    ) -> Report | UserError:
-        try:
-            found = averages({name: values[row] for name, values in sums.items()}, count, step)
-        except UserError as error:
-            return error
-        return Report(step, found, ends_segment=step == last_step)
 
     def _stack_optimizer(self) -> None:
         """One optimiser for all, whose state is the members' stacked."""
@@ -181,3 +173,12 @@ class Stack:
                         else copy.deepcopy(value)
                         for key, value in self._optimizer.state[stacked].items()
                     }
+
+
+def _report(sums: dict[str, Tensor], row: int, count: int, step: int, ends: bool) -> Report | UserError:
+    """Of the member in this row."""
+    try:
+        found = averages({name: values[row] for name, values in sums.items()}, count, step)
+    except UserError as error:
+        return error
+    return Report(step, found, ends_segment=ends)

@@ -114,8 +114,8 @@ def test_one_that_fails_leaves_the_others_alone(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, state, for_good)
 
-    def poisoned(self: Stack, step: int, *rest: Any) -> Any:
-        for reports in advance(self, step, *rest):
+    def poisoned(self: Stack, *rest: Any) -> Any:
+        for reports in advance(self, *rest):
             yield reports
             if reports[0].step == 20:
                 for member in self._members:

@@ -157,10 +157,6 @@ def _stacked(trainings: Sequence[Training]) -> Iterator[Sequence[Report | Except
         )
         for each in trainings
     ]
-    stack, step, begins = Stack(members, first.reduction, first.compiled), first.step, 0
-    for segment in first.parts.schedule:
-        if step < segment.last_step:
-            rate = segment.learning_rate if step == begins else None
-            yield from stack.train(step, segment.last_step, rate, first.log_every)
-            step = segment.last_step
-        begins = segment.last_step
+    return Stack(members, first.reduction, first.compiled).train(
+        first.parts.schedule, first.step, first.log_every
+    )

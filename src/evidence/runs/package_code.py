@@ -14,7 +14,13 @@ from pathlib import Path
 
 COMPUTING = ("objectives", "evaluation", "data")
 # How a run starts, trains and computes, how it is scored, and on which images.
-EVERY_RUN = ("evidence.parts", "evidence.execution", "evidence.evaluation.metrics", "evidence.data.subsets")
+EVERY_RUN = (
+    "evidence.parts",
+    "evidence.stack",
+    "evidence.execution",
+    "evidence.evaluation.metrics",
+    "evidence.data.subsets",
+)
 
 
 def package_hash(package: Path, names: Iterable[str]) -> str:
