@@ -19,10 +19,8 @@ TRAINING, BINARIZATION, VALIDATION, TEST, FIGURES = range(5)  # purposes: each h
 MULTIPLIERS = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 KEY_STEPS = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 ROUNDS = 10
-HALF, BITS = (
-    0xFFFFFFFF,
-    0x7FFFFF,
-)  # of a uniform number 23 bits: with 24 the largest would round to 1 in float32
+WORD, HALF = 2**64 - 1, 2**32 - 1
+BITS = 2**23 - 1  # of a uniform number: with 24 bits the largest would round to 1 in float32
 
 
 class Stream(NamedTuple):
@@ -90,24 +88,38 @@ def normal(shape: Sequence[int], like: Tensor) -> Tensor:
     """Standard normal numbers (Box and Muller 1958), of the dtype and on the device of `like`."""
     if _state.stream is None:
         return torch.randn(*shape, dtype=like.dtype, device=like.device)
-    low, high = _uniforms(_state.stream, shape, like)
+    words = _words(_state.stream, shape, like.device)
+    low, high = _fractions(words >> 9, like), _fractions(words >> 41, like)
     radius, angle = (-2 * low.log()).sqrt(), 2 * math.pi * high
-    return _joined(radius * angle.cos(), radius * angle.sin(), shape)
+    return _shaped(torch.cat([radius * angle.cos(), radius * angle.sin()], -1), shape)
 
 
 def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
     """Numbers between 0 and 1, neither of them included, of the dtype and on the device of `like`."""
     if _state.stream is None:
         return torch.rand(*shape, dtype=like.dtype, device=like.device)
-    return _joined(*_uniforms(_state.stream, shape, like), shape)
+    words = _words(_state.stream, shape, like.device)
+    if _is_plain(_state.stream, like.device):
+        return _shaped(_fractions(words.view(torch.int32) >> 9, like), shape)  # the lower half comes first
+    return _shaped(
+        torch.stack([_fractions(words >> 9, like), _fractions(words >> 41, like)], -1).flatten(-2), shape
+    )
 
 
 def seed_globally(device: torch.device, *parts: int) -> None:
-    """Make torch's global generators a function of all bits of the parts, for what draws from them."""
-    seed = int(np.random.SeedSequence(parts).generate_state(1, np.uint32)[0])
-    torch.default_generator.manual_seed(seed)
+    """Make torch's global generators a function of all bits of the parts, for what draws from them.
+
+    The parts are mixed by splitmix64 (Steele, Lea and Flood 2014).
+    """
+    mixed = 0
+    for part in parts:
+        mixed = mixed + part + KEY_STEPS[0] & WORD
+        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & WORD
+        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & WORD
+        mixed ^= mixed >> 31
+    torch.default_generator.manual_seed(mixed & HALF)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+        torch.cuda.default_generators[device.index or 0].manual_seed(mixed & HALF)
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor | int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -144,17 +156,30 @@ def _signed(word: int) -> int:
     return (word + 2**63) % 2**64 - 2**63
 
 
-def _uniforms(stream: Stream, shape: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Numbers in (0, 1) from the two halves of each word: [words], of images [K, B, words of a sample]."""
+def _words(stream: Stream, shape: Sequence[int], device: torch.device) -> Tensor:
+    """Words for two numbers each: [words], or of images [K, B, words of a sample], int64."""
     of_sample = math.prod(shape if stream.images is None else shape[2:])
     count = -(-of_sample // 2)
-    is_plain = isinstance(stream.seed, int) and like.device.type == "cpu"
-    words = (_numpy_words if is_plain else _torch_words)(stream, shape, -(-count // 4), like.device)
+    words = (_numpy_words if _is_plain(stream, device) else _torch_words)(
+        stream, shape, -(-count // 4), device
+    )
     if stream.images is None:
         _state.use += 1
-    words = words[..., :count]
-    low, high = (words >> 9 & BITS, words >> 41 & BITS)
-    return low.to(like.dtype) * 2**-23 + 2**-24, high.to(like.dtype) * 2**-23 + 2**-24
+    return words[..., :count]
+
+
+def _is_plain(stream: Stream, device: torch.device) -> bool:
+    return isinstance(stream.seed, int) and device.type == "cpu"
+
+
+def _fractions(words: Tensor, like: Tensor) -> Tensor:
+    """Numbers in (0, 1) of the lowest 23 bits."""
+    return (words & BITS).to(like.dtype) * 2**-23 + 2**-24
+
+
+def _shaped(numbers: Tensor, shape: Sequence[int]) -> Tensor:
+    """Numbers [..., at least as many as are needed] in the shape."""
+    return numbers[..., : math.prod(shape[numbers.dim() - 1 :])].reshape(tuple(shape))
 
 
 def _numpy_words(stream: Stream, shape: Sequence[int], blocks: int, device: torch.device) -> Tensor:
@@ -186,8 +211,3 @@ def _torch_words(stream: Stream, shape: Sequence[int], blocks: int, device: torc
         place, number = place + sample * blocks, stream.images[:, None]
     words = philox([place ^ zero, zero + _state.use, number, zero], (seed, stream.purpose))
     return torch.stack(torch.broadcast_tensors(*words), -1).flatten(-2)
-
-
-def _joined(first: Tensor, second: Tensor, shape: Sequence[int]) -> Tensor:
-    rest = math.prod(shape[first.dim() - 1 :])
-    return torch.cat([first, second], -1)[..., :rest].reshape(tuple(shape))
