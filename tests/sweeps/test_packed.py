@@ -83,6 +83,7 @@ def test_each_run_has_the_record_and_the_numbers_that_it_has_alone(
     assert found.keys() == alone.keys()
     for name, directory in found.items():
         assert_finished(directory, alone[name])
+        assert "from step 0 in a stack of 3 runs" in directory.log.read_text()
     names = {run.info.run_name: run for run in mlflow_runs()}
     assert names.keys() == found.keys()
     for name, run in names.items():

@@ -5,6 +5,7 @@ run keeps its own record, checkpoints and MLflow run in whatever company its ste
 """
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextvars import ContextVar
@@ -18,6 +19,7 @@ from evidence.parts import Parts
 from evidence.stack import Member, Stack, can_stack
 from evidence.training import Report
 
+log = logging.getLogger("evidence")
 RUNNING: ContextVar[int] = ContextVar("RUNNING", default=0)  # the number of the run whose life goes on now
 
 
@@ -76,35 +78,44 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
 
     def go_on(number: int, resume: Callable[[], Training]) -> None:
         wanted.pop(number, None)
-        token = RUNNING.set(number)
-        try:
-            wanted[number] = resume()
-        except StopIteration as stop:
-            results[number] = stop.value
-        finally:
-            RUNNING.reset(token)
+        with _running(number):
+            try:
+                wanted[number] = resume()
+            except StopIteration as stop:
+                results[number] = stop.value
 
     try:
         for number, life in enumerate(lives):
             go_on(number, life.__next__)
         groups: dict[tuple[int, ...], _Group] = {}
         while wanted:
-            groups = {
-                numbers: groups.get(numbers) or _Group([wanted[number] for number in numbers])
-                for numbers in _alike(wanted)
-            }
+            groups = {numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)}
             for numbers, group in groups.items():
                 found, seconds = group.next()
                 for number, each in zip(numbers, found, strict=True):
                     _send(lives[number], each, seconds, number, go_on)
     except BaseException as error:
         for number in wanted:
-            token = RUNNING.set(number)
-            with contextlib.suppress(BaseException):
+            with _running(number), contextlib.suppress(BaseException):
                 lives[number].throw(error)
-            RUNNING.reset(token)
         raise
     return [results[number] for number in range(len(lives))]
+
+
+@contextlib.contextmanager
+def _running(number: int) -> Iterator[None]:
+    token = RUNNING.set(number)
+    try:
+        yield
+    finally:
+        RUNNING.reset(token)
+
+
+def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> "_Group":
+    for number in numbers if len(numbers) > 1 else ():
+        with _running(number):
+            log.info("from step %d in a stack of %d runs", wanted[number].step, len(numbers))
+    return _Group([wanted[number] for number in numbers])
 
 
 class _Group:
