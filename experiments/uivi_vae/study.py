@@ -104,10 +104,8 @@ def _results(chosen: pd.DataFrame) -> pd.DataFrame:
         verdict(nll, published_nll, NATS, full)
         for nll, published_nll, full in zip(ours, results["published_nll"], is_full, strict=True)
     ]
-    order = list(DATA), list(METHODS)
-    return results.sort_values(
-        CELL, key=lambda column: column.map((order[0] + order[1]).index), ignore_index=True
-    )
+    order = [*DATA, *METHODS]
+    return results.sort_values(CELL, key=lambda column: column.map(order.index), ignore_index=True)
 
 
 def _claims(results: pd.DataFrame) -> list[Claim]:
