@@ -230,3 +230,9 @@ def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Ch
         with contextlib.suppress(CorruptCheckpoint, FileNotFoundError):
             return Checkpoint(step, load(path), path)
     return None
+
+
+def checkpoint_at(directories: Iterable[RunDirectory], step: int) -> Checkpoint | None:
+    """The undamaged checkpoint at this very step. None where there is none."""
+    found = latest_checkpoint(directories, step)
+    return found if found is not None and found.step == step else None

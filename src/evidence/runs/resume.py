@@ -15,7 +15,7 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, latest_checkpoint, stored
+from evidence.records.directory import RunDirectory, checkpoint_at, latest_checkpoint, stored
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 
@@ -86,8 +86,8 @@ def end(directory: RunDirectory) -> Checkpoint:
     Raises: UserError where there is none, or a damaged one.
     """
     record = directory.read() or Record()
-    found = latest_checkpoint(same_path(directory, record), record.steps)
-    if found is None or found.step != record.steps:
+    found = checkpoint_at(same_path(directory, record), record.steps)
+    if found is None:
         raise UserError(f"{directory.folder.name}: its last checkpoint is missing or damaged")
     return found
 
