@@ -52,7 +52,9 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     chosen = _chosen(runs)
     vae = _vae(chosen.runs)
     trained_forms, unpaired = _forms(chosen.runs)
-    measured = _measured(folder, vae)
+    measured = pd.DataFrame()
+    if vae is not None:
+        measured = measurements.read(folder / f"gradients-{vae['run']}.csv", {"record": vae["record"]})
     gradients = _gradients(measured)
     pictures = []
     if len(trained_forms):
@@ -63,7 +65,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         pictures.append(Picture("gradients.png", GRADIENTS_CAPTION))
     results = pd.concat([trained_forms, gradients], ignore_index=True)
     notes = [*NOTES, *protocol.notes(NAME, chosen.runs, FORM), *unpaired, *chosen.notes]
-    notes += measurements.notes(MEASURING, [measured] if len(measured) else [])
+    notes += measurements.notes(MEASURING, [measured])
     return Findings(results, _table(trained_forms), _claims(trained_forms, gradients), pictures, notes)
 
 
@@ -105,13 +107,6 @@ def _form(objective: str, variant: str) -> str:
         return objective.upper()
     options = dict(option.partition("=")[::2] for option in variant.split(","))
     return f"{options.get('encoder')}, {options.get('target')}"
-
-
-def _measured(folder: Path, vae: "pd.Series[str] | None") -> pd.DataFrame:
-    """The rows of the VAE's file; none where its gradients were not measured."""
-    if vae is None:
-        return pd.DataFrame()
-    return measurements.read(folder / f"gradients-{vae['run']}.csv", {"record": vae["record"]})
 
 
 def _gradients(measured: pd.DataFrame) -> pd.DataFrame:

@@ -204,8 +204,7 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
 def _step(parts: Parts, objective: Objective, differentiate: training.Differentiate, x: Tensor) -> None:
     parameters = list(parts.model.parameters())
     found, _ = differentiate(parts.model, objective, parameters, x, "sum")
-    for parameter, gradient in zip(parameters, found, strict=True):
-        parameter.grad = gradient
+    training.set_gradients(parameters, found)
     parts.optimizer.step()
 
 

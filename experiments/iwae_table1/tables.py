@@ -33,12 +33,12 @@ def cells(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame()
     figures = published.rename(columns=lambda name: name if name in CELL else f"published_{name}")
+    figures["position"] = range(len(figures))
     results = summaries(runs, [*CELL, "variant"], METRICS).merge(figures, "left", CELL)
     results["difference"] = results["nll"] - results["published_nll"]
     results["verdict"] = [_verdict(row) for _, row in results.iterrows()]
-    order = {key: number for number, key in enumerate(published[CELL].itertuples(index=False, name=None))}
-    position = [order.get(key, len(order)) for key in results[CELL].itertuples(index=False, name=None)]
-    return results.iloc[sorted(range(len(results)), key=position.__getitem__)].reset_index(drop=True)
+    results = results.sort_values("position", kind="stable", ignore_index=True)
+    return results.drop(columns="position")
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import pandas as pd
 from evidence.display import style
 from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.report import protocol
-from evidence.report.compare import COMPARED, apart, mean_and_deviation, summary, verdict
+from evidence.report.compare import COMPARED, apart, mean_and_deviation, summaries, verdict
 from evidence.report.selection import Chosen, among, choose
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture, Study
 
@@ -90,13 +90,11 @@ def _chosen(runs: pd.DataFrame) -> Chosen:
 def _results(chosen: pd.DataFrame) -> pd.DataFrame:
     if chosen.empty:
         return pd.DataFrame()
-    rows = []
-    for key, group in chosen.groupby(CELL):
-        row = dict(zip(CELL, key, strict=True)) | summary(group, METRICS)
-        rows.append(row | {"noises": group.iloc[0].get(NOISES)})
+    noises = chosen.reindex(columns=[*CELL, NOISES]).drop_duplicates(CELL).rename(columns={NOISES: "noises"})
+    found = summaries(chosen, CELL, METRICS).merge(noises, "left", CELL)
     published = pd.read_csv(HERE / "published.csv")
     published["published_nll"] = -published["test_log_likelihood"]
-    results = pd.DataFrame(rows).merge(published[[*CELL, "published_nll", "source"]], "left", CELL)
+    results = found.merge(published[[*CELL, "published_nll", "source"]], "left", CELL)
     # The explicit posterior has a density: its NLL is what the paper's estimate would be.
     ours = results["nll_fresh"].fillna(results["nll"])
     is_full = (results["steps"] == PAPER_STEPS) & (results["eval_samples"] >= 1000)
@@ -104,10 +102,8 @@ def _results(chosen: pd.DataFrame) -> pd.DataFrame:
         verdict(nll, published_nll, NATS, full)
         for nll, published_nll, full in zip(ours, results["published_nll"], is_full, strict=True)
     ]
-    order = list(DATA), list(METHODS)
-    return results.sort_values(
-        CELL, key=lambda column: column.map((order[0] + order[1]).index), ignore_index=True
-    )
+    order = [*DATA, *METHODS]
+    return results.sort_values(CELL, key=lambda column: column.map(order.index), ignore_index=True)
 
 
 def _claims(results: pd.DataFrame) -> list[Claim]:

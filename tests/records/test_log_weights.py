@@ -3,12 +3,12 @@
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 import pytest
 import torch
-from runs import directories, interrupt, numbers, only_directory, said, settings, start
+from runs import directories, numbers, only_directory, said, settings, start
 from scipy.special import logsumexp
 
 from evidence import training
@@ -124,15 +124,20 @@ def interrupt_at_the_second_batch(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(fit, "score", score)
 
 
+def fail_while_packing(patch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def pack(file: BinaryIO, **_: object) -> NoReturn:
+        file.write(b"half of it")
+        raise error
+
+    patch.setattr(log_weights.np, "savez_compressed", pack)
+
+
 def interrupt_while_packing(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(log_weights.shutil, "copyfileobj", interrupt)
+    fail_while_packing(patch, KeyboardInterrupt())
 
 
 def fill_the_disk(patch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> NoReturn:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    patch.setattr(log_weights.shutil, "copyfileobj", full)
+    fail_while_packing(patch, OSError(errno.ENOSPC, "No space left on device"))
 
 
 def make_the_nll_not_finite(patch: pytest.MonkeyPatch) -> None:

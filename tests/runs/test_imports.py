@@ -27,12 +27,12 @@ FILES = {
     "kit/deep/__init__.py": "from ..base import *\nfrom .below import inner\n",
     "kit/deep/below.py": "inner = lambda: 1.0\n",
     "by_text.py": "import importlib as i\nlocate, load = i.import_module, lambda name: i.import_module(name)\n"
-    "locate(name='by_keyword')\nload('by_alias')\nfrom many import *\nimport colorsys\n",
+    "locate(name='by_keyword')\nload('by_alias')\nfrom many import *\nimport tabnanny\n",
     "by_keyword.py": "",
     "by_alias.py": "print('numpy')",
     "many/__init__.py": "__all__ = ['one']\n",
     "many/one.py": "",
-    "colorsys.py": "",  # stands before the standard library's
+    "tabnanny.py": "",  # stands before the standard library's
     "act.py": "",
     "bystander.py": "",
 }
@@ -93,7 +93,7 @@ def test_a_users_modules_are_followed_and_installed_packages_have_their_version(
 
 def test_modules_that_only_a_text_names_are_followed_too() -> None:
     found = set(code("by_text.anything"))
-    assert found == {"evidence", "torch", "by_text", "by_keyword", "by_alias", "many", "many.one", "colorsys"}
+    assert found == {"evidence", "torch", "by_text", "by_keyword", "by_alias", "many", "many.one", "tabnanny"}
 
 
 FOLLOWED = ["mine.py", "helper.py", "by_name.py", *(name for name in FILES if name.startswith("kit/"))]

@@ -10,6 +10,7 @@ import torch
 from problems import deviation
 from torch import Tensor
 
+from evidence.data import evenly_spaced_rows
 from evidence.report import measurements
 from experiments.bounds import estimates, measuring, study
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
@@ -98,7 +99,8 @@ def test_what_is_measured_is_not_measured_again_and_more_is_added(tmp_path: Path
         return [{"k": 1}, {"k": 2}]
 
     for count in (2, 4):
-        measurements.complete(tmp_path / "a.csv", measurements.evenly_spaced(count, 8), rows, {"source": "s"})
+        images = evenly_spaced_rows(8, count).tolist()
+        measurements.complete(tmp_path / "a.csv", images, rows, {"source": "s"})
     assert asked == [0, 4, 2, 6]
     assert len(pd.read_csv(tmp_path / "a.csv")) == 8
 

@@ -58,18 +58,16 @@ class RunDirectory:
         (self.folder / "checkpoints").mkdir(exist_ok=True)
         lock = FileLock(self.lock)
         try:
-            lock.acquire(blocking=False)
+            held = lock.acquire(blocking=False)
         except Timeout:
             holder = (self.read() or Record()).process
             on_wait(f"process {holder.pid or '?'} on {holder.host or '?'}, since {holder.since or '?'}")
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             self.heartbeat()
             for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing
                 torn.unlink()
             yield
-        finally:
-            lock.release()
 
     @contextlib.contextmanager
     def try_locked(self) -> Iterator[bool]:
@@ -77,19 +75,13 @@ class RunDirectory:
 
         If so, this process has the lock inside the block.
         """
-        if not self._result.exists():
-            yield False
-            return
-        try:
-            lock = FileLock(self.lock)
-            lock.acquire(blocking=False)
-        except (Timeout, OSError):
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        is_free = False
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):  # Timeout is one
+                if self._result.exists():
+                    stack.enter_context(FileLock(self.lock, blocking=False))
+                    is_free = True
+            yield is_free
 
     def heartbeat(self) -> None:
         """Note that the process with the lock is alive, for hosts that cannot see the lock."""
@@ -238,3 +230,9 @@ def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Ch
         with contextlib.suppress(CorruptCheckpoint, FileNotFoundError):
             return Checkpoint(step, load(path), path)
     return None
+
+
+def checkpoint_at(directories: Iterable[RunDirectory], step: int) -> Checkpoint | None:
+    """The undamaged checkpoint at this very step. None where there is none."""
+    found = latest_checkpoint(directories, step)
+    return found if found is not None and found.step == step else None

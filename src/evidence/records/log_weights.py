@@ -7,9 +7,7 @@ images is -test/nll.
 """
 
 import contextlib
-import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,7 +19,6 @@ from evidence.evaluation import Keep
 from evidence.records import files
 
 FILE = "log_weights.npz"
-COPIED = 2**20  # bytes at a time
 
 
 @contextlib.contextmanager
@@ -35,32 +32,20 @@ def writing(path: Path, images: Tensor) -> Iterator[Keep]:
     with contextlib.ExitStack() as stack:
         # An archive is written array by array, but a batch has a piece of each. These files have no names.
         columns: dict[str, BinaryIO] = {}
-        headers: dict[str, dict[str, Any]] = {}
+        layouts: dict[str, tuple[np.dtype[Any], tuple[int, int]]] = {}
 
         def keep(log_weights: dict[str, Tensor]) -> None:
             for name, values in log_weights.items():
                 batch = values.T.contiguous().cpu().numpy()  # an image's samples are adjacent
                 if name not in columns:
                     columns[name] = stack.enter_context(tempfile.TemporaryFile(dir=path.parent))
-                    headers[name] = {
-                        "descr": np.lib.format.dtype_to_descr(batch.dtype),
-                        "fortran_order": True,
-                        "shape": (len(values), len(images)),
-                    }
+                    layouts[name] = batch.dtype, (len(values), len(images))
                 columns[name].write(batch.data)
 
         yield keep
-        with files.replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-            with _member(archive, "images") as member:
-                np.lib.format.write_array(member, images.numpy())
-            for name, content in columns.items():
-                with _member(archive, name) as member:
-                    np.lib.format.write_array_header_1_0(member, headers[name])
-                    content.seek(0)
-                    shutil.copyfileobj(content, member, COPIED)
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> Any:
-    info = zipfile.ZipInfo(f"{name}.npy")  # without the time, so that the same numbers are the same file
-    info.compress_type = zipfile.ZIP_DEFLATED
-    return archive.open(info, "w", force_zip64=True)
+        arrays: dict[str, Any] = {}
+        for name, (dtype, shape) in layouts.items():
+            columns[name].flush()
+            arrays[name] = np.memmap(columns[name], dtype, "r", shape=shape, order="F")
+        with files.replacing(path) as file:
+            np.savez_compressed(file, images=images.numpy(), **arrays)

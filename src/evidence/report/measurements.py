@@ -15,6 +15,7 @@ from torch import Tensor
 
 from evidence import execution
 from evidence.config.settings import validate
+from evidence.data import evenly_spaced_rows
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts, restore
@@ -73,8 +74,8 @@ class Subject(NamedTuple):
         def of_image(image: int) -> Rows:
             return rows(image, self.placed(self.test[image : image + 1]))
 
-        chosen = evenly_spaced(count, len(self.test))
-        complete(path, chosen, of_image, self.same, self.device, per_write)
+        chosen = evenly_spaced_rows(len(self.test), count)
+        complete(path, chosen.tolist(), of_image, self.same, self.device, per_write)
 
 
 def subject(run: Mapping[str, Any], module: str) -> Subject:
@@ -86,11 +87,6 @@ def subject(run: Mapping[str, Any], module: str) -> Subject:
     parts = trained(run, device)
     same = {**source(module), "record": run["record"]}
     return Subject(parts.model, parts.dataset.test, device, same)
-
-
-def evenly_spaced(count: int, total: int) -> list[int]:
-    """The numbers of `count` of `total` images, evenly spaced. Those of a divisor of `count` are among them."""
-    return [index * total // count for index in range(count)]
 
 
 def complete(

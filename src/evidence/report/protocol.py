@@ -53,8 +53,7 @@ def unlike(runs: pd.DataFrame, where: str) -> list[str]:
 def _expected(experiment: str, choices: tuple[str, ...]) -> dict[str, str]:
     """The settings by dotted keys. Empty where a choice no longer exists, such as a user's own model."""
     try:
-        read, _ = compose.read_arguments([f"experiment={experiment}", *choices])
-        (job, *_) = compose.request(CONF, read).jobs
+        (settings, *_) = asked([f"experiment={experiment}", *choices])
     except UserError:
         return {}
-    return tracking.flattened(job.settings.model_dump(by_alias=True))
+    return tracking.flattened(settings.model_dump(by_alias=True))

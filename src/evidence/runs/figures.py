@@ -1,6 +1,6 @@
 """Draws a run's figures from its model, metrics and checkpoints."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,7 @@ from evidence.data import evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
 from evidence.numerics import scoring
 from evidence.parts import Parts
-from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.records.directory import RunDirectory, checkpoint_at
 
 SAMPLES = 64
 SAMPLES_OVER_TRAINING = 10
@@ -51,19 +50,13 @@ def draw(
         plots.reconstructions(x.cpu(), reconstructions.cpu(), shape, folder / "reconstructions.png")
 
         rows = []
-        for checkpoint in _stage_ends(same_path, parts):
-            model.load_state_dict(checkpoint.state["model"])
-            rows.append((checkpoint.step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
+        for step in parts.stage_ends:
+            if checkpoint := checkpoint_at(same_path, step):
+                model.load_state_dict(checkpoint.state["model"])
+                rows.append((step, _decoded(model, noise[:SAMPLES_OVER_TRAINING])))
         plots.samples_over_training(rows, shape, folder / "samples_over_training.png")
 
 
 def _decoded(model: Any, noise: Tensor) -> Tensor:
     mean: Tensor = model.likelihood(model.prior().rsample(noise)).mean
     return mean.cpu()
-
-
-def _stage_ends(same_path: Sequence[RunDirectory], parts: Parts) -> Iterator[Checkpoint]:
-    for step in parts.stage_ends:
-        found = latest_checkpoint(same_path, step)
-        if found is not None and found.step == step:
-            yield found

@@ -9,8 +9,10 @@ of a message, does not change the code of other runs.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+
+from evidence.runs.sources import imported
 
 COMPUTING = ("objectives", "evaluation", "data")
 # How a run starts, trains and computes, how it is scored, and on which images.
@@ -28,22 +30,15 @@ def package_hash(package: Path, names: Iterable[str]) -> str:
 
     Docstrings and messages do not count.
     """
-    digest = hashlib.sha256()
-    for module in closure(package, names):
-        digest.update(f"{module}\0{_read(package, module).code}\0".encode())
-    return digest.hexdigest()[:16]
-
-
-def closure(package: Path, names: Iterable[str]) -> list[str]:
-    """The modules of the dotted names, and all modules that these import, in alphabetical order."""
-    found: set[str] = set()
+    found: dict[str, str] = {}
     waiting = [*EVERY_RUN, *names]
     while waiting:
         module = _module(package, waiting.pop())
         if module and module not in found:
-            found.add(module)
-            waiting += _read(package, module).imports
-    return sorted(found)
+            found[module] = _read(package, module).code
+            waiting += _read(package, module).origins.values()
+    text = "".join(f"{module}\0{found[module]}\0" for module in sorted(found))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Module:
@@ -51,8 +46,8 @@ class _Module:
 
     def __init__(self, path: Path) -> None:
         tree = ast.parse(path.read_bytes())
-        self.origins = {alias.asname or alias.name: name for name, alias in _imports(tree)}
-        self.imports = list(self.origins.values())
+        imports = imported(tree, "")
+        self.origins = {local: name for local, name in imports if name.startswith("evidence.")}
         self.code = ast.unparse(_WithoutWords().visit(tree))
 
 
@@ -66,12 +61,6 @@ class _WithoutWords(ast.NodeTransformer):
         if isinstance(node.func, ast.Name) and node.func.id == "UserError":
             return ast.Call(node.func, [], [])
         return self.generic_visit(node)
-
-
-def _imports(tree: ast.Module) -> Iterator[tuple[str, ast.alias]]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "evidence":
-            yield from ((f"{node.module}.{alias.name}", alias) for alias in node.names)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ import platform
 import re
 import socket
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from os.path import isfile
 from pathlib import Path
@@ -24,6 +24,7 @@ from evidence.runs.sources import is_own, sources
 
 PACKAGE = Path(__file__).parents[1]
 HASH = re.compile(r"[0-9a-f]{16}")
+TARGET = "._target_"  # the end of the key of a class's name
 DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
@@ -33,8 +34,11 @@ def code(config: Mapping[str, Any]) -> dict[str, str]:
     "evidence" has a hash of this package's part, and "torch" its version. The user's classes add a hash for each
     file of the user's, by the name of its module, and the version of each installed package that these import.
     """
-    found = sources(_names(config))
-    ours = [*(name for name in _targets(config) if not is_own(name)), *found.of_package]
+    texts = list(_texts(config, ""))
+    targets = [text for key, text, _ in texts if key.endswith(TARGET)]
+    beside = [text for _, text, is_given in texts if is_given and DOTTED.fullmatch(text)]
+    found = sources([*filter(is_own, targets), *beside])
+    ours = [*(name for name in targets if not is_own(name)), *found.of_package]
     versions = {name: _version_of(name) for name in found.installed - {"torch"}}
     return {
         "evidence": package_hash(PACKAGE, ours),
@@ -69,10 +73,8 @@ def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def content(config: Mapping[str, Any]) -> dict[str, str]:
     """A hash of each file that a class is given, by its key. Files in a given folder are not hashed."""
-    texts = [
-        each for name in ("model", "objective", "trainer") for each in _own_texts(config[name], name, True)
-    ]
-    return {key: _hash([Path(text)]) for key, text in texts if not key.endswith("._target_") and isfile(text)}
+    texts = [each for name in ("model", "objective", "trainer") for each in _texts(config[name], name)]
+    return {key: _hash(Path(text)) for key, text, _ in texts if not key.endswith(TARGET) and isfile(text)}
 
 
 def data(dataset: Dataset) -> str:
@@ -101,51 +103,22 @@ def provenance() -> dict[str, str]:
     }
 
 
-def _hash(paths: Iterable[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
-    return digest.hexdigest()[:16]
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.name.encode() + b"\0" + path.read_bytes() + b"\0").hexdigest()[:16]
 
 
-def _targets(section: Any) -> Iterator[str]:
-    """Every `_target_` in a config."""
-    if isinstance(section, Mapping):
-        if isinstance(target := section.get("_target_"), str):
-            yield target
-        section = list(section.values())
-    if isinstance(section, list):
-        for value in section:
-            yield from _targets(value)
-
-
-def _names(section: Any) -> Iterator[str]:
-    """The dotted names in a config that may mean the user's code: each `_target_`, and the texts beside it."""
+def _texts(section: Any, key: str, is_own_class: bool = False) -> Iterator[tuple[str, str, bool]]:
+    """Each text in a config, with its key, and whether a class of the user's is given it, or has it nested within."""
     if isinstance(section, Mapping):
         target = section.get("_target_")
-        if isinstance(target, str) and is_own(target):
-            yield target
-            yield from (text for _, text in _own_texts(section, "", True) if DOTTED.fullmatch(text))
-        else:
-            for value in section.values():
-                yield from _names(value)
-    elif isinstance(section, list):
-        for value in section:
-            yield from _names(value)
-
-
-def _own_texts(section: Any, key: str, is_within: bool) -> Iterator[tuple[str, str]]:
-    """Each text that a class of the user's is given, or that is nested in what it is given, with its key."""
-    if isinstance(section, Mapping):
-        target = section.get("_target_")
-        is_within = is_within or (isinstance(target, str) and is_own(target))
+        is_own_class = is_own_class or (isinstance(target, str) and is_own(target))
         for name, value in section.items():
-            yield from _own_texts(value, f"{key}.{name}", is_within)
+            yield from _texts(value, f"{key}.{name}", is_own_class)
     elif isinstance(section, list):
         for number, value in enumerate(section):
-            yield from _own_texts(value, f"{key}[{number}]", is_within)
-    elif isinstance(section, str) and is_within:
-        yield key, section
+            yield from _texts(value, f"{key}[{number}]", is_own_class)
+    elif isinstance(section, str):
+        yield key, section, is_own_class
 
 
 def _version_of(package: str) -> str:

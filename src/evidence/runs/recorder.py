@@ -23,9 +23,9 @@ log = logging.getLogger("evidence")
 class Recorder:
     """Writes to the run's directory, and sends rows to MLflow. MLflow's failures do not stop the run."""
 
-    def __init__(self, directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> None:
+    def __init__(self, directory: RunDirectory, mlflow: MLflowSync, for_good: Sequence[int]) -> None:
         self.directory = directory
-        self._mlflow, self._for_good = MLflowSync(directory, store), for_good
+        self._mlflow, self._for_good = mlflow, for_good
 
     def heartbeat(self) -> None:
         """Note now and then, in the directory and in MLflow, that the process is alive."""
@@ -51,10 +51,6 @@ class Recorder:
         self.directory.update(metrics=metrics)
         self.directory.drop_checkpoints(self._for_good, 0)
 
-    def close(self) -> None:
-        """Deliver the directory's final state to MLflow. Raises: UserError where the store cannot be used."""
-        self._mlflow.close()
-
 
 @contextlib.contextmanager
 def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> Iterator[Recorder]:
@@ -72,10 +68,10 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
     )  # other runs of this process have logs of their own
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    recorder = Recorder(directory, store, for_good)
+    mlflow = MLflowSync(directory, store)
     status: Status = "KILLED"  # by what is no Exception: Ctrl-C, SIGTERM, a queue's time limit
     try:
-        yield recorder
+        yield Recorder(directory, mlflow, for_good)
         directory.update(status="FINISHED")
         status = "FINISHED"
     except Exception as error:
@@ -92,7 +88,7 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
             handler.close()
         with contextlib.suppress(OSError):
             directory.update(status=status)
-        try_delivery(recorder.close, directory)
+        try_delivery(mlflow.close, directory)
 
 
 def try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:

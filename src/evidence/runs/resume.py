@@ -4,7 +4,7 @@ The checkpoint is of the run's own record, or of any record that the same code t
 is none, training starts from the end of the run that `init_from` names, or from the seed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, latest_checkpoint, stored
+from evidence.records.directory import RunDirectory, checkpoint_at, latest_checkpoint, stored
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 
@@ -53,15 +53,16 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     rows = settings.k * settings.trainer.batch_size
     pays = execution.pays(parts.last_step, rows)
     compiled = execution.wants_compiling(settings.compile, (parts.model, parts.objective), device, pays)
-    same_path = _same_path_as(located, record.data_digest)
-    found = latest_checkpoint(same_path, parts.last_step)
+    begun = record.model_copy(update={"code": located.code, "mixed": list(located.inherited)})
+    ours = same_path(directory, begun)
+    found = latest_checkpoint(ours, parts.last_step)
     if found is None or found.step == 0:
         outputs = directory.folder.parent
         source = source_of(settings, outputs, stored(outputs))
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, end(source.directory).state)
         directory.take_metrics(directory, 0)
-        return Start(0, 0.0, execution.settle(device, compiled, None)[0], same_path, located.inherited)
+        return Start(0, 0.0, execution.settle(device, compiled, None)[0], ours, located.inherited)
     now, changes = execution.settle(device, compiled, found.state["execution"])
     assembled.restore(found.state, parts.stateful)
     origin = RunDirectory(found.path.parents[1])
@@ -75,7 +76,7 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     directory.take_metrics(origin, found.state["metrics_size"])
     marks = [f"from step {found.step}: {changes}"] if changes else []
     seconds = found.state["seconds"]
-    return Start(found.step, seconds, now, same_path, [*mixed, *marks], origin, parent, changes)
+    return Start(found.step, seconds, now, ours, [*mixed, *marks], origin, parent, changes)
 
 
 def end(directory: RunDirectory) -> Checkpoint:
@@ -85,30 +86,15 @@ def end(directory: RunDirectory) -> Checkpoint:
     Raises: UserError where there is none, or a damaged one.
     """
     record = directory.read() or Record()
-    found = latest_checkpoint(same_path(directory, record), record.steps)
-    if found is None or found.step != record.steps:
+    found = checkpoint_at(same_path(directory, record), record.steps)
+    if found is None:
         raise UserError(f"{directory.folder.name}: its last checkpoint is missing or damaged")
     return found
 
 
 def same_path(directory: RunDirectory, record: Record) -> list[RunDirectory]:
     """The directory of a run, and those of runs that the same code took along the same path, of any length."""
-    return _agreeing(directory, record.model_dump(include=set(SAME_PATH)))
-
-
-def _same_path_as(located: LocatedRun, data_digest: str) -> list[RunDirectory]:
-    """The run's own directory, and those of runs that the same code took along the same path, of any length."""
-    known = {
-        "train_identity": located.identity.train,
-        "code": located.code,
-        "data_digest": data_digest,
-        "mixed": list(located.inherited),
-    }
-    return _agreeing(located.directory, known)
-
-
-def _agreeing(directory: RunDirectory, known: Mapping[str, Any]) -> list[RunDirectory]:
-    """The directory, and those beside it whose records have these entries."""
+    known = record.model_dump(include=set(SAME_PATH))
     others = (each for each in stored(directory.folder.parent) if each.directory.folder != directory.folder)
     return [
         directory,

@@ -62,11 +62,11 @@ def sources(names: Iterable[str]) -> Sources:
         source = _source(name, path, package)
         found.hashes[name] = source.digest
         found.of_package.update(each for each in source.imports if each.startswith("evidence."))
-        imported = [module for each in source.imports for module in _prefixes(each)]
+        imports = [module for each in source.imports for module in _prefixes(each)]
         texts = {module for each in source.texts for module in _prefixes(each)}
-        guesses |= texts - seen - set(imported)
-        guesses -= set(imported)
-        waiting = [*texts, *waiting, *imported]  # imports are popped first, and are no guesses
+        guesses |= texts - seen - set(imports)
+        guesses -= set(imports)
+        waiting = [*texts, *waiting, *imports]  # imports are popped first, and are no guesses
     return found
 
 
@@ -91,7 +91,7 @@ def _source(name: str, path: Path, package: str) -> _Source:
     else:
         content = path.read_bytes()
         tree = _parsed(content) if path.suffix == ".py" else ast.Module([], [])
-        imports, texts = list(_imported(tree, package)), list(_texts(tree, package))
+        imports, texts = [name for _, name in imported(tree, package)], list(_texts(tree, package))
         source = _Source(hashlib.sha256(content).hexdigest()[:16], imports, texts)
     _known[name] = loaded, source
     return source
@@ -124,14 +124,14 @@ def _parsed(content: bytes) -> ast.Module:
         return ast.Module([], [])  # importing it will report the error
 
 
-def _imported(tree: ast.Module, package: str) -> Iterator[str]:
-    """The dotted names that a file imports by statements."""
+def imported(tree: ast.Module, package: str) -> Iterator[tuple[str, str]]:
+    """What a file of this package imports by statements: the name that it gives it, and its dotted name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.asname or alias.name, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = _absolute("." * node.level + (node.module or ""), package)
-            yield from (f"{base}.{alias.name}" for alias in node.names if base)
+            yield from ((alias.asname or alias.name, f"{base}.{alias.name}") for alias in node.names if base)
 
 
 def _texts(tree: ast.Module, package: str) -> Iterator[str]:

@@ -8,7 +8,6 @@ from evidence.tracking.params import flattened
 from evidence.tracking.runs import (
     HEARTBEAT,
     MLflowRun,
-    Status,
     create_run,
     find_run,
     page,
@@ -21,7 +20,6 @@ from evidence.tracking.stores import Store
 __all__ = [
     "HEARTBEAT",
     "MLflowRun",
-    "Status",
     "Store",
     "create_run",
     "find_run",

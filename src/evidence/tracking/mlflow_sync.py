@@ -105,7 +105,8 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
     run = tracking.find_run(store, record.record)
     tags = _tags(directory, record) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:  # a record may come to the store much later
-        run = tracking.create_run(store, directory.folder.name, tags, _began(record))
+        began = record.began or record.process.since  # a record of an earlier version has only the latter
+        run = tracking.create_run(store, directory.folder.name, tags, datetime.fromisoformat(began))
     run.describe(_params(directory, record), tags)
     return run
 
@@ -210,11 +211,6 @@ def _rows(directory: RunDirectory, record: Record) -> list[Row]:
 
 def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
     return [row for row in rows if row[2] > there.get(row[0], -1)]
-
-
-def _began(record: Record) -> datetime:
-    """When the record was begun. A record of an earlier version has only the start of its last process."""
-    return datetime.fromisoformat(record.began or record.process.since)
 
 
 def _ended(record: Record) -> datetime | None:

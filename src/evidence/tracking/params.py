@@ -53,9 +53,8 @@ def _key(path: Path) -> str:
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, str):
-        return without_password(value)
-    return json.dumps(_without_passwords(value), ensure_ascii=False, default=repr)
+    safe = _without_passwords(value)
+    return safe if isinstance(safe, str) else json.dumps(safe, ensure_ascii=False, default=repr)
 
 
 def _without_passwords(value: Any) -> Any:
