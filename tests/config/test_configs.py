@@ -9,7 +9,7 @@ import torch
 from evidence import data, training
 from evidence.config import compose
 from evidence.config.schema.base import Built, subclasses
-from evidence.config.schema.data import GreyImages, OwnData
+from evidence.config.schema.data import Data, GreyImages
 from evidence.config.schema.models import Model
 from evidence.config.schema.objectives import Objective
 from evidence.config.settings import Settings
@@ -96,7 +96,7 @@ def refuse(**options: object) -> None:
 
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
-    own = OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
+    own = Data.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
     settings = jobs("data=digits")[0].model_copy(update={"data": own})
     with pytest.raises(UserError, match=r"^images of another size$"):
         build.build(settings, torch.device("cpu"), tmp_path)

@@ -42,13 +42,7 @@ class Objective(Built):
         return None
 
 
-class OwnObjective(Objective, extra="allow"):
-    """An objective of the user's own."""
-
-    prefix = ""
-
-
-class _Objective(Objective):
+class _Objective(Objective, extra="forbid"):
     k: Annotated[Count, Follows("k")]
 
 
@@ -90,13 +84,7 @@ class Network(Built):
         return {}
 
 
-class OwnNetwork(Network, extra="allow"):
-    """A network of the user's own."""
-
-    prefix = ""
-
-
-class Critic(Network):
+class Critic(Network, extra="forbid"):
     """The network in conf/objective/critic.yaml."""
 
     built_by: Literal["evidence.networks.Critic"] = Field(alias="_target_")
@@ -140,13 +128,7 @@ class ReverseConditional(Built):
         return {}
 
 
-class OwnReverseConditional(ReverseConditional, extra="allow"):
-    """A sampler of the user's own."""
-
-    prefix = ""
-
-
-class HMCSampler(ReverseConditional):
+class HMCSampler(ReverseConditional, extra="forbid"):
     """The reverse conditional's sampler in conf/objective/uivi.yaml."""
 
     built_by: Literal["evidence.objectives.HMCSampler"] = Field(alias="_target_")
