@@ -1,19 +1,13 @@
 """The sections of conf/objective/."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny
 
 from evidence.config.schema.base import Built, Follows, by_target
-from evidence.config.schema.models import Pixels, Posterior
+from evidence.config.schema.models import Model, Pixels, Posterior
 from evidence.config.schema.values import FLOAT32, Activation, Count, Name, Natural, Positive
-
-
-class OneLayerOnly(NamedTuple):
-    """A setting that needs one stochastic layer, and the setting to choose instead."""
-
-    setting: str
-    instead: str
+from evidence.errors import UserError
 
 
 class Objective(Built):
@@ -37,9 +31,8 @@ class Objective(Built):
         """The layer sizes above the pixels of the objective's own networks, by the key that sets them."""
         return {}
 
-    def one_layer_only(self) -> OneLayerOnly | None:
-        """The setting that needs a model of one stochastic layer, if there is one."""
-        return None
+    def check_layers(self, model: Model) -> None:
+        """Raise UserError where a setting of the objective's cannot have the model's number of layers."""
 
 
 class _Objective(Objective, extra="forbid"):
@@ -55,11 +48,14 @@ class ELBO(_Objective):
     built_by: Literal["evidence.objectives.ELBO"] = Field(alias="_target_")
     kl: Literal["sampled", "analytic"]
 
-    def one_layer_only(self) -> OneLayerOnly | None:
+    def check_layers(self, model: Model) -> None:
         """The KL divergence of two chains has no closed form."""
-        return (
-            OneLayerOnly("objective.kl=analytic", "objective.kl=sampled") if self.kl == "analytic" else None
-        )
+        count = len(model.stochastic_layers())
+        if self.kl == "analytic" and count > 1:
+            raise UserError(
+                f"objective.kl=analytic needs one stochastic layer, and model={model.name} has {count}:"
+                " choose objective.kl=sampled, or a model of one, such as model=one_layer"
+            )
 
 
 class IWAE(_Objective):
