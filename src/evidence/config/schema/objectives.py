@@ -75,10 +75,6 @@ class IWAE(_Objective):
 class Network(Built):
     """A network inside of an objective."""
 
-    def layers(self) -> dict[str, list[int]]:
-        """The layer sizes above the pixels, by the key that sets them."""
-        return {}
-
 
 class Critic(Network, extra="forbid"):
     """The network in conf/objective/critic.yaml."""
@@ -87,10 +83,6 @@ class Critic(Network, extra="forbid"):
     data_dim: Pixels
     hidden: list[Count]
     activation: Activation
-
-    def layers(self) -> dict[str, list[int]]:
-        """The hidden layers."""
-        return {"hidden": self.hidden}
 
 
 def _bound(value: float) -> float:
@@ -112,16 +104,12 @@ class CriticWeighted(_Objective):
     critic: Annotated[SerializeAsAny[Network], by_target(Network)]
 
     def networks(self) -> dict[str, list[int]]:
-        """The critic."""
-        return {f"critic.{key}": sizes for key, sizes in self.critic.layers().items()}
+        """The critic, unless it is the user's own."""
+        return {"critic.hidden": self.critic.hidden} if isinstance(self.critic, Critic) else {}
 
 
 class ReverseConditional(Built):
     """A sampler of q(eps | z, x)."""
-
-    def passes(self) -> dict[str, int]:
-        """How often a sample of an image passes the networks: the product of these keys' values."""
-        return {}
 
 
 class HMCSampler(ReverseConditional, extra="forbid"):
@@ -135,10 +123,6 @@ class HMCSampler(ReverseConditional, extra="forbid"):
     target_acceptance: Annotated[float, Field(ge=0.01, lt=1)]
     adaptation_rate: Annotated[float, Field(ge=0, le=1)]
 
-    def passes(self) -> dict[str, int]:
-        """Once for each state of the chain that is kept."""
-        return {"num_samples": self.num_samples}
-
 
 class UIVI(_Objective):
     """conf/objective/uivi.yaml."""
@@ -149,10 +133,11 @@ class UIVI(_Objective):
     reverse_conditional: Annotated[SerializeAsAny[ReverseConditional], by_target(ReverseConditional)]
 
     def passes(self) -> dict[str, int]:
-        """The passes of the sampler."""
-        return {
-            f"reverse_conditional.{key}": count for key, count in self.reverse_conditional.passes().items()
-        }
+        """Once for each state of the chain that is kept. The user's own sampler is not known."""
+        sampler = self.reverse_conditional
+        if not isinstance(sampler, HMCSampler):
+            return {}
+        return {"reverse_conditional.num_samples": sampler.num_samples}
 
 
 class SIVI(_Objective):
