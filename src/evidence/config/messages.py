@@ -41,13 +41,9 @@ _MUST_BE = {
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely means. None if no choice is near."""
-    choices = list(choices)
-    if same := [choice for choice in choices if choice.lower() == word.lower()]:
-        return same[0]
-    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(
-        word.lower(), choices, n=1
-    )
-    return next(iter(found), None)
+    by_letters = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), by_letters, n=1)
+    return by_letters[found[0]] if found else None
 
 
 def unknown_key(key: str, config: Mapping[str, Any]) -> str:
