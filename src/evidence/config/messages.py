@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -161,23 +161,16 @@ def _without(unknown: set[Keys], config: Mapping[str, Any], above: Keys = ()) ->
     }
 
 
-class Location(NamedTuple):
-    """A line of a file."""
-
-    file: str
-    line: int
-
-
-def own_location(error: BaseException) -> Location | None:
-    """The innermost line of a user's file that this package or a library called. None where there is none."""
+def _own_location(error: BaseException) -> tuple[str, int] | None:
+    """The file and the innermost line in it of the user's that this package or a library called, if there is one."""
     if isinstance(error, SyntaxError) and error.filename:
-        return Location(Path(error.filename).name, error.lineno or 0)
+        return error.filename, error.lineno or 0
     found, is_within = None, False
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith((PACKAGE, *LIBRARIES, "<")):
             is_within = True
         elif is_within:
-            found = Location(Path(frame.filename).name, frame.lineno or 0)
+            found = frame.filename, frame.lineno or 0
     return found
 
 
@@ -188,5 +181,7 @@ def describe(error: BaseException) -> str:
         return said
     if not isinstance(error, ImportError | SyntaxError):
         said = f"{type(error).__name__}: {said}"
-    place = own_location(error)
-    return said if place is None else f"{place.file}: {said} (line {place.line})"
+    if (place := _own_location(error)) is None:
+        return said
+    file, line = place
+    return f"{Path(file).name}: {said} (line {line})"
