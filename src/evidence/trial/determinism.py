@@ -30,17 +30,12 @@ def fault_in_training(model: LatentVariableModel, x: Tensor) -> str:
     The text is empty where all of this holds: no submodule draws random numbers or changes a buffer; the same noise
     gives the same values; and a sample of one image does not change with the samples beside it.
     """
+    # Row k of image b moves to row k - b, so that each value is computed beside other rows.
+    rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
     with torch.no_grad():
-        _show_hidden(model)
-        found, q, noise, values = _fault_alone(model, x, may_change=False)
-        if found:
-            return found
-        # Row k of image b moves to row k - b, so that each value is computed beside other rows.
-        rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
-        others = _values(model, q, x, [_taken(each, rows) for each in noise])
-        if _agree(others, [_taken(each, rows) for each in values]):
-            return ""
-        return f"{_dependent(model, x, noise)} gives a sample a value that depends on the samples beside it"
+        return _fault(
+            model, x, rows, "a sample a value that depends on the samples beside it", may_change=False
+        )
 
 
 def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
@@ -49,16 +44,9 @@ def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
     The text is empty where all of this holds: no submodule draws random numbers; the same noise gives the same
     values; and these do not change with the images and samples beside them.
     """
+    rows = torch.arange(SAMPLES - 1)[:, None].expand(-1, len(x) - 1)
     with torch.no_grad(), scoring(model):
-        _show_hidden(model)
-        found, _, noise, values = _fault_alone(model, x, may_change=True)
-        if found:
-            return found
-        fewer = x[:-1]
-        others = _values(model, model.posterior(fewer), fewer, [each[:-1, :-1] for each in noise])
-        if _agree(others, [each[:-1, :-1] for each in values]):
-            return ""
-        return f"{_dependent(model, x, noise)} gives an image a value that depends on what is beside it"
+        return _fault(model, x, rows, "an image a value that depends on what is beside it", may_change=True)
 
 
 def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
@@ -80,29 +68,33 @@ def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
     return states
 
 
-def _fault_alone(
-    model: LatentVariableModel, x: Tensor, may_change: bool
-) -> tuple[str, Any, list[Tensor], Values]:
-    """The fault that x alone shows, if any, and then q(z | x), the noise, and the values that they make."""
+def _fault(model: LatentVariableModel, x: Tensor, rows: Tensor, beside: str, may_change: bool) -> str:
+    """The fault that x [B, X] shows by itself, or else its first images with the samples `rows` [K', B'] of each.
+
+    `beside` is what the latter means. `may_change` says whether a forward pass may change buffers.
+    """
+    _show_hidden(model)
     q = model.posterior(x)
     noise = _noise(q)
     _values(model, q, x, noise)  # sets what a module sets at its first pass, or for these sizes
     locked = {name: tensor.clone() for name, tensor in _held(model)}
     before = generators({"model": model})
     with _watched(model) as drawing:
-        q = model.posterior(x)
-        values = _values(model, q, x, noise)
-    found = ""
+        values = _values(model, model.posterior(x), x, noise)
+    if generators({"model": model}) != before:
+        return f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
     changed = [
         name for name, tensor in _held(model) if name not in locked or not same_numbers(locked[name], tensor)
     ]
-    if generators({"model": model}) != before:
-        found = f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
-    elif changed and not may_change:
-        found = f"{changed[0]} changes in a forward pass"
-    elif not _agree(_values(model, model.posterior(x), x, noise), values):
-        found = "the model gives two values for the same images and noise"
-    return found, q, noise, values
+    if changed and not may_change:
+        return f"{changed[0]} changes in a forward pass"
+    if not _agree(_values(model, model.posterior(x), x, noise), values):
+        return "the model gives two values for the same images and noise"
+    fewer = x[: rows.shape[1]]
+    others = _values(model, model.posterior(fewer), fewer, [_taken(each, rows) for each in noise])
+    if _agree(others, [_taken(each, rows) for each in values]):
+        return ""
+    return f"{_dependent(model, x, noise)} gives {beside}"
 
 
 def _noise(q: Any) -> list[Tensor]:
@@ -139,8 +131,8 @@ def _held(model: LatentVariableModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _taken(values: Tensor, rows: Tensor) -> Tensor:
-    """values[rows[k, b], b]: [K, B, ...] -> [K', B, ...]."""
-    return values[rows.to(values.device), torch.arange(values.shape[1], device=values.device)]
+    """values[rows[k, b], b]: [K, B, ...] -> [K', B', ...]."""
+    return values[rows.to(values.device), torch.arange(rows.shape[1], device=values.device)]
 
 
 def _agree(first: Values, second: Values) -> bool:
