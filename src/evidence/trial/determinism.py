@@ -6,9 +6,10 @@ given a copy.
 """
 
 import contextlib
+import functools
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -149,46 +150,44 @@ def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
     """Yield the submodules whose forward moves a random generator, the innermost first."""
     drawing: list[str] = []
     states: list[dict[str, bytes]] = []
-    handles = []
 
     def begin(module: nn.Module, args: Any) -> None:
         states.append(generators({"model": model}))
 
-    for name, part in model.named_modules(prefix="model"):
+    def end(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if states.pop() != generators({"model": model}):
+            drawing.append(name)
 
-        def end(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            if states.pop() != generators({"model": model}):
-                drawing.append(f"{name} ({type(module).__name__})")
-
-        handles += [part.register_forward_pre_hook(begin), part.register_forward_hook(end)]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for part in model.modules():
+            hooks.enter_context(part.register_forward_pre_hook(begin))
+        _hook(hooks, model, end)
         yield drawing
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _hook(hooks: contextlib.ExitStack, model: LatentVariableModel, end: Callable[..., None]) -> None:
+    """Call `end` after each submodule's forward, with the submodule's name and class in front."""
+    for name, part in model.named_modules(prefix="model"):
+        called = functools.partial(end, f"{name} ({type(part).__name__})")
+        hooks.enter_context(part.register_forward_hook(called))
 
 
 def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> str:
     """The innermost submodule whose output changes with the rows beside a row, or else "the model"."""
     found: list[str] = []
-    handles = []
-    for name, part in model.named_modules(prefix="model"):
 
-        def compare(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
-            if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
-                return
-            found.append(f"{name} ({type(module).__name__})")  # stops the other hooks meanwhile
-            differs = False
-            with contextlib.suppress(Exception):  # it may need this number of rows
-                differs = not _agree([module(args[0][:-1])], [output[:-1]])
-            if not differs:
-                found.clear()
+    def compare(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
+        if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
+            return
+        found.append(name)  # stops the other hooks meanwhile
+        differs = False
+        with contextlib.suppress(Exception):  # it may need this number of rows
+            differs = not _agree([module(args[0][:-1])], [output[:-1]])
+        if not differs:
+            found.clear()
 
-        handles.append(part.register_forward_hook(compare))
-    try:
+    with contextlib.ExitStack() as hooks:
+        _hook(hooks, model, compare)
         _values(model, model.posterior(x), x, noise)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found[0] if found else "the model"
