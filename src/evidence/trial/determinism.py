@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from evidence.distributions import has_density
 from evidence.models import LatentVariableModel
 from evidence.numerics import same_numbers, scoring
+from evidence.trial.interfaces import agree
 
 Values = list[Tensor]  # each [K, B, ...]
 SAMPLES = 3
@@ -89,11 +90,11 @@ def _fault(model: LatentVariableModel, x: Tensor, rows: Tensor, beside: str, may
     ]
     if changed and not may_change:
         return f"{changed[0]} changes in a forward pass"
-    if not _agree(_values(model, model.posterior(x), x, noise), values):
+    if not all(map(agree, _values(model, model.posterior(x), x, noise), values)):
         return "the model gives two values for the same images and noise"
     fewer = x[: rows.shape[1]]
     others = _values(model, model.posterior(fewer), fewer, [_taken(each, rows) for each in noise])
-    if _agree(others, [_taken(each, rows) for each in values]):
+    if all(map(agree, others, [_taken(each, rows) for each in values])):
         return ""
     return f"{_dependent(model, x, noise)} gives {beside}"
 
@@ -136,15 +137,6 @@ def _taken(values: Tensor, rows: Tensor) -> Tensor:
     return values[rows.to(values.device), torch.arange(rows.shape[1], device=values.device)]
 
 
-def _agree(first: Values, second: Values) -> bool:
-    """Whether the values agree to half the digits. Sums of another length are rounded differently."""
-    for one, other in zip(first, second, strict=True):
-        digits = torch.finfo(one.dtype).eps ** 0.5
-        if one.shape != other.shape or not torch.allclose(one, other, digits, digits, equal_nan=True):
-            return False
-    return True
-
-
 @contextlib.contextmanager
 def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
     """Yield the submodules whose forward moves a random generator, the innermost first."""
@@ -183,7 +175,7 @@ def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> st
         found.append(name)  # stops the other hooks meanwhile
         differs = False
         with contextlib.suppress(Exception):  # it may need this number of rows
-            differs = not _agree([module(args[0][:-1])], [output[:-1]])
+            differs = not agree(module(args[0][:-1]), output[:-1])
         if not differs:
             found.clear()
 
