@@ -146,11 +146,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"{key}: needs a value")
     try:
         return cast(dict[str, Any], OmegaConf.to_container(run, resolve=True, throw_on_missing=True))
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}: needs a value") from error
     except OmegaConfBaseException as error:
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"{error.full_key}: {first_line}") from error
+        is_missing = isinstance(error, MissingMandatoryValue)
+        reason = "needs a value" if is_missing else str(error).partition("\n")[0]
+        raise UserError(f"{error.full_key}: {reason}") from error
 
 
 def sweep(
