@@ -234,6 +234,7 @@ def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Overrid
 def _complaint(
     error: Exception, loader: ConfigLoader, config_name: str | None, overrides: list[Override]
 ) -> str:
+    """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
     said = str(error) or str(error.__cause__)
     missing = re.search(r"Could not find '(.+)/(.*?)'", said)
     if isinstance(error, MissingConfigException) and missing:
@@ -247,7 +248,10 @@ def _complaint(
         hint = f" (where only a swept choice brings it, write {unknown[1]}=choice(...))"
         is_swept = any(override.is_sweep_override() for override in overrides)
         return messages.unknown_key(unknown[1], keys) + hint * is_swept
-    return messages.composition(error)
+    if said.startswith("Error merging override"):
+        reason = str(error.__cause__).partition("\n")[0]
+        said = f"{said}: {reason}"
+    return messages.one_line(said.partition("\nConfig search path:")[0])
 
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:

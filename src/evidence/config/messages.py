@@ -94,13 +94,6 @@ def invalid(error: ValidationError, config: dict[str, Any]) -> str:
     return f"{key}={shown(first['input'])}: {_requirement(first)}"
 
 
-def composition(error: Exception) -> str:
-    """The message about a config that Hydra cannot compose: what Hydra says, and the cause if that is missing."""
-    said = (str(error) or str(error.__cause__)).partition("\nConfig search path:")[0]
-    reason = str(error.__cause__).partition("\n")[0]
-    return one_line(f"{said}: {reason}" if said.startswith("Error merging override") else said)
-
-
 def dotted(path: Keys) -> str:
     """('model', 'latent', 0) -> 'model.latent[0]'."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).removeprefix(".")
