@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
-    from evidence.config.settings import Settings
     from evidence.runs.driver import Reported, Training
     from evidence.runs.fit import ShowProgress
 
@@ -139,22 +138,14 @@ def _run(argv: list[str], conf: Path) -> int:
     elif not (arguments.hydra_help or arguments.shell_completion):
         request = compose.request(conf, arguments)
         settings = request.jobs[0].settings
-        if settings.sync or settings.plan or request.is_sweep:
-            return _do(request, settings, arguments, conf)
+        if settings.sync:
+            from evidence.runs import lifecycle
+
+            lifecycle.sync(settings)
+            return 0
+        if settings.plan or request.is_sweep:
+            return _sweep(request, arguments, conf)
     _hydra(words, conf)
-    return 0
-
-
-def _do(request: "Request", settings: "Settings", arguments: "Namespace", conf: Path) -> int:
-    from evidence.runs import lifecycle
-    from evidence.sweeps import plan
-
-    if settings.sync:
-        lifecycle.sync(settings)
-    elif settings.plan:
-        plan.show(request, lifecycle.ROOT)
-    else:
-        return _sweep(request, arguments, conf)
     return 0
 
 
@@ -164,6 +155,9 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     from evidence.sweeps import JobNotes, plan, summary
 
     root = lifecycle.ROOT
+    if request.jobs[0].settings.plan:
+        plan.show(request, root)
+        return 0
     request = request._replace(folder=root / request.folder)
     planned = plan.survey(request.jobs, root)
     for line in plan.words(request, planned):
