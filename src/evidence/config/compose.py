@@ -6,14 +6,13 @@ Here everything is composed and validated first. Whatever is wrong becomes one U
 
 import argparse
 import contextlib
-import io
 import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -71,15 +70,9 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
     The parser refuses overrides on both sides of a flag, such as `k=1 -m seed=0,1`, and people write these.
     """
-    said = io.StringIO()
     parser = get_args_parser()
-    try:
-        with contextlib.redirect_stderr(said):
-            arguments, rest = parser.parse_known_args(argv)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(said.getvalue().rpartition("error: ")[2].strip()) from None
+    parser.error = _refuse  # type: ignore[method-assign]
+    arguments, rest = parser.parse_known_args(argv)
     flags = [word for word in rest if word.startswith("-")]
     if flags:
         known = [flag for action in parser._actions for flag in action.option_strings]
@@ -89,6 +82,10 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
     arguments.overrides += rest
     return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
 
 
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
