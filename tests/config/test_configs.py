@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -110,6 +111,12 @@ def test_each_choice_is_named_by_the_section_that_reads_it(group: str, kind: typ
         beside = ["objective=uivi"] if choice == "semi_implicit" else []
         (settings,) = jobs(*beside, f"{group}={choice}")
         assert type(getattr(settings, group)) is cls
+
+
+def test_only_sections_of_the_users_own_take_any_key() -> None:
+    for cls in subclasses(Built):
+        is_ours = cls.prefix or get_args(cls.model_fields["built_by"].annotation)
+        assert (cls.model_config["extra"] == "forbid") == bool(is_ours) or cls.__name__.startswith("_"), cls
 
 
 def test_no_check_names_a_section_of_one_target() -> None:
