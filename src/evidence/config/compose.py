@@ -43,11 +43,6 @@ class Job(NamedTuple):
     overrides: list[str]
     settings: Settings
 
-    @property
-    def name(self) -> str:
-        """The overrides on one line."""
-        return " ".join(self.overrides)
-
 
 class Request(NamedTuple):
     """What a command line asks for. A search chooses its jobs as it goes, so `jobs` has one that it may propose.
