@@ -100,7 +100,7 @@ def _job_of_sweep(
     config: "DictConfig", context: "JobContext", shown: "ShowProgress"
 ) -> "Generator[Training, Reported, float | None]":
     from evidence.config import compose
-    from evidence.sweeps import JobNotes, Note
+    from evidence.sweeps.notes import JobNotes, Note
 
     job_notes, note = JobNotes(context.folder), Note(context.number, context.overrides)
     try:
@@ -152,7 +152,8 @@ def _run(argv: list[str], conf: Path) -> int:
 def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     from evidence.config import compose
     from evidence.runs import lifecycle
-    from evidence.sweeps import JobNotes, plan, summary
+    from evidence.sweeps import plan, summary
+    from evidence.sweeps.notes import JobNotes
 
     root = lifecycle.ROOT
     if request.jobs[0].settings.plan:
