@@ -85,13 +85,12 @@ def jobs_together(configs: "Sequence[DictConfig]") -> list[float | None]:
     from evidence.display import terminal
     from evidence.runs.driver import together
 
-    contexts = [job_context(config.hydra) for config in configs]
     shown = terminal.SharedProgress(len(configs)).member
     return together(
         [
             _job_of_sweep(config, context, shown)
-            for config, context in zip(configs, contexts, strict=True)
-            if context is not None
+            for config in configs
+            if (context := job_context(config.hydra)) is not None
         ]
     )
 
