@@ -1,7 +1,7 @@
 """Runs that compute nothing, to stand in the place of real ones, and how to read what is printed of them."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
 from evidence.runs import hardware, lookup
+from evidence.runs.driver import Reported, Training
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 METRICS = {
@@ -67,6 +68,12 @@ class MadeUp:
             self.compute(settings)
             directory.update(status="FINISHED", metrics=METRICS)
         return 90.0
+
+    def life(
+        self, settings: Settings, located: lookup.LocatedRun, job_number: int, progress: object
+    ) -> Generator[Training, Reported, float]:
+        yield from ()  # nothing is to be trained
+        return self.run(settings, located, job_number)
 
     def prepare(self, settings: Settings) -> None:
         self.prepared.append(settings.name)
