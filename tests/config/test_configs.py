@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch
 from evidence import data, training
 from evidence.config import compose
 from evidence.config.schema.base import Built, subclasses
-from evidence.config.schema.data import GreyImages, OwnData
+from evidence.config.schema.data import Data, GreyImages
 from evidence.config.schema.models import Model
 from evidence.config.schema.objectives import Objective
 from evidence.config.settings import Settings
@@ -96,7 +97,7 @@ def refuse(**options: object) -> None:
 
 
 def test_what_a_class_complains_of_reaches_the_user_in_its_own_words(tmp_path: Path) -> None:
-    own = OwnData.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
+    own = Data.model_validate({"_target_": "test_configs.refuse", "name": "own", "pixels": 64})
     settings = jobs("data=digits")[0].model_copy(update={"data": own})
     with pytest.raises(UserError, match=r"^images of another size$"):
         build.build(settings, torch.device("cpu"), tmp_path)
@@ -110,6 +111,12 @@ def test_each_choice_is_named_by_the_section_that_reads_it(group: str, kind: typ
         beside = ["objective=uivi"] if choice == "semi_implicit" else []
         (settings,) = jobs(*beside, f"{group}={choice}")
         assert type(getattr(settings, group)) is cls
+
+
+def test_only_sections_of_the_users_own_take_any_key() -> None:
+    for cls in subclasses(Built):
+        is_ours = cls.prefix or get_args(cls.model_fields["built_by"].annotation)
+        assert (cls.model_config["extra"] == "forbid") == bool(is_ours) or cls.__name__.startswith("_"), cls
 
 
 def test_no_check_names_a_section_of_one_target() -> None:

@@ -24,9 +24,9 @@ RESULT = {
 
 
 def train(first_step: int = 0) -> None:
-    with terminal.progress(1000, steps_per_pass=300, first_step=first_step) as bar:
+    with terminal.progress(1000, steps_per_pass=300, first_step=first_step) as show:
         for step in range(first_step + 10, 1001, 10):
-            bar.update(step, "iwae", -90 - step / 1000)
+            show(step, "iwae", -90 - step / 1000)
 
 
 def test_a_log_gets_a_line_for_every_tenth(capsys: pytest.CaptureFixture[str]) -> None:
@@ -69,9 +69,9 @@ def test_speed_and_time_left_count_from_the_first_step(
 ) -> None:
     now = [0.0]
     monkeypatch.setattr(terminal.time, "monotonic", lambda: now[0])
-    with terminal.progress(1000, steps_per_pass=300, first_step=500) as bar:
+    with terminal.progress(1000, steps_per_pass=300, first_step=500) as show:
         now[0] = 20.0
-        bar.update(600, "elbo", -100.0)
+        show(600, "elbo", -100.0)
     assert "5.0 steps/s  elbo -100.00  0:01:20 left" in capsys.readouterr().err
 
 

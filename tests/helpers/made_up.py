@@ -70,13 +70,9 @@ class MadeUp:
         return 90.0
 
     def life(
-        self,
-        settings: Settings,
-        located: lookup.LocatedRun | None = None,
-        job_number: int | None = None,
-        progress: object = None,
+        self, settings: Settings, located: lookup.LocatedRun, job_number: int, progress: object
     ) -> Generator[Training, Reported, float]:
-        yield from ()  # it wants nothing trained
+        yield from ()  # nothing is to be trained
         return self.run(settings, located, job_number)
 
     def prepare(self, settings: Settings) -> None:

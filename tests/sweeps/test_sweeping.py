@@ -11,7 +11,8 @@ from evidence.cli.command_line import main
 from evidence.config.settings import Settings
 from evidence.records.directory import RunDirectory
 from evidence.runs import lifecycle
-from evidence.sweeps import JobNotes, Note, plan, summary
+from evidence.sweeps import plan, summary
+from evidence.sweeps.notes import JobNotes, Note
 
 SMALL = [
     "data=digits",

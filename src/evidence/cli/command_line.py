@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
-    from evidence.config.settings import Settings
     from evidence.runs.driver import Reported, Training
     from evidence.runs.fit import ShowProgress
 
@@ -86,13 +85,12 @@ def jobs_together(configs: "Sequence[DictConfig]") -> list[float | None]:
     from evidence.display import terminal
     from evidence.runs.driver import together
 
-    contexts = [job_context(config.hydra) for config in configs]
     shown = terminal.SharedProgress(len(configs)).member
     return together(
         [
             _job_of_sweep(config, context, shown)
-            for config, context in zip(configs, contexts, strict=True)
-            if context is not None
+            for config in configs
+            if (context := job_context(config.hydra)) is not None
         ]
     )
 
@@ -101,7 +99,7 @@ def _job_of_sweep(
     config: "DictConfig", context: "JobContext", shown: "ShowProgress"
 ) -> "Generator[Training, Reported, float | None]":
     from evidence.config import compose
-    from evidence.sweeps import JobNotes, Note
+    from evidence.sweeps.notes import JobNotes, Note
 
     job_notes, note = JobNotes(context.folder), Note(context.number, context.overrides)
     try:
@@ -139,31 +137,27 @@ def _run(argv: list[str], conf: Path) -> int:
     elif not (arguments.hydra_help or arguments.shell_completion):
         request = compose.request(conf, arguments)
         settings = request.jobs[0].settings
-        if settings.sync or settings.plan or request.is_sweep:
-            return _do(request, settings, arguments, conf)
+        if settings.sync:
+            from evidence.runs import lifecycle
+
+            lifecycle.sync(settings)
+            return 0
+        if settings.plan or request.is_sweep:
+            return _sweep(request, arguments, conf)
     _hydra(words, conf)
-    return 0
-
-
-def _do(request: "Request", settings: "Settings", arguments: "Namespace", conf: Path) -> int:
-    from evidence.runs import lifecycle
-    from evidence.sweeps import plan
-
-    if settings.sync:
-        lifecycle.sync(settings)
-    elif settings.plan:
-        plan.show(request, lifecycle.ROOT)
-    else:
-        return _sweep(request, arguments, conf)
     return 0
 
 
 def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     from evidence.config import compose
     from evidence.runs import lifecycle
-    from evidence.sweeps import JobNotes, plan, summary
+    from evidence.sweeps import plan, summary
+    from evidence.sweeps.notes import JobNotes
 
     root = lifecycle.ROOT
+    if request.jobs[0].settings.plan:
+        plan.show(request, root)
+        return 0
     request = request._replace(folder=root / request.folder)
     planned = plan.survey(request.jobs, root)
     for line in plan.words(request, planned):

@@ -6,14 +6,13 @@ Here everything is composed and validated first. Whatever is wrong becomes one U
 
 import argparse
 import contextlib
-import io
 import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, NoReturn, cast
 
 from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -44,11 +43,6 @@ class Job(NamedTuple):
     overrides: list[str]
     settings: Settings
 
-    @property
-    def name(self) -> str:
-        """The overrides on one line."""
-        return " ".join(self.overrides)
-
 
 class Request(NamedTuple):
     """What a command line asks for. A search chooses its jobs as it goes, so `jobs` has one that it may propose.
@@ -71,15 +65,9 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
 
     The parser refuses overrides on both sides of a flag, such as `k=1 -m seed=0,1`, and people write these.
     """
-    said = io.StringIO()
     parser = get_args_parser()
-    try:
-        with contextlib.redirect_stderr(said):
-            arguments, rest = parser.parse_known_args(argv)
-    except SystemExit as stop:
-        if not stop.code:
-            raise
-        raise UserError(said.getvalue().rpartition("error: ")[2].strip()) from None
+    parser.error = _refuse  # type: ignore[method-assign]
+    arguments, rest = parser.parse_known_args(argv)
     flags = [word for word in rest if word.startswith("-")]
     if flags:
         known = [flag for action in parser._actions for flag in action.option_strings]
@@ -89,6 +77,10 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
     arguments.overrides += rest
     return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
+
+
+def _refuse(message: str) -> NoReturn:
+    raise UserError(message)
 
 
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
@@ -146,11 +138,10 @@ def resolved(config: DictConfig) -> dict[str, Any]:
             raise UserError(f"{key}: needs a value")
     try:
         return cast(dict[str, Any], OmegaConf.to_container(run, resolve=True, throw_on_missing=True))
-    except MissingMandatoryValue as error:
-        raise UserError(f"{error.full_key}: needs a value") from error
     except OmegaConfBaseException as error:
-        first_line = str(error).partition("\n")[0]
-        raise UserError(f"{error.full_key}: {first_line}") from error
+        is_missing = isinstance(error, MissingMandatoryValue)
+        reason = "needs a value" if is_missing else str(error).partition("\n")[0]
+        raise UserError(f"{error.full_key}: {reason}") from error
 
 
 def sweep(
@@ -235,6 +226,7 @@ def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Overrid
 def _complaint(
     error: Exception, loader: ConfigLoader, config_name: str | None, overrides: list[Override]
 ) -> str:
+    """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
     said = str(error) or str(error.__cause__)
     missing = re.search(r"Could not find '(.+)/(.*?)'", said)
     if isinstance(error, MissingConfigException) and missing:
@@ -248,7 +240,10 @@ def _complaint(
         hint = f" (where only a swept choice brings it, write {unknown[1]}=choice(...))"
         is_swept = any(override.is_sweep_override() for override in overrides)
         return messages.unknown_key(unknown[1], keys) + hint * is_swept
-    return messages.composition(error)
+    if said.startswith("Error merging override"):
+        reason = str(error.__cause__).partition("\n")[0]
+        said = f"{said}: {reason}"
+    return messages.one_line(said.partition("\nConfig search path:")[0])
 
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:

@@ -12,7 +12,7 @@ import shutil
 import socket
 from collections.abc import Mapping
 from logging import CRITICAL, WARNING, getLogger
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -94,19 +94,14 @@ class Packed(_Engine):
     n_jobs: Count
 
 
-class _Plugin(NamedTuple):
-    extra: str  # that installs it
-    section: type[_Engine]
-
-
 JOBLIB, RAY, SUBMITIT = "hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"
 OPTUNA = "hydra_optuna_sweeper"
-PLUGINS = {  # by their package in hydra_plugins
-    JOBLIB: _Plugin("joblib", Joblib),
-    RAY: _Plugin("ray", Ray),
-    SUBMITIT: _Plugin("submitit", Submitit),
-    OPTUNA: _Plugin("optuna", Optuna),
-    "evidence_packed": _Plugin("dev", Packed),
+PLUGINS: dict[str, type[_Engine]] = {  # by their package in hydra_plugins
+    JOBLIB: Joblib,
+    RAY: Ray,
+    SUBMITIT: Submitit,
+    OPTUNA: Optuna,
+    "evidence_packed": Packed,
 }
 
 
@@ -118,16 +113,13 @@ def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
     package = _package(config)
     if package not in PLUGINS:
         return
-    extra, section = PLUGINS[package]
-    if importlib.util.find_spec("hydra_plugins") is None or not importlib.util.find_spec(
-        f"hydra_plugins.{package}"
-    ):
-        raise UserError(f"hydra/{kind}={choice} needs an extra: pip install -e '.[{extra}]'")
+    if importlib.util.find_spec(f"hydra_plugins.{package}") is None:  # its extra is named as what it runs
+        raise UserError(f"hydra/{kind}={choice} needs an extra: pip install -e '.[{package.split('_')[1]}]'")
     try:
-        section.model_validate(config)
+        PLUGINS[package].model_validate(config)
     except ValidationError as error:
         raise UserError(f"hydra.{kind}.{messages.invalid(error, dict(config))}") from None
-    if _is_slurm(config) and shutil.which("srun") is None:
+    if config["_target_"].endswith(".SlurmLauncher") and shutil.which("srun") is None:
         raise UserError(f"hydra/{kind}={choice}: no srun here; start the sweep where SLURM's commands are")
     if package == RAY:
         _find_ray(config["ray"]["init"]["address"] or os.environ.get("RAY_ADDRESS"))
@@ -162,10 +154,6 @@ def overrides(launcher: Mapping[str, Any], parallel: int) -> list[str]:
 def _package(config: Mapping[str, Any]) -> str:
     """hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher -> hydra_joblib_launcher."""
     return str(config["_target_"]).split(".")[1]
-
-
-def _is_slurm(config: Mapping[str, Any]) -> bool:
-    return str(config["_target_"]).endswith(".SlurmLauncher")
 
 
 def _find_ray(address: str | None) -> None:

@@ -7,7 +7,7 @@ import sysconfig
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -41,13 +41,9 @@ _MUST_BE = {
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """The choice that `word` most likely means. None if no choice is near."""
-    choices = list(choices)
-    if same := [choice for choice in choices if choice.lower() == word.lower()]:
-        return same[0]
-    found = difflib.get_close_matches(word, choices, n=1) or difflib.get_close_matches(
-        word.lower(), choices, n=1
-    )
-    return next(iter(found), None)
+    by_letters = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), by_letters, n=1)
+    return by_letters[found[0]] if found else None
 
 
 def unknown_key(key: str, config: Mapping[str, Any]) -> str:
@@ -96,13 +92,6 @@ def invalid(error: ValidationError, config: dict[str, Any]) -> str:
     if first["type"] == "missing":
         return f"{key}: needs a value"
     return f"{key}={shown(first['input'])}: {_requirement(first)}"
-
-
-def composition(error: Exception) -> str:
-    """The message about a config that Hydra cannot compose: what Hydra says, and the cause if that is missing."""
-    said = (str(error) or str(error.__cause__)).partition("\nConfig search path:")[0]
-    reason = str(error.__cause__).partition("\n")[0]
-    return one_line(f"{said}: {reason}" if said.startswith("Error merging override") else said)
 
 
 def dotted(path: Keys) -> str:
@@ -165,23 +154,16 @@ def _without(unknown: set[Keys], config: Mapping[str, Any], above: Keys = ()) ->
     }
 
 
-class Location(NamedTuple):
-    """A line of a file."""
-
-    file: str
-    line: int
-
-
-def own_location(error: BaseException) -> Location | None:
-    """The innermost line of a user's file that this package or a library called. None where there is none."""
+def _own_location(error: BaseException) -> tuple[str, int] | None:
+    """The file and the innermost line in it of the user's that this package or a library called, if there is one."""
     if isinstance(error, SyntaxError) and error.filename:
-        return Location(Path(error.filename).name, error.lineno or 0)
+        return error.filename, error.lineno or 0
     found, is_within = None, False
     for frame in traceback.extract_tb(error.__traceback__):
         if frame.filename.startswith((PACKAGE, *LIBRARIES, "<")):
             is_within = True
         elif is_within:
-            found = Location(Path(frame.filename).name, frame.lineno or 0)
+            found = frame.filename, frame.lineno or 0
     return found
 
 
@@ -192,5 +174,7 @@ def describe(error: BaseException) -> str:
         return said
     if not isinstance(error, ImportError | SyntaxError):
         said = f"{type(error).__name__}: {said}"
-    place = own_location(error)
-    return said if place is None else f"{place.file}: {said} (line {place.line})"
+    if (place := _own_location(error)) is None:
+        return said
+    file, line = place
+    return f"{Path(file).name}: {said} (line {line})"

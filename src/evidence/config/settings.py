@@ -117,7 +117,7 @@ class Settings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self._check_posterior()
-        self._check_layers()
+        self.objective.check_layers(self.model)
         for key, value, followed in followers(self):
             expected = operator.attrgetter(followed)(self)
             if value != expected:
@@ -131,14 +131,6 @@ class Settings(Section):
             raise UserError(
                 f"objective={self.objective.name} needs {needed}, which model={self.model.name} has not: choose"
                 f" model={_choices(Model, needed)} (or objective={_choices(Objective, offered)})"
-            )
-
-    def _check_layers(self) -> None:
-        count, only = len(self.model.stochastic_layers()), self.objective.one_layer_only()
-        if only and count > 1:
-            raise UserError(
-                f"{only.setting} needs one stochastic layer, and model={self.model.name} has {count}:"
-                f" choose {only.instead}, or a model of one, such as model=one_layer"
             )
 
 

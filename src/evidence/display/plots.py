@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from numpy.typing import ArrayLike, NDArray
 
-from evidence.display.style import DARK, DPI, LIGHT, MIDDLE
+from evidence.display import style
+from evidence.display.style import DARK, LIGHT, MIDDLE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,8 +65,7 @@ def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
     `metrics` has the columns name, value and step. Bounds are negated. The y axis leaves out the first twentieth of
     training where it is far above the rest.
     """
-    figure = Figure(figsize=(6.4, 3.8), dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = style.panels(1, 1, (6.4, 3.8))
     visible: list[float] = []
     watched = metrics.loc[metrics["name"].str.startswith("train/"), "name"].head(1)
     for name, colour in zip(dict.fromkeys([*watched, "train/elbo"]), (DARK, MIDDLE), strict=False):
@@ -88,8 +87,7 @@ def training_curve(metrics: "pd.DataFrame", path: Path) -> None:
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("training step")
     axes.set_ylabel("nats per image (lower is better)")
-    axes.grid(color="0.9", linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
+    style.finish(axes)
     axes.legend(frameon=False)
     figure.savefig(path)
 
@@ -99,8 +97,8 @@ def activity_histogram(activities: Sequence[ArrayLike], threshold: float, path: 
 
     The estimate of an activity is unbiased, so that of an inactive unit may be negative.
     """
-    figure = Figure(figsize=(6.4, 1.2 + 1.9 * len(activities)), dpi=DPI, layout="constrained")
-    panels = figure.subplots(len(activities), sharex=True, squeeze=False)[:, 0]
+    figure, axes_by_layer = style.panels(len(activities), 1, (6.4, 1.2 + 1.9 * len(activities)), sharex=True)
+    panels = axes_by_layer[:, 0]
     layers = [np.maximum(np.asarray(layer, dtype=float), FLOOR) for layer in activities]
     bottom = round(math.log10(FLOOR))
     top = math.ceil(math.log10(max(1.0, *(layer.max() for layer in layers))))
@@ -143,8 +141,7 @@ def _tiles(
             tile = image.reshape(image_shape).repeat(scale, axis=0).repeat(scale, axis=1)
             sheet[y : y + height, x : x + width] = tile
     size = (max(3.6, columns * TILE + (0.9 if labels else 0.1)), len(rows) * TILE + 0.35)
-    figure = Figure(figsize=size, dpi=DPI, layout="constrained")
-    axes = figure.add_subplot()
+    figure, ((axes,),) = style.panels(1, 1, size)
     axes.imshow(sheet, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
     axes.set_title(title, fontsize=10)
     axes.set_xticks([])

@@ -5,6 +5,7 @@ that a log stays short.
 """
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from rich.text import Text
 REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
 WIDTH = 200  # columns of a table that goes to a file
+Show = Callable[[int, str, float], None]  # of a step, and of a bound its name and its value in nats an image
 
 
 def line(text: str, *, is_error: bool = False) -> None:
@@ -94,27 +96,20 @@ def _display(total: int, first: int) -> Iterator[_Display]:
         yield _Display(bar, total, first)
 
 
-class Progress:
-    """Shows training: pass, step, steps a second, the current bound, and the time left."""
-
-    def __init__(self, display: _Display, total_steps: int, steps_per_pass: int) -> None:
-        self._display, self._total, self._steps_per_pass = display, total_steps, steps_per_pass
-
-    def update(self, step: int, name: str, value: float) -> None:
-        """Show that after `step` steps the bound `name` is `value`, in nats an image."""
-        current, passes = (math.ceil(steps / self._steps_per_pass) for steps in (step, self._total))
-        rate = self._display.rate(step)
-        speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
-        self._display.show(
-            step, f"pass {current}/{passes}  step {step}/{self._total}  {speed}  {name} {value:.2f}"
-        )
-
-
 @contextlib.contextmanager
-def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Progress]:
-    """Yield a Progress while the block trains from `first_step`, the number of steps already done."""
+def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Show]:
+    """Yield what shows pass, step, steps a second, the bound and the time left. `first_step` steps are done."""
     with _display(total_steps, first_step) as display:
-        yield Progress(display, total_steps, steps_per_pass)
+
+        def show(step: int, name: str, value: float) -> None:
+            current, passes = (math.ceil(steps / steps_per_pass) for steps in (step, total_steps))
+            rate = display.rate(step)
+            speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
+            display.show(
+                step, f"pass {current}/{passes}  step {step}/{total_steps}  {speed}  {name} {value:.2f}"
+            )
+
+        yield show
 
 
 class SharedProgress:
@@ -127,12 +122,12 @@ class SharedProgress:
         self._display = _Display(None, 0, 0)
 
     @contextlib.contextmanager
-    def member(self, total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator["Member"]:
+    def member(self, total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Show]:
         """As `progress`, of one of the runs."""
         number = len(self._steps)
         self._steps[number] = first_step
         self._display.extend(total_steps, first_step)
-        yield Member(self, number)
+        yield functools.partial(self.update, number)
         self._ended += 1
         self._bounds.pop(number, None)
 
@@ -147,17 +142,6 @@ class SharedProgress:
             f"{self._ended} of {self._count} runs trained  step {done:,} in all  {rate:.0f} steps/s, {each:.0f} a run"
             f"  {name} {' '.join(self._bounds.values())}",
         )
-
-
-class Member:
-    """The progress of one of several runs."""
-
-    def __init__(self, shared: SharedProgress, number: int) -> None:
-        self._shared, self._number = shared, number
-
-    def update(self, step: int, name: str, value: float) -> None:
-        """After `step` steps the bound `name` is `value`, in nats an image."""
-        self._shared.update(self._number, step, name, value)
 
 
 @contextlib.contextmanager

@@ -25,9 +25,7 @@ from evidence.runs.resume import Start
 from evidence.trial import first_step
 
 # Of the number of steps, the steps a pass, and the step that training starts at.
-ShowProgress = Callable[
-    [int, int, int], contextlib.AbstractContextManager[terminal.Progress | terminal.Member]
-]
+ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[terminal.Show]]
 
 
 class Run(NamedTuple):
@@ -69,7 +67,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
         terminal.note(f"{run.name} compiles its steps first: 10 to 20 s, of which they save more")
     per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
     seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
-    with run.progress(last_step, per_pass, step) as bar:
+    with run.progress(last_step, per_pass, step) as show:
         while step < last_step:
             report, elapsed = yield Training(
                 run.parts,
@@ -83,7 +81,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
                 run.cell,
             )
             step, seconds = report.step, seconds + elapsed
-            bar.update(step, *next(iter(report.metrics.items())))
+            show(step, *next(iter(report.metrics.items())))
             pending += [(_metric_name(name), value, step) for name, value in report.metrics.items()]
             if report.ends_segment or time.monotonic() - committed > trainer.checkpoint_seconds:
                 _check_finite(run, step)

@@ -56,9 +56,7 @@ class History:
 
     def __init__(self, records: Sequence[Stored]) -> None:
         self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
-        self._checkpoints: defaultdict[str, list[int]] = defaultdict(
-            list
-        )  # their steps, by path of parameters
+        self._checkpoints: defaultdict[str, list[int]] = defaultdict(list)  # steps, by path of parameters
         self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
         processor = hardware.processor()
         for directory, record in records:

@@ -103,7 +103,8 @@ def _located(jobs: Sequence[Job], root: Path, records: Callable[[Path], list[Sto
             outputs = root / job.settings.paths.outputs
             located = lookup.locate(job.settings, root, datasets, records(outputs))
         except UserError as error:
-            raise UserError(f"job '{job.name}': {error}" if len(jobs) > 1 else str(error)) from None
+            which = f"job '{' '.join(job.overrides)}': " if len(jobs) > 1 else ""
+            raise UserError(f"{which}{error}") from None
         computed_by = first.setdefault(located.identity.run, number)
         state = _state(located) if computed_by == number else "same"
         planned.append(PlannedJob(name, job.settings, located, computed_by, state))

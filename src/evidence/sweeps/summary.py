@@ -13,7 +13,6 @@ from evidence.sweeps.notes import JobNotes, Note
 from evidence.sweeps.plan import PlannedJob, distinguishing, shown_folder
 
 NUMBERS = ["test NLL", "active units", "time"]
-NOT_BEGUN = "not begun"
 
 
 class Outcome(NamedTuple):
@@ -24,11 +23,6 @@ class Outcome(NamedTuple):
     status: str
     reason: str
     record: Record | None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its run has finished."""
-        return self.status == "FINISHED"
 
 
 def outcomes(request: Request, planned: Sequence[PlannedJob], job_notes: JobNotes) -> list[Outcome]:
@@ -50,7 +44,9 @@ def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
         rows.append([each.name, each.status, *_numbers(each.record), folder])
     terminal.table(["job", "status", *NUMBERS, "folder"], rows, NUMBERS)
     ended = [
-        (each.record.metrics["valid/nll"], each.name) for each in found if each.record and each.is_finished
+        (each.record.metrics["valid/nll"], each.name)
+        for each in found
+        if each.record and each.status == "FINISHED"
     ]
     if request.is_search and ended:
         nll, name = min(ended)
@@ -93,7 +89,7 @@ def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
         ended = "FINISHED" if note.status == "ENDED" else "FAILED"
         return Outcome(name, folder, ended, note.error, record)
     if record is None:
-        return Outcome(name, folder, NOT_BEGUN, "", None)
+        return Outcome(name, folder, "not begun", "", None)
     status: str = record.status
     if status == "RUNNING" and folder is not None:
         with RunDirectory(folder).try_locked() as is_free:

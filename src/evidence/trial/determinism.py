@@ -6,9 +6,10 @@ given a copy.
 """
 
 import contextlib
+import functools
 import pickle
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from evidence.distributions import has_density
 from evidence.models import LatentVariableModel
 from evidence.numerics import same_numbers, scoring
+from evidence.trial.interfaces import agree
 
 Values = list[Tensor]  # each [K, B, ...]
 SAMPLES = 3
@@ -30,17 +32,12 @@ def fault_in_training(model: LatentVariableModel, x: Tensor) -> str:
     The text is empty where all of this holds: no submodule draws random numbers or changes a buffer; the same noise
     gives the same values; and a sample of one image does not change with the samples beside it.
     """
+    # Row k of image b moves to row k - b, so that each value is computed beside other rows.
+    rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
     with torch.no_grad():
-        _show_hidden(model)
-        found, q, noise, values = _fault_alone(model, x, may_change=False)
-        if found:
-            return found
-        # Row k of image b moves to row k - b, so that each value is computed beside other rows.
-        rows = (torch.arange(SAMPLES - 1)[:, None] + torch.arange(len(x))) % SAMPLES
-        others = _values(model, q, x, [_taken(each, rows) for each in noise])
-        if _agree(others, [_taken(each, rows) for each in values]):
-            return ""
-        return f"{_dependent(model, x, noise)} gives a sample a value that depends on the samples beside it"
+        return _fault(
+            model, x, rows, "a sample a value that depends on the samples beside it", may_change=False
+        )
 
 
 def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
@@ -49,16 +46,9 @@ def fault_in_scoring(model: LatentVariableModel, x: Tensor) -> str:
     The text is empty where all of this holds: no submodule draws random numbers; the same noise gives the same
     values; and these do not change with the images and samples beside them.
     """
+    rows = torch.arange(SAMPLES - 1)[:, None].expand(-1, len(x) - 1)
     with torch.no_grad(), scoring(model):
-        _show_hidden(model)
-        found, _, noise, values = _fault_alone(model, x, may_change=True)
-        if found:
-            return found
-        fewer = x[:-1]
-        others = _values(model, model.posterior(fewer), fewer, [each[:-1, :-1] for each in noise])
-        if _agree(others, [each[:-1, :-1] for each in values]):
-            return ""
-        return f"{_dependent(model, x, noise)} gives an image a value that depends on what is beside it"
+        return _fault(model, x, rows, "an image a value that depends on what is beside it", may_change=True)
 
 
 def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
@@ -80,29 +70,33 @@ def generators(modules: Mapping[str, nn.Module]) -> dict[str, bytes]:
     return states
 
 
-def _fault_alone(
-    model: LatentVariableModel, x: Tensor, may_change: bool
-) -> tuple[str, Any, list[Tensor], Values]:
-    """The fault that x alone shows, if any, and then q(z | x), the noise, and the values that they make."""
+def _fault(model: LatentVariableModel, x: Tensor, rows: Tensor, beside: str, may_change: bool) -> str:
+    """The fault that x [B, X] shows by itself, or else its first images with the samples `rows` [K', B'] of each.
+
+    `beside` is what the latter means. `may_change` says whether a forward pass may change buffers.
+    """
+    _show_hidden(model)
     q = model.posterior(x)
     noise = _noise(q)
     _values(model, q, x, noise)  # sets what a module sets at its first pass, or for these sizes
     locked = {name: tensor.clone() for name, tensor in _held(model)}
     before = generators({"model": model})
     with _watched(model) as drawing:
-        q = model.posterior(x)
-        values = _values(model, q, x, noise)
-    found = ""
+        values = _values(model, model.posterior(x), x, noise)
+    if generators({"model": model}) != before:
+        return f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
     changed = [
         name for name, tensor in _held(model) if name not in locked or not same_numbers(locked[name], tensor)
     ]
-    if generators({"model": model}) != before:
-        found = f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
-    elif changed and not may_change:
-        found = f"{changed[0]} changes in a forward pass"
-    elif not _agree(_values(model, model.posterior(x), x, noise), values):
-        found = "the model gives two values for the same images and noise"
-    return found, q, noise, values
+    if changed and not may_change:
+        return f"{changed[0]} changes in a forward pass"
+    if not all(map(agree, _values(model, model.posterior(x), x, noise), values)):
+        return "the model gives two values for the same images and noise"
+    fewer = x[: rows.shape[1]]
+    others = _values(model, model.posterior(fewer), fewer, [_taken(each, rows) for each in noise])
+    if all(map(agree, others, [_taken(each, rows) for each in values])):
+        return ""
+    return f"{_dependent(model, x, noise)} gives {beside}"
 
 
 def _noise(q: Any) -> list[Tensor]:
@@ -139,17 +133,8 @@ def _held(model: LatentVariableModel) -> Iterator[tuple[str, Tensor]]:
 
 
 def _taken(values: Tensor, rows: Tensor) -> Tensor:
-    """values[rows[k, b], b]: [K, B, ...] -> [K', B, ...]."""
-    return values[rows.to(values.device), torch.arange(values.shape[1], device=values.device)]
-
-
-def _agree(first: Values, second: Values) -> bool:
-    """Whether the values agree to half the digits. Sums of another length are rounded differently."""
-    for one, other in zip(first, second, strict=True):
-        digits = torch.finfo(one.dtype).eps ** 0.5
-        if one.shape != other.shape or not torch.allclose(one, other, digits, digits, equal_nan=True):
-            return False
-    return True
+    """values[rows[k, b], b]: [K, B, ...] -> [K', B', ...]."""
+    return values[rows.to(values.device), torch.arange(rows.shape[1], device=values.device)]
 
 
 @contextlib.contextmanager
@@ -157,46 +142,44 @@ def _watched(model: LatentVariableModel) -> Iterator[list[str]]:
     """Yield the submodules whose forward moves a random generator, the innermost first."""
     drawing: list[str] = []
     states: list[dict[str, bytes]] = []
-    handles = []
 
     def begin(module: nn.Module, args: Any) -> None:
         states.append(generators({"model": model}))
 
-    for name, part in model.named_modules(prefix="model"):
+    def end(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        if states.pop() != generators({"model": model}):
+            drawing.append(name)
 
-        def end(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            if states.pop() != generators({"model": model}):
-                drawing.append(f"{name} ({type(module).__name__})")
-
-        handles += [part.register_forward_pre_hook(begin), part.register_forward_hook(end)]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for part in model.modules():
+            hooks.enter_context(part.register_forward_pre_hook(begin))
+        _hook(hooks, model, end)
         yield drawing
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _hook(hooks: contextlib.ExitStack, model: LatentVariableModel, end: Callable[..., None]) -> None:
+    """Call `end` after each submodule's forward, with the submodule's name and class in front."""
+    for name, part in model.named_modules(prefix="model"):
+        called = functools.partial(end, f"{name} ({type(part).__name__})")
+        hooks.enter_context(part.register_forward_hook(called))
 
 
 def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> str:
     """The innermost submodule whose output changes with the rows beside a row, or else "the model"."""
     found: list[str] = []
-    handles = []
-    for name, part in model.named_modules(prefix="model"):
 
-        def compare(module: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
-            if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
-                return
-            found.append(f"{name} ({type(module).__name__})")  # stops the other hooks meanwhile
-            differs = False
-            with contextlib.suppress(Exception):  # it may need this number of rows
-                differs = not _agree([module(args[0][:-1])], [output[:-1]])
-            if not differs:
-                found.clear()
+    def compare(name: str, module: nn.Module, args: Any, output: Any) -> None:
+        is_plain = len(args) == 1 and all(isinstance(each, Tensor) for each in (*args, output))
+        if found or not is_plain or len(args[0]) < SAMPLES or len(output) != len(args[0]):
+            return
+        found.append(name)  # stops the other hooks meanwhile
+        differs = False
+        with contextlib.suppress(Exception):  # it may need this number of rows
+            differs = not agree(module(args[0][:-1]), output[:-1])
+        if not differs:
+            found.clear()
 
-        handles.append(part.register_forward_hook(compare))
-    try:
+    with contextlib.ExitStack() as hooks:
+        _hook(hooks, model, compare)
         _values(model, model.posterior(x), x, noise)
-    finally:
-        for handle in handles:
-            handle.remove()
     return found[0] if found else "the model"

@@ -5,6 +5,7 @@ Every finding is a UserError of one line. An error in a user's own lines is rais
 
 import contextlib
 import copy
+import functools
 import io
 import numbers
 import random
@@ -119,20 +120,17 @@ def _is_reached(parameters: list[nn.Parameter], surrogate: Tensor) -> bool:
 def _counted_rows(model: LatentVariableModel) -> Iterator[list[int]]:
     """Yield the number of rows in each call of what the model computes in pieces where they are many."""
     counts: list[int] = []
-    kept = {name: getattr(model, name) for name in ("log_weights_at", "log_likelihood_at")}
+    names = ("log_weights_at", "log_likelihood_at")
 
-    def counted(name: str) -> Callable[..., Tensor]:
-        def call(noise: Tensor, *args: object, **kwargs: object) -> Tensor:
-            counts.append(noise.shape[0] * noise.shape[1] if torch.is_grad_enabled() else 0)
-            return kept[name](noise, *args, **kwargs)
+    def counted(call: Callable[..., Tensor], noise: Tensor, *args: object, **kwargs: object) -> Tensor:
+        counts.append(noise.shape[0] * noise.shape[1] if torch.is_grad_enabled() else 0)
+        return call(noise, *args, **kwargs)
 
-        return call
-
-    vars(model).update({name: counted(name) for name in kept})
+    vars(model).update({name: functools.partial(counted, getattr(model, name)) for name in names})
     try:
         yield counts
     finally:
-        for name in kept:
+        for name in names:
             del vars(model)[name]
 
 

@@ -181,12 +181,15 @@ def _check_shape(values: object, shape: list[int], what: str, letters: str) -> N
         raise UserError(f"{what} is {_shown(values)}; it must be a tensor {letters} = {shape}")
 
 
-def _check_agrees(found: Tensor, expected: Tensor, what: str, tolerance: float = 0.0) -> None:
-    """Raise UserError where the values do not agree to half the digits, or to a tolerance."""
+def agree(found: Tensor, expected: Tensor, tolerance: float = 0.0) -> bool:
+    """Whether values agree to half the digits, or to a tolerance. Sums of another length are rounded differently."""
     tolerance = tolerance or torch.finfo(expected.dtype).eps ** 0.5
-    if found.shape != expected.shape or not torch.allclose(
-        found, expected, tolerance, tolerance, equal_nan=True
-    ):
+    is_alike = found.shape == expected.shape
+    return is_alike and torch.allclose(found, expected, tolerance, tolerance, equal_nan=True)
+
+
+def _check_agrees(found: Tensor, expected: Tensor, what: str, tolerance: float = 0.0) -> None:
+    if not agree(found, expected, tolerance):
         raise UserError(f"{what} differ; they must be equal")
 
 

@@ -1,7 +1,7 @@
 """Finds state that no checkpoint keeps and that changes what modules compute next."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,16 +19,14 @@ def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module],
     for name, module in fresh.items():
         module.load_state_dict(copy.deepcopy(used[name].state_dict()))
     names = [
-        name
-        for prefix in used
-        for (name, one), (_, other) in zip(_parts(used, prefix), _parts(fresh, prefix), strict=False)
-        for name in _differences(name, vars(one) | one._buffers, vars(other) | other._buffers)
+        f"{name}.{key}"
+        for prefix, module in used.items()
+        for (name, one), other in zip(
+            module.named_modules(prefix=prefix), fresh[prefix].modules(), strict=False
+        )
+        for key in _differing(vars(one) | one._buffers, vars(other) | other._buffers)
     ]
     return names if names and not torch.allclose(_value(used, x), _value(fresh, x)) else []
-
-
-def _parts(modules: Mapping[str, nn.Module], prefix: str) -> Iterator[tuple[str, nn.Module]]:
-    return modules[prefix].named_modules(prefix=prefix)
 
 
 def _value(modules: Mapping[str, nn.Module], x: Tensor) -> Tensor:
@@ -37,10 +35,8 @@ def _value(modules: Mapping[str, nn.Module], x: Tensor) -> Tensor:
         return surrogate.detach()
 
 
-def _differences(name: str, one: Mapping[str, Any], other: Mapping[str, Any]) -> Iterator[str]:
-    for key in one:
-        if not key.startswith("_") and not _equal(one[key], other.get(key)):
-            yield f"{name}.{key}"
+def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    return [key for key in one if not key.startswith("_") and not _equal(one[key], other.get(key))]
 
 
 def _equal(one: Any, other: Any) -> bool:

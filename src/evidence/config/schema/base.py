@@ -1,11 +1,11 @@
 """Defines what a section of a config is, and which class reads it, by the section's `_target_`.
 
 A `Section` with a `_target_` of this package lists its keys: all are required, and no others are allowed. Any other
-`_target_` is the user's own, and so are its keys. A section states the traits that the checks need.
+`_target_` is the user's own, and so are its other keys. A section states the traits that the checks need.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -18,15 +18,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-class Built(Section):
+class Built(Section, extra="allow"):
     """A section with the arguments of a class or a function, which its `_target_` names.
 
-    A subclass reads each `_target_` in the Literal that it declares for `built_by`. A subclass with a `prefix`
-    reads all that begin with it and have no section of their own. `replaced` maps keys of earlier versions to what
-    to write instead.
+    A subclass reads each `_target_` in the Literal that it declares for `built_by`, and forbids other keys. A
+    subclass with a `prefix` reads all that begin with it and have no section of their own. `replaced` maps keys of
+    earlier versions to what to write instead.
     """
 
-    prefix: ClassVar[str | None] = None
+    prefix: ClassVar[str] = ""
     replaced: ClassVar[Mapping[str, str]] = {}
     built_by: Target = Field(alias="_target_")
 
@@ -47,22 +47,15 @@ def subclasses(kind: type[S]) -> list[type[S]]:
 
 
 def section_of(kind: type[B], target: str) -> type[B]:
-    """The subclass of `kind` that reads a `_target_`.
-
-    It is the one that lists the target, or else the one with the longest prefix.
-    """
-
-    def match(cls: type[B]) -> int:
-        built_by = cls.model_fields["built_by"].annotation
-        if get_origin(built_by) is Literal:
-            return 1 + len(target) if target in get_args(built_by) else -1
-        return -1 if cls.prefix is None or not target.startswith(cls.prefix) else len(cls.prefix)
-
-    return max(subclasses(kind), key=match)
+    """The subclass of `kind` that lists a `_target_`, or has its prefix; `kind` itself for the user's own."""
+    found = subclasses(kind)
+    listing = [cls for cls in found if target in get_args(cls.model_fields["built_by"].annotation)]
+    beginning = [cls for cls in found if cls.prefix and target.startswith(cls.prefix)]
+    return next(iter(listing + beginning), kind)
 
 
 def by_target(kind: type[Built]) -> BeforeValidator:
-    """Reads a section as the subclass of `kind` that its `_target_` finds."""
+    """Reads a section as the class that `section_of` finds by its `_target_`."""
 
     def read(section: Any) -> Built:
         target = section.get("_target_") if isinstance(section, dict) else None

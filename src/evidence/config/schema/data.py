@@ -10,24 +10,21 @@ from evidence.config.schema.values import Count, Folder, Name
 
 
 class Data(Built):
-    """conf/data/. `is_pinned` says whether checksums in the code pin the images.
+    """conf/data/, and the user's own data. `is_pinned` says whether checksums in the code pin the images.
 
-    A run's identity then needs no hash of their content.
+    A run's identity includes a hash of the content of images that are not pinned.
     """
 
-    is_pinned: ClassVar[bool] = True
+    is_pinned: ClassVar[bool] = False
     name: Name
     pixels: Count
 
 
-class OwnData(Data, extra="allow"):
-    """The user's own data. A run's identity includes a hash of its content."""
-
-    prefix = ""
-    is_pinned = False
+class _Pinned(Data, extra="forbid"):
+    is_pinned = True
 
 
-class GreyImages(Data):
+class GreyImages(_Pinned):
     """conf/data/: any data set of this package without a section of its own, such as mnist.yaml or omniglot.yaml."""
 
     prefix = "evidence.data."
@@ -36,7 +33,7 @@ class GreyImages(Data):
     binarization: Literal["stochastic", "threshold"]
 
 
-class FixedImages(Data):
+class FixedImages(_Pinned):
     """conf/data/mnist_fixed.yaml."""
 
     built_by: Literal["evidence.data.mnist_fixed"] = Field(alias="_target_")
@@ -44,7 +41,7 @@ class FixedImages(Data):
     pixels: Literal[784]
 
 
-class Digits(Data):
+class Digits(_Pinned):
     """conf/data/digits.yaml."""
 
     built_by: Literal["evidence.data.digits"] = Field(alias="_target_")

@@ -39,13 +39,7 @@ class Model(Built):
         return []
 
 
-class OwnModel(Model, extra="allow"):
-    """A model of the user's own."""
-
-    prefix = ""
-
-
-class _Network(Model):
+class _Network(Model, extra="forbid"):
     data_dim: Pixels
     activation: Activation
 

@@ -1,19 +1,13 @@
 """The sections of conf/objective/."""
 
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny
 
 from evidence.config.schema.base import Built, Follows, by_target
-from evidence.config.schema.models import Pixels, Posterior
+from evidence.config.schema.models import Model, Pixels, Posterior
 from evidence.config.schema.values import FLOAT32, Activation, Count, Name, Natural, Positive
-
-
-class OneLayerOnly(NamedTuple):
-    """A setting that needs one stochastic layer, and the setting to choose instead."""
-
-    setting: str
-    instead: str
+from evidence.errors import UserError
 
 
 class Objective(Built):
@@ -37,18 +31,11 @@ class Objective(Built):
         """The layer sizes above the pixels of the objective's own networks, by the key that sets them."""
         return {}
 
-    def one_layer_only(self) -> OneLayerOnly | None:
-        """The setting that needs a model of one stochastic layer, if there is one."""
-        return None
+    def check_layers(self, model: Model) -> None:
+        """Raise UserError where a setting of the objective's cannot have the model's number of layers."""
 
 
-class OwnObjective(Objective, extra="allow"):
-    """An objective of the user's own."""
-
-    prefix = ""
-
-
-class _Objective(Objective):
+class _Objective(Objective, extra="forbid"):
     k: Annotated[Count, Follows("k")]
 
 
@@ -61,11 +48,14 @@ class ELBO(_Objective):
     built_by: Literal["evidence.objectives.ELBO"] = Field(alias="_target_")
     kl: Literal["sampled", "analytic"]
 
-    def one_layer_only(self) -> OneLayerOnly | None:
+    def check_layers(self, model: Model) -> None:
         """The KL divergence of two chains has no closed form."""
-        return (
-            OneLayerOnly("objective.kl=analytic", "objective.kl=sampled") if self.kl == "analytic" else None
-        )
+        count = len(model.stochastic_layers())
+        if self.kl == "analytic" and count > 1:
+            raise UserError(
+                f"objective.kl=analytic needs one stochastic layer, and model={model.name} has {count}:"
+                " choose objective.kl=sampled, or a model of one, such as model=one_layer"
+            )
 
 
 class IWAE(_Objective):
@@ -85,28 +75,14 @@ class IWAE(_Objective):
 class Network(Built):
     """A network inside of an objective."""
 
-    def layers(self) -> dict[str, list[int]]:
-        """The layer sizes above the pixels, by the key that sets them."""
-        return {}
 
-
-class OwnNetwork(Network, extra="allow"):
-    """A network of the user's own."""
-
-    prefix = ""
-
-
-class Critic(Network):
+class Critic(Network, extra="forbid"):
     """The network in conf/objective/critic.yaml."""
 
     built_by: Literal["evidence.networks.Critic"] = Field(alias="_target_")
     data_dim: Pixels
     hidden: list[Count]
     activation: Activation
-
-    def layers(self) -> dict[str, list[int]]:
-        """The hidden layers."""
-        return {"hidden": self.hidden}
 
 
 def _bound(value: float) -> float:
@@ -128,25 +104,15 @@ class CriticWeighted(_Objective):
     critic: Annotated[SerializeAsAny[Network], by_target(Network)]
 
     def networks(self) -> dict[str, list[int]]:
-        """The critic."""
-        return {f"critic.{key}": sizes for key, sizes in self.critic.layers().items()}
+        """The critic, unless it is the user's own."""
+        return {"critic.hidden": self.critic.hidden} if isinstance(self.critic, Critic) else {}
 
 
 class ReverseConditional(Built):
     """A sampler of q(eps | z, x)."""
 
-    def passes(self) -> dict[str, int]:
-        """How often a sample of an image passes the networks: the product of these keys' values."""
-        return {}
 
-
-class OwnReverseConditional(ReverseConditional, extra="allow"):
-    """A sampler of the user's own."""
-
-    prefix = ""
-
-
-class HMCSampler(ReverseConditional):
+class HMCSampler(ReverseConditional, extra="forbid"):
     """The reverse conditional's sampler in conf/objective/uivi.yaml."""
 
     built_by: Literal["evidence.objectives.HMCSampler"] = Field(alias="_target_")
@@ -156,10 +122,6 @@ class HMCSampler(ReverseConditional):
     step_size: Positive
     target_acceptance: Annotated[float, Field(ge=0.01, lt=1)]
     adaptation_rate: Annotated[float, Field(ge=0, le=1)]
-
-    def passes(self) -> dict[str, int]:
-        """Once for each state of the chain that is kept."""
-        return {"num_samples": self.num_samples}
 
 
 class UIVI(_Objective):
@@ -171,10 +133,11 @@ class UIVI(_Objective):
     reverse_conditional: Annotated[SerializeAsAny[ReverseConditional], by_target(ReverseConditional)]
 
     def passes(self) -> dict[str, int]:
-        """The passes of the sampler."""
-        return {
-            f"reverse_conditional.{key}": count for key, count in self.reverse_conditional.passes().items()
-        }
+        """Once for each state of the chain that is kept. The user's own sampler is not known."""
+        sampler = self.reverse_conditional
+        if not isinstance(sampler, HMCSampler):
+            return {}
+        return {"reverse_conditional.num_samples": sampler.num_samples}
 
 
 class SIVI(_Objective):

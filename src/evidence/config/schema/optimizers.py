@@ -9,16 +9,10 @@ from evidence.config.schema.values import Momentum, Positive
 
 
 class Optimizer(Built):
-    """trainer.optimizer."""
+    """trainer.optimizer: any optimizer of torch or of the user's own."""
 
 
-class OwnOptimizer(Optimizer, extra="allow"):
-    """Any other optimizer, of torch or of the user's own."""
-
-    prefix = ""
-
-
-class Adam(Optimizer):
+class Adam(Optimizer, extra="forbid"):
     """The optimizer in conf/trainer/quick.yaml."""
 
     built_by: Literal["torch.optim.Adam"] = Field(alias="_target_")
@@ -27,7 +21,7 @@ class Adam(Optimizer):
     fused: bool
 
 
-class RMSprop(Optimizer):
+class RMSprop(Optimizer, extra="forbid"):
     """The optimizer in conf/trainer/uivi_paper.yaml."""
 
     built_by: Literal["torch.optim.RMSprop"] = Field(alias="_target_")

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from evidence.config.schema.base import Built, Section, subclasses
+from evidence.config.schema.base import Section, subclasses
 
 Path = tuple[str, ...]  # of a setting: ("trainer", "steps")
 
@@ -29,7 +29,6 @@ def paths(section: type[Section], *roles: Role) -> frozenset[Path]:
         if any(mark in roles for mark in field.metadata if isinstance(mark, Role)):
             found.add(path)
         if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            kind = field.annotation
-            within = [kind, *(subclasses(kind) if issubclass(kind, Built) else [])]
-            found |= {path + rest for cls in within for rest in paths(cls, *roles)}
+            kinds = [field.annotation, *subclasses(field.annotation)]
+            found |= {path + rest for kind in kinds for rest in paths(kind, *roles)}
     return frozenset(found)
