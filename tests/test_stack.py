@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from equality import assert_equal
-from test_stacked import CASES, SEEDS, assert_same, batch
+from objective_cases import CASES, SEEDS, assert_same, batch
 from torch import Tensor
 
 from evidence import parts as assembled

@@ -4,57 +4,24 @@ import itertools
 import shutil
 from collections.abc import Callable
 
-import problems
 import pytest
 import torch
+from objective_cases import CASES, SEEDS, assert_same, batch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from evidence.models import LatentVariableModel, hierarchical
-from evidence.networks import Critic
-from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
-from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.streams import TRAINING, Stream, drawing
 from evidence.training import Segment, compiled, gradients, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-STEPS, RATE, X = 40, 1e-2, problems.X_DIM
-SEEDS = [3, 3 + 2**40, 5]
-
-
-def two_layers() -> LatentVariableModel:
-    return hierarchical(X, [3, 2], [[4], [3]], "tanh", torch.full((X,), 0.4))
-
-
-def critic(encoder: str, target: str) -> Objective:
-    return CriticWeighted(2, encoder, target, 3.0, 4, Critic(X, [3], "tanh"))  # type: ignore[arg-type]
-
-
-Make = Callable[[], tuple[LatentVariableModel, Objective]]
-CASES: dict[str, Make] = {
-    "vae": lambda: (problems.linear_gaussian(), ELBO(2)),
-    "vae, analytic": lambda: (problems.linear_gaussian(), ELBO(2, "analytic")),
-    "iwae": lambda: (problems.linear_gaussian(), IWAE(4)),
-    "iwae, few samples": lambda: (problems.linear_gaussian(), IWAE(4, 1)),
-    "iwae, two layers": lambda: (two_layers(), IWAE(4, 1)),
-    "critic, literal": lambda: (problems.linear_gaussian(), critic("literal", "evidence")),
-    "critic, path": lambda: (problems.linear_gaussian(), critic("path", "evidence")),
-    "critic, path, two layers": lambda: (two_layers(), critic("path", "elbo")),
-    "critic, elbo": lambda: (problems.linear_gaussian(), critic("elbo", "elbo")),
-    "sivi": lambda: (problems.semi_implicit_gaussian(), SIVI(2, 3)),
-    "uivi": lambda: (problems.semi_implicit_gaussian(), UIVI(1, HMCSampler(2, 2, 3, 0.1, 0.9, 0.05))),
-}
+STEPS, RATE = 40, 1e-2
 
 
 def made(case: str) -> torch.nn.ModuleDict:
     torch.manual_seed(5)
     model, objective = CASES[case]()
     return torch.nn.ModuleDict({"model": model, "objective": objective})
-
-
-def batch() -> Tensor:
-    return (problems.images(6) > 0).double()
 
 
 def alone(case: str, seed: int, differentiate: Callable[..., object] = gradients) -> dict[str, Tensor]:
@@ -89,12 +56,6 @@ def moved(step: Step, x: Tensor, seed: Tensor, number: Tensor) -> None:
         for parameter, gradient in zip(parameters, found, strict=True):
             if gradient is not None:
                 parameter.sub_(RATE * gradient)
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    for name, value in one.items():
-        torch.testing.assert_close(value, other[name], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("case", CASES)
