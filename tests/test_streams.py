@@ -136,9 +136,8 @@ def trained(name: str, seed: int, in_torch: bool = False, first_step: int = 0) -
     optimizer = torch.optim.Adam(parameter_groups(model, objective, 0.2), eps=1e-4)  # type: ignore[arg-type]
     x = problems.images(6)
 
-    def by_torch(*arguments: object) -> object:
-        *others, stream = arguments
-        return gradients(*others, stream.tensors(CPU))  # type: ignore[arg-type,attr-defined]
+    def by_torch(*arguments: object, stream: Stream) -> object:
+        return gradients(*arguments, stream=stream.tensors(CPU))  # type: ignore[arg-type,attr-defined]
 
     differentiate = by_torch if in_torch else gradients
     batches = iter(lambda: x, None)

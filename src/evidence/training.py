@@ -179,15 +179,11 @@ def compiled(differentiate: Differentiate) -> Differentiate:
     graph = fused_step(differentiate)
 
     def call(
-        model: LatentVariableModel,
-        objective: Objective,
-        parameters: Sequence[Tensor],
-        x: Tensor,
-        reduction: Literal["sum", "mean"],
-        stream: Stream | None = None,
+        *given: Any, stream: Stream | None = None
     ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
-        tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
-        return graph(model, objective, parameters, x, reduction, tensors)
+        *_, x, _ = given
+        tensors = stream and stream.tensors(x.device)  # an int would be compiled in
+        return graph(*given, stream=tensors)
 
     return call
 
@@ -231,7 +227,7 @@ def train(
             if seed is not None:
                 stream = Stream(seed, streams.TRAINING, step)
                 streams.seed_globally(x.device, seed, step)  # for what a user's code draws
-            found, metrics = differentiate(model, objective, parameters, x, reduction, stream)
+            found, metrics = differentiate(model, objective, parameters, x, reduction, stream=stream)
             step += 1
             sums = added(sums, metrics, step)  # before the optimiser changes what a metric may be a view of
             set_gradients(parameters, found)
