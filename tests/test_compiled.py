@@ -124,5 +124,5 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto")
     with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):
         wants(True)
-    kept = execution.settle(cpu, True, None)[0]
-    assert execution.settle(cpu, True, kept)[1] == "compiled True is now False"
+    kept = execution.settle(cpu, True, False, None)[0]
+    assert execution.settle(cpu, True, False, kept)[1] == "compiled True is now False"

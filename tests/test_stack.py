@@ -1,44 +1,48 @@
 """Runs stacked into one batched step: each ends as it does alone, whatever becomes of the others."""
 
-import itertools
 import math
-import shutil
-from collections.abc import Iterator
 
 import pytest
 import torch
 from equality import assert_equal
-from objective_cases import CASES, SEEDS, assert_same, batch
+from objective_cases import CASES, NEEDS_COMPILER, SEEDS, X, assert_same
 from torch import Tensor
 
 from evidence import parts as assembled
+from evidence.data import Batches
 from evidence.errors import UserError
-from evidence.objectives import ELBO
+from evidence.models import LatentVariableModel
+from evidence.objectives import ELBO, Estimate
 from evidence.parts import Parts
-from evidence.stack import Member, Stack, can_stack
+from evidence.stack import CannotStack, Member, Stack, why_not
+from evidence.stack import train as stack_train
 from evidence.training import Report, Segment, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")
 
-SCHEDULE = [Segment(10, 1e-2), Segment(40, 5e-3)]
 
-
-def made(case: str, kind: type[torch.optim.Optimizer] = torch.optim.Adam) -> Parts:
+def made(
+    case: str,
+    kind: type[torch.optim.Optimizer] = torch.optim.Adam,
+    learning_rate: float = 1e-2,
+    **options: float,
+) -> Parts:
     torch.manual_seed(5)
     model, objective = CASES[case]()
     groups = parameter_groups(model, objective, 0.2)
-    return Parts(None, model, objective, kind(groups, lr=1.0), SCHEDULE)  # type: ignore[arg-type, call-arg]
+    schedule = [Segment(10, learning_rate), Segment(40, learning_rate / 2)]
+    return Parts(None, model, objective, kind(groups, lr=1.0, **options), schedule)  # type: ignore[arg-type, call-arg]
 
 
-def batches(seed: int, first_step: int = 0) -> Iterator[Tensor]:
-    """A run's own: a function of its seed and the step."""
-    for step in itertools.count(first_step):
-        yield batch().roll(step + seed % 7, 0)
+def batches(seed: int) -> Batches:
+    """A run's own, of grey images, so that their binarization is drawn too."""
+    images = torch.arange(13 * X, dtype=torch.uint8).view(13, X) % 5
+    return Batches(images, 4, 6, seed)
 
 
 def alone(parts: Parts, seed: int, first_step: int = 0) -> list[Report]:
     pair = parts.model, parts.objective
-    stream = batches(seed, first_step)
+    stream = batches(seed).after(first_step)
     return list(train(*pair, parts.optimizer, stream, parts.schedule, "sum", 5, first_step, seed=seed))
 
 
@@ -46,17 +50,18 @@ def stacked(
     members: list[Parts], seeds: list[int], first_step: int = 0, last_step: int = 40, compiled: bool = False
 ) -> list[list[Report | UserError]]:
     """The reports of each member."""
-    together = [
-        Member(parts, seed, batches(seed, first_step)) for parts, seed in zip(members, seeds, strict=True)
-    ]
-    schedule = [segment for segment in SCHEDULE if segment.last_step <= last_step]
-    found = Stack(together, "sum", compiled).train(schedule, first_step, 5)
+    together = [Member(parts, seed, batches(seed)) for parts, seed in zip(members, seeds, strict=True)]
+    schedules = [[each for each in parts.schedule if each.last_step <= last_step] for parts in members]
+    stack = Stack(together, "sum", first_step, compiled)
+    found = [each for each in stack_train(stack, schedules, 5) if each is not None]
     return [list(each) for each in zip(*found, strict=True)]
 
 
-def assert_as_alone(members: list[Parts], reports: list[list[Report | UserError]], case: str) -> None:
-    for parts, found, seed in zip(members, reports, SEEDS, strict=True):
-        single = made(case, type(parts.optimizer))
+def assert_as_alone(
+    members: list[Parts], reports: list[list[Report | UserError]], singles: list[Parts]
+) -> None:
+    """The members and their reports are those of the singles, trained alone."""
+    for parts, found, seed, single in zip(members, reports, SEEDS[: len(members)], singles, strict=True):
         for ours, expected in zip(found, alone(single, seed), strict=True):
             assert isinstance(ours, Report)
             assert ours.step == expected.step
@@ -66,27 +71,64 @@ def assert_as_alone(members: list[Parts], reports: list[list[Report | UserError]
             assert_same(one.state_dict(), other.state_dict())
         ours, theirs = parts.optimizer.state_dict(), single.optimizer.state_dict()
         assert ours["param_groups"] == theirs["param_groups"]
+        assert ours["state"].keys() == theirs["state"].keys()
         for number, state in theirs["state"].items():
             assert_same(state, ours["state"][number])
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_each_ends_as_it_does_alone(case: str) -> None:
-    members = [made(case) for _ in SEEDS]
-    assert_as_alone(members, stacked(members, SEEDS), case)
+    members, singles = ([made(case) for _ in SEEDS] for _ in range(2))
+    assert_as_alone(members, stacked(members, SEEDS), singles)
 
 
-@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.RMSprop, torch.optim.AdamW])
-def test_with_any_elementwise_optimiser(kind: type[torch.optim.Optimizer]) -> None:
-    members = [made("iwae", kind) for _ in SEEDS]
-    assert_as_alone(members, stacked(members, SEEDS), "iwae")
+def differing(case: str, attribute: str) -> list[Parts]:
+    """Runs that differ in learning rates, in Adam's constants, and in a float of the objective."""
+    found = []
+    for number in range(len(SEEDS)):
+        parts = made(case, learning_rate=1e-2 * (1 + number))
+        for group in parts.optimizer.param_groups:
+            group["eps"], group["betas"] = 10.0 ** (-4 - number), (0.9 - 0.1 * number, 0.999 - 0.01 * number)
+            group["weight_decay"] = 0.1 * number
+        owner, _, name = f"objective.{attribute}".rpartition(".")
+        module = torch.nn.ModuleDict({"objective": parts.objective}).get_submodule(owner)
+        setattr(module, name, getattr(module, name) * (1 + 0.1 * number))
+        found.append(parts)
+    return found
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+@pytest.mark.parametrize(
+    ("case", "attribute"),
+    [
+        ("critic, path", "bound"),
+        ("uivi", "reverse_conditional.adaptation_rate"),
+        ("uivi", "reverse_conditional.target_acceptance"),
+    ],
+)
+def test_runs_that_differ_in_floats_are_stacked(case: str, attribute: str) -> None:
+    members, singles = differing(case, attribute), differing(case, attribute)
+    assert_as_alone(members, stacked(members, SEEDS), singles)
+    owner, _, name = attribute.rpartition(".")
+    kept = [getattr(each.objective.get_submodule(owner), name) for each in members]
+    assert all(type(value) is float for value in kept)
+    assert len(set(kept)) == 3
+
+
+@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NEEDS_COMPILER)])
+@pytest.mark.parametrize("number", [1, 3])
+def test_with_decoupled_weight_decay(number: int, compiled: bool) -> None:
+    members, singles = (
+        [made("iwae", torch.optim.AdamW, weight_decay=0.5) for _ in SEEDS[:number]] for _ in range(2)
+    )
+    found = stacked(members, SEEDS[:number], compiled=compiled)
+    assert_as_alone(members, found, singles)
+
+
+@NEEDS_COMPILER
 @pytest.mark.parametrize("case", ["iwae, two layers", "critic, path"])
 def test_compiled_too(case: str) -> None:
-    members = [made(case) for _ in SEEDS]
-    assert_as_alone(members, stacked(members, SEEDS, compiled=True), case)
+    members, singles = ([made(case) for _ in SEEDS] for _ in range(2))
+    assert_as_alone(members, stacked(members, SEEDS, compiled=True), singles)
 
 
 def test_a_member_goes_on_from_its_state_in_other_company() -> None:
@@ -130,10 +172,29 @@ class Own(ELBO):
     pass
 
 
+class Declared(ELBO):
+    is_stackable = True
+
+
+class Drawing(Declared):
+    is_stackable = True
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        estimate = super().forward(model, x)
+        return estimate._replace(surrogate=estimate.surrogate + torch.randn(len(x)))
+
+
 def test_what_is_not_known_to_stack_is_not_stacked() -> None:
     parts = made("iwae, two layers")
-    assert can_stack(parts)
-    assert not can_stack(parts._replace(objective=Own(1)))
-    assert not can_stack(parts._replace(optimizer=torch.optim.LBFGS(parts.model.parameters())))
+    assert not why_not(parts)
+    assert not why_not(parts._replace(objective=Declared(1)))
+    assert "Own does not say is_stackable = True" in why_not(parts._replace(objective=Own(1)))
+    assert "Adam" in why_not(parts._replace(optimizer=torch.optim.LBFGS(parts.model.parameters())))
     parts.model.posterior.layer = torch.nn.Dropout(0.5)
-    assert not can_stack(parts)
+    assert "Dropout draws" in why_not(parts)
+
+
+def test_a_users_own_draws_are_refused_by_name() -> None:
+    members = [made("vae")._replace(objective=Drawing(1)) for _ in SEEDS]
+    with pytest.raises(CannotStack, match=r"evidence\.streams\.normal"):
+        stacked(members, SEEDS)

@@ -1,8 +1,8 @@
-"""How a run computes: the device, its threads, and whether its steps are compiled. All can change the last bits.
+"""How a run computes: the device, its threads, and whether its steps are compiled and captured as a graph.
 
-It is settled when a run first starts, kept in its checkpoints and used again, so that a run broken off and
-continued ends with the same bits as an uninterrupted one. Where that cannot be, on other hardware, the run says so and
-is marked.
+All can change the last bits. It is settled when a run first starts, kept in its checkpoints and used again, so that a
+run broken off and continued ends with the same bits as an uninterrupted one. Where that cannot be, on other hardware,
+the run says so and is marked.
 """
 
 import os
@@ -49,7 +49,7 @@ def pays(steps: int, rows: int) -> bool:
 def wants_compiling(
     setting: bool | Literal["auto"], parts: Sequence[nn.Module], device: torch.device, pays: bool
 ) -> bool:
-    """Whether what `parts` compute is compiled: as it is told, or on a CPU where it pays.
+    """Whether what `parts` compute is compiled: as it is told, or where it pays.
 
     A user's own modules, which may do what cannot be compiled, are compiled only if it is told to.
     Raises: UserError where it is told to and cannot.
@@ -58,7 +58,7 @@ def wants_compiling(
     for part in parts:
         if isinstance(part, Objective) and not part.is_compilable:
             reason = f"{type(part).__name__} cannot be compiled"
-    if not reason and device.type == "cpu" and not _has_compiler():
+    if not reason and not _has_compiler():
         reason = "no C++ compiler is here (install g++)"
     if setting is True and reason:
         raise UserError(f"compile=true: {reason}; choose compile=false or compile=auto")
@@ -66,16 +66,24 @@ def wants_compiling(
         return not reason and setting is True
     modules = (module for part in parts for module in part.modules())
     is_known = all(type(module).__module__.startswith(("evidence.", "torch.")) for module in modules)
-    return is_known and device.type == "cpu" and pays
+    return is_known and pays
 
 
-def settle(device: torch.device, compiled: bool, kept: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
+def settle(
+    device: torch.device, compiled: bool, captured: bool, kept: dict[str, Any] | None
+) -> tuple[dict[str, Any], str]:
     """The execution from here on, its threads set; what was kept is used again, and in words what could not be."""
     threads = THREADS if kept is None else kept["threads"]
     torch.set_num_threads(threads)
     if kept is not None:
-        compiled = kept["compiled"] and (device.type != "cpu" or _has_compiler())
-    here = {"hardware": _hardware(device), "threads": threads, "compiled": compiled}
+        compiled = kept["compiled"] and _has_compiler()
+        captured = kept["captured"] and device.type == "cuda"
+    here = {
+        "hardware": _hardware(device),
+        "threads": threads,
+        "compiled": compiled,
+        "captured": captured,
+    }
     if kept is None or kept == here:
         return here, ""
     changes = (f"{key} {kept[key]} is now {here[key]}" for key in here if kept[key] != here[key])

@@ -1,184 +1,275 @@
-"""Runs that differ in their seeds alone, trained by one batched step: each ends as it does alone, to rounding.
+"""Runs that differ only in numbers, such as their seeds, trained by one batched step: each ends as it does alone.
 
 The runs' parameters and buffers become rows of stacked tensors, so that a run's own modules always hold its present
-state. torch.vmap takes the objective over the rows, and one optimiser moves all of them: element by element it does
-what each run's own would do. Noise is a function of the seed and the step, so a run's does not depend on its company.
+state. torch.vmap takes the objective over the rows, and one update moves all of them. Noise is a function of the seed
+and the step, so a run's does not depend on its company. A step reads and writes tensors in place and nothing else, so
+a GPU can capture it as a graph and replay it (captured.py).
 """
 
 import copy
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from evidence import streams
+from evidence.captured import Repeat
+from evidence.data import Batches
 from evidence.errors import UserError
-from evidence.models import LatentVariableModel
-from evidence.objectives import Objective
 from evidence.parts import Parts
+from evidence.stacked_adam import StackedAdam, is_adam
 from evidence.streams import TRAINING, Stream, drawing
-from evidence.training import Report, Segment, added, averages, fused_step, set_gradients
+from evidence.training import Report, Segment, fused_step, means
 
-# The optimisers of torch that treat each number of a parameter by itself.
-ELEMENTWISE = (
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "Adamax",
-    "AdamW",
-    "ASGD",
-    "NAdam",
-    "RAdam",
-    "RMSprop",
-    "Rprop",
-    "SGD",
-)
+Place = tuple[str, str]  # a module's name and its attribute, a float
+KEPT_BY_TORCH = vars(nn.Module()).keys()
 
 
 class Member(NamedTuple):
-    """A run of a stack: its parts, its seed, and its batches x [B, X] from the present step on."""
+    """A run of a stack: its parts, its seed, and its batches."""
 
     parts: Parts
     seed: int
-    batches: Iterator[Tensor]
+    batches: Batches
+
+
+class CannotStack(Exception):
+    """Why these runs cannot be trained by one step."""
 
 
 class _Value(nn.Module):
-    """The surrogate [B] of one step, and its metrics, as a function of the modules' state."""
+    """The surrogate [B] of one step, and its metrics, as a function of the modules' state and numbers."""
 
-    def __init__(self, model: LatentVariableModel, objective: Objective) -> None:
+    def __init__(self, parts: Parts, batches: Batches, places: Sequence[Place] = ()) -> None:
         super().__init__()
-        self.model, self.objective = model, objective
+        self.model, self.objective = parts.model, parts.objective
+        self.batches, self.places = batches, places
 
-    def forward(self, x: Tensor, seed: Tensor, step: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(
+        self, rows: Tensor, seed: Tensor, step: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        x = self.batches.draw(rows, seed, step)
+        own = [getattr(self.get_submodule(name), attribute) for name, attribute in self.places]
+        self._set(numbers)
         with drawing(Stream(seed, TRAINING, step)):
             surrogate, metrics = self.objective(self.model, x)
+        self._set(own)
         return surrogate, metrics
 
+    def _set(self, numbers: Sequence[object]) -> None:
+        for (name, attribute), number in zip(self.places, numbers, strict=True):
+            setattr(self.get_submodule(name), attribute, number)
 
-def can_stack(parts: Parts) -> bool:
-    """Whether runs of these parts can be stacked, as far as their classes tell: ours, with an elementwise optimiser."""
-    modules = [*parts.model.modules(), *parts.objective.modules()]
-    kind = type(parts.optimizer)
-    return (
-        all(type(module).__module__.startswith(("evidence.", "torch.")) for module in modules)
-        and not any(
-            isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm)
-            for module in modules
-        )
-        and kind.__module__.startswith("torch.optim.")
-        and kind.__name__ in ELEMENTWISE
-    )
+
+def why_not(parts: Parts) -> str:
+    """Why runs of these parts are not stacked, as far as their classes tell; empty where they are."""
+    if not is_adam(parts.optimizer):
+        return "only torch.optim.Adam and AdamW are stacked"
+    for module in (*parts.model.modules(), *parts.objective.modules()):
+        kind = type(module)
+        if isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
+            return f"{kind.__name__} draws or counts by itself"
+        if not kind.__module__.startswith(("evidence.", "torch.")) and not vars(kind).get("is_stackable"):
+            return (
+                f"{kind.__name__} does not say is_stackable = True: that its state is in buffers that it writes"
+                " in place, and that it draws by evidence.streams.normal and uniform"
+            )
+    return ""
 
 
 class Stack:
-    """Takes steps of all members at once."""
+    """Takes steps of all members at once, by captured.Repeat or captured.Replay.
 
-    def __init__(self, members: Sequence[Member], reduction: Literal["sum", "mean"], compiled: bool) -> None:
+    Raises: CannotStack where torch.vmap does not take what they compute.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[Member],
+        reduction: Literal["sum", "mean"],
+        first_step: int,
+        compiled: bool,
+        repeat: Callable[[Callable[[], None]], Repeat] = Repeat,
+    ) -> None:
         self._members, self._reduction = members, reduction
-        first = members[0].parts
-        model, objective, self._optimizer = copy.deepcopy((first.model, first.objective, first.optimizer))
-        self._value = _Value(model, objective)
-        rows = [_Value(each.parts.model, each.parts.objective) for each in members]
+        self.step = first_step
+        batches, device = members[0].batches, members[0].batches.train.device
+        rows = [_Value(each.parts, each.batches) for each in members]
+        places = _differing(rows)
+        self._numbers = [
+            torch.tensor([getattr(row.get_submodule(name), key) for row in rows], device=device)
+            for name, key in places
+        ]
+        self._value = _Value(_copied(members[0].parts), batches, places)
+        seeds = [streams.signed(each.seed) for each in members]
+        self._seeds = torch.tensor(seeds, dtype=torch.int64, device=device)
+        self._order = torch.zeros(
+            len(members), batches.steps, batches.batch_size, dtype=torch.int64, device=device
+        )
+        self._step = torch.tensor(first_step, device=device)
+        self._load_order()
         self._state = {
             name: torch.stack([row.get_parameter(name).detach() for row in rows]).requires_grad_(
                 parameter.requires_grad
             )
             for name, parameter in self._value.named_parameters()
+        } | {
+            name: torch.stack([row.get_buffer(name) for row in rows])
+            for name, _ in self._value.named_buffers()
         }
-        self._parameters = list(self._state.values())
-        for name, _ in self._value.named_buffers():
-            self._state[name] = torch.stack([row.get_buffer(name) for row in rows])
+        used, metrics = self._try()
+        self._sums = {
+            name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
+            for name, value in metrics.items()
+        }
+        self._adam = StackedAdam([each.parts.optimizer for each in members], used)
+        self._state.update(self._adam.parameters)
+        self._give_rows(rows)
+        self._advance = repeat(fused_step(self.take) if compiled else self.take)
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """The learning rate of each member."""
+        self._adam.set_rates(rates)
+
+    def advance(self, count: int) -> None:
+        """Take `count` steps; where they are captured this returns before they are done."""
+        last = self.step + count
+        while self.step < last:
+            if self.step % self._order.shape[1] == 0:
+                self._advance.wait()
+                self._load_order()
+            left = self._order.shape[1] - self.step % self._order.shape[1]
+            size = min(left, last - self.step)
+            self._advance(size)
+            self.step += size
+
+    def report(self, count: int, ends_segment: bool) -> list[Report | UserError]:
+        """Each member's metrics over the last `count` steps, or what is wrong; the members hold their state."""
+        self._advance.wait()
+        table = torch.stack([*self._sums.values()]).tolist()
+        for sums in self._sums.values():
+            sums.zero_()
+        self._adam.share()
+        return [
+            _report(dict(zip(self._sums, column, strict=True)), count, self.step, ends_segment)
+            for column in zip(*table, strict=True)
+        ]
+
+    @torch.no_grad()
+    def take(self) -> None:
+        """One step of every member, in place."""
+        found, metrics = self._differentiate()
+        self._adam.update({name: gradient for name, gradient in found.items() if gradient is not None})
+        for name, sums in self._sums.items():
+            sums.add_(metrics[name])
+        self._step.add_(1)
+
+    @torch.enable_grad()
+    def _differentiate(self) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+        """The gradients [R, ...] to descend, and the metrics [R]."""
+        place = (self._step % self._order.shape[1]).unsqueeze(0)
+        rows = self._order.index_select(1, place).squeeze(1)
+        if len(self._members) == 1:
+            state = {name: value.squeeze(0) for name, value in self._state.items()}
+            numbers = [each.squeeze(0) for each in self._numbers]
+            surrogate, metrics = self._of_one(state, rows[0], self._seeds[0], numbers)
+            metrics = {name: value.unsqueeze(0) for name, value in metrics.items()}
+        else:
+            of_all = torch.vmap(self._of_one)
+            surrogate, metrics = of_all(self._state, rows, self._seeds, self._numbers)
+        per_image = 1 if self._reduction == "sum" else 1 / rows.shape[1]
+        trained = {name: value for name, value in self._state.items() if value.requires_grad}
+        found = torch.autograd.grad(-per_image * surrogate.sum(), [*trained.values()], allow_unused=True)
+        return dict(zip(trained, found, strict=True)), metrics
+
+    def _of_one(
+        self, state: dict[str, Tensor], rows: Tensor, seed: Tensor, numbers: Sequence[Tensor]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        given = rows, seed, self._step, numbers
+        found: tuple[Tensor, dict[str, Tensor]] = torch.func.functional_call(self._value, state, given)
+        return found
+
+    def _try(self) -> tuple[list[str], dict[str, Tensor]]:
+        """The names of the parameters that have a gradient, and metrics, of a step that changes nothing."""
+        buffers = {name: value.clone() for name, value in self._state.items() if not value.requires_grad}
+        try:
+            found, metrics = self._differentiate()
+        except UserError:
+            raise
+        except Exception as error:
+            if "randomness" in str(error):
+                raise CannotStack(
+                    "it draws from torch's own generator, where evidence.streams.normal and uniform would do"
+                ) from error
+            raise CannotStack(f"torch.vmap says: {str(error).splitlines()[0]}") from error
+        for name, value in buffers.items():
+            self._state[name].copy_(value)
+        return [name for name, gradient in found.items() if gradient is not None], metrics
+
+    def _give_rows(self, rows: Sequence[_Value]) -> None:
+        """Each member's modules have their rows of the stacked tensors."""
         for number, row in enumerate(rows):
             for name, parameter in row.named_parameters():
                 parameter.data = self._state[name].detach()[number]
             for name, _ in list(row.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
                 row.get_submodule(owner)._buffers[leaf] = self._state[name][number]
-        self._stack_optimizer()
-        self._seeds = torch.tensor([each.seed for each in members], device=self._parameters[0].device)
-        self._taken = fused_step(self._differentiate) if compiled else self._differentiate
 
-    def train(
-        self, schedule: Sequence[Segment], first_step: int, log_every: int
-    ) -> Iterator[list[Report | UserError]]:
-        """Take the schedule's steps after `first_step`; reports or errors of all members as they go.
-
-        After each report the members hold their state.
-        """
-        step, begins = first_step, 0
-        for segment in schedule:
-            if step == begins:  # within a segment the optimiser has its rate
-                for group in self._optimizer.param_groups:
-                    group["lr"] = segment.learning_rate * group["rate"]
-            sums: dict[str, Tensor] = {}
-            last_report = step
-            while step < segment.last_step:
-                x = torch.stack([next(each.batches) for each in self._members])
-                found, metrics = self._taken(x, torch.tensor(step, device=x.device))
-                step += 1
-                sums = added(sums, metrics, step)
-                set_gradients(self._parameters, found)
-                self._optimizer.step()
-                if step % log_every == 0 or step == segment.last_step:
-                    self._share_optimizer()
-                    count, ends = step - last_report, step == segment.last_step
-                    yield [_report(sums, row, count, step, ends) for row in range(len(self._members))]
-                    sums, last_report = {}, step
-            begins = segment.last_step
-
-    def _differentiate(self, x: Tensor, step: Tensor) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
-        def value(state: dict[str, Tensor], x: Tensor, seed: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-            found: tuple[Tensor, dict[str, Tensor]] = torch.func.functional_call(
-                self._value, state, (x, seed, step)
-            )
-            return found
-
-        surrogate, metrics = torch.vmap(value)(self._state, x, self._seeds)
-        loss = -surrogate.sum() if self._reduction == "sum" else -surrogate.mean(1).sum()
-        trained = [parameter for parameter in self._parameters if parameter.requires_grad]
-        found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
-        return tuple(next(found) if each.requires_grad else None for each in self._parameters), metrics
-
-    def _stack_optimizer(self) -> None:
-        """One optimiser for all, whose state is the members' stacked."""
-        theirs = [each.parts.optimizer for each in self._members]
-        stacked = iter(self._parameters)
-        by_name = dict(zip((name for name, _ in self._value.named_parameters()), stacked, strict=True))
-        state: defaultdict[Tensor, dict[str, object]] = defaultdict(dict)
-        for number, group in enumerate(self._optimizer.param_groups):
-            group["params"] = [by_name[name] for name in group["param_names"]]
-            for place, parameter in enumerate(group["params"]):
-                states = [each.state.get(each.param_groups[number]["params"][place], {}) for each in theirs]
-                for key, value in states[0].items():
-                    is_moment = (
-                        isinstance(value, Tensor) and value.shape == parameter.shape[1:] and value.dim() > 0
-                    )
-                    state[parameter][key] = (
-                        torch.stack([each[key] for each in states]) if is_moment else copy.deepcopy(value)
-                    )
-        self._optimizer.state = state
-
-    def _share_optimizer(self) -> None:
-        """Each member's own optimiser has its rows of the state."""
-        for row, member in enumerate(self._members):
-            ours, theirs = self._optimizer.param_groups, member.parts.optimizer.param_groups
-            for group, own in zip(ours, theirs, strict=True):
-                own["lr"] = group["lr"]
-                for stacked, parameter in zip(group["params"], own["params"], strict=True):
-                    member.parts.optimizer.state[parameter] = {
-                        key: value[row]
-                        if isinstance(value, Tensor) and value.shape == stacked.shape
-                        else copy.deepcopy(value)
-                        for key, value in self._optimizer.state[stacked].items()
-                    }
+    def _load_order(self) -> None:
+        """The order of the images in the present pass."""
+        number = self.step // self._order.shape[1]
+        self._order.copy_(torch.stack([each.batches.order(number) for each in self._members]))
 
 
-def _report(sums: dict[str, Tensor], row: int, count: int, step: int, ends: bool) -> Report | UserError:
-    """Of the member in this row."""
+def train(
+    stack: Stack, schedules: Sequence[Sequence[Segment]], log_every: int
+) -> Iterator[list[Report | UserError] | None]:
+    """Take the steps of the members' schedules, which end their segments at the same steps.
+
+    Yields None once the steps up to the next report are on their way, and then each member's report or error.
+    """
+    begins = 0
+    for segments in zip(*schedules, strict=True):
+        if stack.step == begins:  # within a segment the optimisers have their rates
+            stack.set_rates([segment.learning_rate for segment in segments])
+        begins = segments[0].last_step
+        while stack.step < begins:
+            count = min(log_every - stack.step % log_every, begins - stack.step)
+            stack.advance(count)
+            yield None
+            yield stack.report(count, ends_segment=stack.step == begins)
+
+
+def _copied(parts: Parts) -> Parts:
+    model, objective = copy.deepcopy((parts.model, parts.objective))
+    return parts._replace(model=model, objective=objective)
+
+
+def _differing(rows: Sequence[_Value]) -> list[Place]:
+    """Where the members' modules have floats that differ. Raises: CannotStack where anything else differs."""
+    found = []
+    for name, module in rows[0].named_modules():
+        others = [row.get_submodule(name) for row in rows[1:]]
+        for key, value in vars(module).items():
+            if isinstance(module, _Value) or key in KEPT_BY_TORCH:
+                continue
+            if not all(_same(vars(other).get(key), value) for other in others):
+                if type(value) is not float:
+                    raise CannotStack(f"{type(module).__name__}.{key} differs between the runs")
+                found.append((name, key))
+    return found
+
+
+def _same(one: object, other: object) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return torch.equal(one, other)
+    return bool(one == other)
+
+
+def _report(sums: dict[str, float], count: int, step: int, ends: bool) -> Report | UserError:
+    """Of one member."""
     try:
-        found = averages({name: values[row] for name, values in sums.items()}, count, step)
+        return Report(step, means(sums, count, step), ends_segment=ends)
     except UserError as error:
         return error
-    return Report(step, found, ends_segment=ends)

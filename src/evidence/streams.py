@@ -140,18 +140,18 @@ def _product(a: Tensor, constant: int) -> tuple[Tensor, Tensor]:
     a_high, a_low = a >> 32 & HALF, a & HALF
     middle = a_high * low + (a_low * low >> 32 & HALF)
     other = a_low * high + (middle & HALF)
-    return a_high * high + (middle >> 32 & HALF) + (other >> 32 & HALF), a * _signed(constant)
+    return a_high * high + (middle >> 32 & HALF) + (other >> 32 & HALF), a * signed(constant)
 
 
 def _tensor(word: int | Tensor, device: torch.device | str) -> Tensor:
-    return torch.tensor(_signed(word), device=device) if isinstance(word, int) else word
+    return torch.tensor(signed(word), device=device) if isinstance(word, int) else word
 
 
 def _sum(key: Tensor | int, constant: int) -> Tensor | int:
-    return _signed(key + constant) if isinstance(key, int) else key + _signed(constant)
+    return signed(key + constant) if isinstance(key, int) else key + signed(constant)
 
 
-def _signed(word: int) -> int:
+def signed(word: int) -> int:
     """The 64 bits as two's complement."""
     return (word + 2**63) % 2**64 - 2**63
 

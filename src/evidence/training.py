@@ -266,11 +266,16 @@ def added(sums: dict[str, Tensor], metrics: dict[str, Tensor], step: int) -> dic
 
 def averages(sums: dict[str, Tensor], count: int, step: int) -> dict[str, float]:
     """The means of `count` steps; raises UserError naming the first that is not finite."""
-    found = dict(zip(sums, (torch.stack(list(sums.values())) / count).tolist(), strict=True))
-    for name, value in found.items():
-        if not math.isfinite(value):
-            raise UserError(diverged(f"{name} is {value} in the {count} steps before step {step}"))
-    return found
+    return means(dict(zip(sums, torch.stack(list(sums.values())).tolist(), strict=True)), count, step)
+
+
+def means(sums: dict[str, float], count: int, step: int) -> dict[str, float]:
+    """The sums over `count` steps divided by it; raises UserError naming the first that is not finite."""
+    for name, total in sums.items():
+        if not math.isfinite(total):
+            mean = total / count
+            raise UserError(diverged(f"{name} is {mean} in the {count} steps before step {step}"))
+    return {name: total / count for name, total in sums.items()}
 
 
 def _numbered(optimizer_state: dict[str, Any]) -> Iterator[tuple[str, int]]:

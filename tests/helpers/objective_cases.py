@@ -1,8 +1,10 @@
 """Every objective on a small model, and what runs of them are compared by."""
 
+import shutil
 from collections.abc import Callable
 
 import problems
+import pytest
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from evidence.objectives.reverse_conditional import HMCSampler
 
 X = problems.X_DIM
 SEEDS = [3, 3 + 2**40, 5]
+NEEDS_COMPILER = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
 
 def two_layers() -> LatentVariableModel:

@@ -91,6 +91,21 @@ def test_each_run_has_the_record_and_the_numbers_that_it_has_alone(
         assert stored_rows(run) == recorded_rows(found[name])
 
 
+def test_runs_of_other_learning_rates_are_stacked_too(
+    root: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["tracking=none", "objective=vae", "trainer.learning_rate=1e-3,2e-3", "seed=0,1"]
+    assert sweep(*words) == 0
+    for directory in runs.directories(root):
+        assert "from step 0 in a stack of 4 runs" in directory.log.read_text()
+    together = {name: numbers(directory) for name, directory in by_name(root).items()}
+    (root / "outputs").rename(root / "before")
+    assert main(["-m", *SMALL, *words], runs.CONF) == 0
+    assert together.keys() == by_name(root).keys()
+    for name, directory in by_name(root).items():
+        assert together[name] == pytest.approx(numbers(directory), rel=1e-4)
+
+
 def test_a_finished_one_is_not_computed_again_and_another_joins(
     root: Path, alone: dict[str, RunDirectory], no_figures: None
 ) -> None:
@@ -108,25 +123,24 @@ def test_one_that_fails_leaves_the_others_alone(
     root: Path, alone: dict[str, RunDirectory], no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk is full for seed 1, and seed 2 diverges."""
-    save, advance = RunDirectory.save_checkpoint, Stack.train
+    save, report = RunDirectory.save_checkpoint, Stack.report
 
     def full(self: RunDirectory, state: dict[str, Any], for_good: Any) -> None:
         if seed_of(self) == 1 and state["step"] == 40:
             raise OSError(errno.ENOSPC, "No space left on device")
         save(self, state, for_good)
 
-    def poisoned(self: Stack, *rest: Any) -> Any:
-        for reports in advance(self, *rest):
-            yield reports
-            if reports[0].step == 20:
-                for member in self._members:
-                    if member.seed == 2:
-                        with torch.no_grad():
-                            next(member.parts.model.parameters()).fill_(torch.nan)
+    def poisoned(self: Stack, *given: Any, **named: Any) -> Any:
+        found = report(self, *given, **named)
+        for member in self._members:
+            if self.step == 20 and member.seed == 2:
+                with torch.no_grad():
+                    next(member.parts.model.parameters()).fill_(torch.nan)
+        return found
 
     with monkeypatch.context() as patch:
         patch.setattr(RunDirectory, "save_checkpoint", full)
-        patch.setattr(Stack, "train", poisoned)
+        patch.setattr(Stack, "report", poisoned)
         assert sweep("tracking=none", "objective=vae") == 1
     found = {seed_of(directory): directory for directory in runs.directories(root)}
     assert {seed: directory.read().status for seed, directory in found.items()} == {

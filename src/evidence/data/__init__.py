@@ -5,12 +5,13 @@ a data set whose numbers would mean nothing, batches.py streams,
 subsets.py chooses images to score.
 """
 
-from evidence.data.batches import batches, steps_per_pass
+from evidence.data.batches import Batches, batches, steps_per_pass
 from evidence.data.checks import check
 from evidence.data.sets import Dataset, digits, fashion_mnist, mean_pixels, mnist, mnist_fixed, omniglot
 from evidence.data.subsets import evenly_spaced, evenly_spaced_rows
 
 __all__ = [
+    "Batches",
     "Dataset",
     "batches",
     "check",

@@ -18,6 +18,7 @@ from evidence.config.settings import Settings
 VERSION = 3  # a record of another version is not compared: its hashes cover other things
 NOT_COMPARED = roles.paths(Settings, Role.OUTSIDE, Role.LABEL, Role.SOURCE)
 END, FILES = roles.paths(Settings, Role.END), roles.paths(Settings, Role.FILES)
+FORMED = "model", "objective", "trainer"  # the sections whose floats do not matter to the form
 SOURCE = (  # the entries of a record that count where `init_from` names it
     "train_identity",
     "steps",
@@ -33,6 +34,7 @@ class Identity(NamedTuple):
     train: the path of the parameters.
     run: the path, its length and its evaluation.
     cell, train_cell: the same two without the seed.
+    form: the same as train_cell without the floats of model, objective and trainer.
     settings: what was asked for, whatever the data, the files and the source of `init_from` contain.
     """
 
@@ -40,6 +42,7 @@ class Identity(NamedTuple):
     run: str
     cell: str
     train_cell: str
+    form: str
     settings: str
     name: str
 
@@ -67,6 +70,7 @@ def identify(
         run,
         _digest(_without(alike, FILES)),
         _digest(_without(alike, END)),
+        _digest(_without(alike | {key: _form(alike[key]) for key in FORMED}, END)),
         _digest(asked),
         "-".join([*parts, f"s{config['seed']}", run[:6]]),
     )
@@ -132,6 +136,15 @@ def _without(config: Mapping[str, Any], left_out: Set[roles.Path]) -> dict[str, 
         if () not in below:
             kept[key] = _without(value, below) if below else value
     return kept
+
+
+def _form(value: Any) -> Any:
+    """The value without what its floats are."""
+    if isinstance(value, Mapping):
+        return {key: _form(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_form(each) for each in value]
+    return "float" if isinstance(value, float) else value
 
 
 def _digest(value: Mapping[str, Any]) -> str:

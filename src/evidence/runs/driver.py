@@ -1,7 +1,8 @@
 """Drives runs from report to report: one alone, or several together in one process.
 
 A run's life is a generator. It yields what it wants trained, is sent the next report, and returns its result. So a
-run keeps its own record, checkpoints and MLflow run in whatever company its steps are taken.
+run keeps its own record, checkpoints and MLflow run in whatever company its steps are taken. On a GPU groups of runs
+that are not alike compute side by side, each on a stream of its own.
 """
 
 import contextlib
@@ -14,9 +15,10 @@ from typing import Any, Literal, NamedTuple, TypeVar
 import torch
 
 from evidence import parts, training
-from evidence.data import batches
+from evidence.captured import Repeat, Replay
+from evidence.data import Batches
 from evidence.parts import Parts
-from evidence.stack import Member, Stack, can_stack
+from evidence.stack import CannotStack, Member, Stack, train, why_not
 from evidence.training import Report
 
 log = logging.getLogger("evidence")
@@ -24,7 +26,7 @@ RUNNING: ContextVar[int] = ContextVar("RUNNING", default=0)  # the number of the
 
 
 class Training(NamedTuple):
-    """What a run wants trained after `step`. Runs of one `cell` differ in nothing but their seeds."""
+    """What a run wants trained after `step`. Runs of one `form` differ in their seeds and in floats alone."""
 
     parts: Parts
     batch_size: int
@@ -34,7 +36,8 @@ class Training(NamedTuple):
     step: int
     device: torch.device
     compiled: bool
-    cell: Hashable
+    captured: bool
+    form: Hashable
 
     def reports(self) -> Iterator[Report]:
         """Those of the run alone."""
@@ -69,7 +72,7 @@ def alone(life: Life[Result]) -> Result:
 
 
 def together(lives: Sequence[Life[Result]]) -> list[Result]:
-    """The results of runs, of which those that differ in their seeds alone are stacked.
+    """The results of runs, of which those of one form are stacked.
 
     What a life raises ends all of them: it is thrown into each of the others, and raised again. So does Ctrl-C.
     """
@@ -90,8 +93,10 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
         groups: dict[tuple[int, ...], _Group] = {}
         while wanted:
             groups = {numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)}
+            for group in groups.values():
+                group.launch()
             for numbers, group in groups.items():
-                found, seconds = group.next()
+                found, seconds = group.collect()
                 for number, each in zip(numbers, found, strict=True):
                     _send(lives[number], each, seconds, number, go_on)
     except BaseException as error:
@@ -111,28 +116,86 @@ def _running(number: int) -> Iterator[None]:
         RUNNING.reset(token)
 
 
-def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> "_Group":
-    for number in numbers if len(numbers) > 1 else ():
-        with _running(number):
-            log.info("from step %d in a stack of %d runs", wanted[number].step, len(numbers))
-    return _Group([wanted[number] for number in numbers])
+Reports = Iterator[Sequence[Report | Exception] | None]
 
 
 class _Group:
-    """Takes the steps of runs up to their next report."""
+    """Takes the steps of runs up to their next report.
 
-    def __init__(self, trainings: Sequence[Training]) -> None:
-        self._size = len(trainings)
-        self._reports = _stacked(trainings) if self._size > 1 else ([each] for each in trainings[0].reports())
+    On a GPU they are on their way after `launch`, beside those of other groups, and `collect` waits for them.
+    """
 
-    def next(self) -> tuple[list[Report | Exception], float]:
+    def __init__(self, reports: Reports, size: int) -> None:
+        self._reports, self._size, self._seconds = reports, size, 0.0
+        self._failed: Exception | None = None
+
+    def launch(self) -> None:
+        """Start the steps."""
+        self._next()
+
+    def collect(self) -> tuple[list[Report | Exception], float]:
         """Each run's report, or what stops it, and its share of the seconds."""
+        found = self._next() if self._failed is None else None
+        seconds, self._seconds = self._seconds / self._size, 0.0
+        if self._failed is not None:
+            return [self._failed] * self._size, seconds
+        return list(found or ()), seconds
+
+    def _next(self) -> Sequence[Report | Exception] | None:
         began = time.monotonic()
         try:
-            found: list[Report | Exception] = [*next(self._reports)]
+            return next(self._reports)
         except Exception as error:
-            found = [error] * self._size
-        return found, (time.monotonic() - began) / self._size
+            self._failed = error
+            return None
+        finally:
+            self._seconds += time.monotonic() - began
+
+
+def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
+    trainings = [wanted[number] for number in numbers]
+    first = trainings[0]
+    if len(numbers) == 1 and not first.captured:
+        return _Group(_beside(trainings), 1)
+    try:
+        stack = _stack(trainings)
+    except CannotStack as reason:
+        _say(numbers, f"not stacked: {reason}")
+        return _Group(_beside(trainings), len(numbers))
+    except Exception as error:
+        return _Group(_failed(error), len(numbers))
+    how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "alone"
+    graph = ", as a captured graph" if first.captured else ""
+    _say(numbers, f"from step {first.step} {how}{graph}")
+    return _Group(train(stack, [each.parts.schedule for each in trainings], first.log_every), len(numbers))
+
+
+def _say(numbers: tuple[int, ...], text: str) -> None:
+    """In the log of each run."""
+    for number in numbers:
+        with _running(number):
+            log.info("%s", text)
+
+
+def _beside(trainings: Sequence[Training]) -> Reports:
+    """Of runs that each take their own steps."""
+    singles = [each.reports() for each in trainings]
+    while True:
+        yield None
+        yield [_result(single) for single in singles]
+
+
+def _failed(error: Exception) -> Reports:
+    """Of runs whose first step fails."""
+    raise error
+    yield
+
+
+def _result(reports: Iterator[Report]) -> Report | Exception:
+    try:
+        return next(reports)
+    except Exception as error:
+        return error
 
 
 def _send(
@@ -152,22 +215,18 @@ def _alike(wanted: dict[int, Training]) -> list[tuple[int, ...]]:
     """The numbers of the runs that can be stacked, together, and those of others alone."""
     groups: dict[Hashable, list[int]] = {}
     for number, each in wanted.items():
-        schedule = tuple(each.parts.schedule)
-        key: Hashable = (each.cell, each.step, each.log_every, each.compiled, each.device, schedule)
-        groups.setdefault(key if can_stack(each.parts) else number, []).append(number)
+        ends = tuple(segment.last_step for segment in each.parts.schedule)
+        how = each.compiled, each.captured, each.device
+        key: Hashable = (each.form, each.step, each.log_every, how, ends)
+        groups.setdefault(number if why_not(each.parts) else key, []).append(number)
     return [tuple(numbers) for numbers in groups.values()]
 
 
-def _stacked(trainings: Sequence[Training]) -> Iterator[Sequence[Report | Exception]]:
+def _stack(trainings: Sequence[Training]) -> Stack:
     first = trainings[0]
     members = [
-        Member(
-            each.parts,
-            each.seed,
-            batches(each.parts.dataset, each.batch_size, each.seed, each.step, each.device),
-        )
+        Member(each.parts, each.seed, Batches.of(each.parts.dataset, each.batch_size, each.seed, each.device))
         for each in trainings
     ]
-    return Stack(members, first.reduction, first.compiled).train(
-        first.parts.schedule, first.step, first.log_every
-    )
+    repeat: type[Repeat] = Replay if first.captured else Repeat
+    return Stack(members, first.reduction, first.step, first.compiled, repeat)

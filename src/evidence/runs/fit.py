@@ -31,8 +31,8 @@ ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[termi
 class Run(NamedTuple):
     """A run that is being computed.
 
-    images: the test images to score. cell: equal for runs that differ in nothing but their seeds. progress: what
-    shows its training.
+    images: the test images to score. form: equal for runs that differ in their seeds and in floats alone. progress:
+    what shows its training.
     """
 
     settings: Settings
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     evaluator: Evaluator
     recorder: Recorder
     start: Start
-    cell: Hashable
+    form: Hashable
     progress: ShowProgress
 
     @property
@@ -78,7 +78,8 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
                 step,
                 run.device,
                 compiled,
-                run.cell,
+                start.execution["captured"],
+                run.form,
             )
             step, seconds = report.step, seconds + elapsed
             show(step, *next(iter(report.metrics.items())))

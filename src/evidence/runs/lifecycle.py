@@ -140,8 +140,8 @@ def _compute(
                     execution=start.execution,
                 )
                 _note_start(directory, start, before, parts.last_step)
-                cell = (located.identity.train_cell, provenance.code_digest(located.code))
-                work = fit.Run(settings, device, parts, images, evaluator, recorder, start, cell, progress)
+                form = (located.identity.form, provenance.code_digest(located.code))
+                work = fit.Run(settings, device, parts, images, evaluator, recorder, start, form, progress)
                 metrics = yield from fit.fit(work)
                 recorder.finish(metrics | fit.score(work))
 

@@ -18,6 +18,7 @@ from evidence.records.checkpoints import Checkpoint
 from evidence.records.directory import RunDirectory, checkpoint_at, latest_checkpoint, stored
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
+from evidence.stack import why_not
 
 SAME_PATH = (  # entries in which the records on one path of parameters agree
     "train_identity",
@@ -53,6 +54,8 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     rows = settings.k * settings.trainer.batch_size
     pays = execution.pays(parts.last_step, rows)
     compiled = execution.wants_compiling(settings.compile, (parts.model, parts.objective), device, pays)
+    is_long = settings.compile is True or (settings.compile == "auto" and pays)
+    captured = device.type == "cuda" and is_long and not why_not(parts)
     begun = record.model_copy(update={"code": located.code, "mixed": list(located.inherited)})
     ours = same_path(directory, begun)
     found = latest_checkpoint(ours, parts.last_step)
@@ -62,8 +65,8 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, end(source.directory).state)
         directory.take_metrics(directory, 0)
-        return Start(0, 0.0, execution.settle(device, compiled, None)[0], ours, located.inherited)
-    now, changes = execution.settle(device, compiled, found.state["execution"])
+        return Start(0, 0.0, execution.settle(device, compiled, captured, None)[0], ours, located.inherited)
+    now, changes = execution.settle(device, compiled, captured, found.state["execution"])
     assembled.restore(found.state, parts.stateful)
     origin = RunDirectory(found.path.parents[1])
     parent: str | None = origin.folder.name

@@ -1,0 +1,179 @@
+"""Adam on several runs at once, each with constants of its own, in place and without a number read back.
+
+It does what torch.optim.Adam and AdamW do to each run, to rounding (Kingma and Ba 2015; Loshchilov and Hutter 2019).
+Parameters and moments are rows of flat buffers, so that one kernel moves them all.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Optimizers = Sequence[torch.optim.Optimizer]
+
+
+class _Group(NamedTuple):
+    """Parameters with one set of constants and one number of steps taken.
+
+    names: of the parameters. sizes: their numbers. flat, mean, square: parameters and both moments, [R, P]. taken,
+    rate: [R, 1], float64. constants: the group's number in each run's optimiser, whose constants are [R, 1].
+    """
+
+    number: int
+    names: list[str]
+    shapes: list[torch.Size]
+    flat: Tensor
+    mean: Tensor
+    square: Tensor
+    taken: Tensor
+    rate: Tensor
+    beta_1: Tensor
+    beta_2: Tensor
+    eps: Tensor
+    decay: Tensor
+    is_decoupled: bool
+
+    def windows(self, buffer: Tensor) -> dict[str, Tensor]:
+        """The part of each parameter in a buffer [R, P], as [R, *shape]."""
+        parts = buffer.split([shape.numel() for shape in self.shapes], 1)
+        return {
+            name: part.view(len(buffer), *shape)
+            for name, shape, part in zip(self.names, self.shapes, parts, strict=True)
+        }
+
+
+def is_adam(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is torch's Adam or AdamW without the options that change the formula."""
+    is_plain = all(not group.get("amsgrad") and not group.get("maximize") for group in optimizer.param_groups)
+    return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and is_plain
+
+
+class StackedAdam:
+    """Moves the parameters `used` of R runs, whose own Adam optimisers have groups of the same names."""
+
+    def __init__(self, optimizers: Optimizers, used: Sequence[str]) -> None:
+        self._optimizers = optimizers
+        self._groups = [
+            made
+            for number in range(len(optimizers[0].param_groups))
+            for made in _groups(optimizers, number, set(used))
+        ]
+        self.parameters = {
+            name: window.detach().requires_grad_()
+            for group in self._groups
+            for name, window in group.windows(group.flat).items()
+        }
+
+    def set_rates(self, rates: Sequence[float]) -> None:
+        """The learning rate of each run, from here on; a group has it times its `rate`."""
+        for group in self._groups:
+            for optimizer, rate in zip(self._optimizers, rates, strict=True):
+                own = optimizer.param_groups[group.number]
+                own["lr"] = rate * own["rate"]
+            group.rate.copy_(_column(group.rate.device, self._optimizers, group.number, "lr"))
+
+    @torch.no_grad()
+    def update(self, gradients: Mapping[str, Tensor]) -> None:
+        """One step along the gradients [R, *shape] to descend, by name."""
+        for group in self._groups:
+            flat, dtype = group.flat, group.flat.dtype
+            gradient = torch.cat([gradients[name].reshape(len(flat), -1) for name in group.names], 1)
+            if group.is_decoupled:
+                flat.mul_((1 - group.rate * group.decay).to(dtype))
+            else:
+                gradient = gradient + group.decay.to(dtype) * flat
+            group.taken.add_(1)
+            group.mean.lerp_(gradient, (1 - group.beta_1).to(dtype))
+            squared = (1 - group.beta_2).to(dtype) * gradient * gradient
+            group.square.mul_(group.beta_2.to(dtype)).add_(squared)
+            step = (group.rate / (1 - group.beta_1**group.taken)).to(dtype)
+            bias = (1 - group.beta_2**group.taken).sqrt().to(dtype)
+            flat.sub_(step * group.mean / (group.square.sqrt() / bias + group.eps.to(dtype)))
+
+    def share(self) -> None:
+        """Each run's own optimiser has its rows of the state, and its parameters are those of its modules."""
+        for group in self._groups:
+            means, squares = group.windows(group.mean), group.windows(group.square)
+            taken = group.taken.flatten().tolist()
+            for row, optimizer in enumerate(self._optimizers):
+                own = optimizer.param_groups[group.number]
+                on_device = own.get("fused") or own.get("capturable")  # where torch expects the step's number
+                device = group.flat.device if on_device else "cpu"
+                dtype = torch.float32 if own.get("fused") else torch.get_default_dtype()
+                for name, parameter in _named(optimizer, group.number).items():
+                    if name in means:
+                        optimizer.state[parameter] = {
+                            "step": torch.tensor(taken[row], dtype=dtype, device=device),
+                            "exp_avg": means[name][row],
+                            "exp_avg_sq": squares[name][row],
+                        }
+
+
+def _named(optimizer: torch.optim.Optimizer, number: int) -> dict[str, Tensor]:
+    group = optimizer.param_groups[number]
+    return dict(zip(group["param_names"], group["params"], strict=True))
+
+
+def _groups(optimizers: Optimizers, number: int, used: set[str]) -> list[_Group]:
+    """The used parameters of a group, apart by the numbers of steps that they have taken."""
+    named = [_named(optimizer, number) for optimizer in optimizers]
+    by_taken: dict[tuple[float, ...], list[str]] = {}
+    for name in named[0]:
+        if name in used:
+            states = [each.state.get(own[name], {}) for each, own in zip(optimizers, named, strict=True)]
+            taken = tuple(float(state.get("step", 0.0)) for state in states)
+            by_taken.setdefault(taken, []).append(name)
+    return [
+        _group(optimizers, number, names, taken, [[own[name] for name in names] for own in named])
+        for taken, names in by_taken.items()
+    ]
+
+
+def _group(
+    optimizers: Optimizers,
+    number: int,
+    names: list[str],
+    taken: tuple[float, ...],
+    parameters: list[list[Tensor]],
+) -> _Group:
+    device = parameters[0][0].device
+
+    def rows(key: str | None) -> Tensor:
+        """The parameters themselves, or a moment, [R, P]."""
+        pairs = zip(optimizers, parameters, strict=True)
+        return torch.stack(
+            [torch.cat([_part(each, own, key).flatten() for own in owned]) for each, owned in pairs]
+        )
+
+    betas = [each.param_groups[number]["betas"] for each in optimizers]
+    first, second = torch.tensor(betas, dtype=torch.float64, device=device).T[:, :, None]
+    own = optimizers[0].param_groups[number]
+    return _Group(
+        number,
+        names,
+        [parameter.shape for parameter in parameters[0]],
+        rows(None),
+        rows("exp_avg"),
+        rows("exp_avg_sq"),
+        torch.tensor(taken, dtype=torch.float64, device=device)[:, None],
+        _column(device, optimizers, number, "lr"),
+        first,
+        second,
+        _column(device, optimizers, number, "eps"),
+        _column(device, optimizers, number, "weight_decay"),
+        bool(own.get("decoupled_weight_decay", isinstance(optimizers[0], torch.optim.AdamW))),
+    )
+
+
+def _part(optimizer: torch.optim.Optimizer, parameter: Tensor, key: str | None) -> Tensor:
+    state: dict[str, Any] = optimizer.state.get(parameter, {})
+    if key is None:
+        return parameter.detach()
+    return state[key].detach() if key in state else torch.zeros_like(parameter).detach()
+
+
+def _column(device: torch.device, optimizers: Optimizers, number: int, key: str) -> Tensor:
+    """A constant of each run's group, float64 [R, 1]."""
+    values = [float(each.param_groups[number][key]) for each in optimizers]
+    return torch.tensor(values, dtype=torch.float64, device=device)[:, None]
