@@ -27,9 +27,13 @@ def rows_scored(device: torch.device) -> int:
     return 200_000 if device.type == "cuda" else 2_000
 
 
-def prepare() -> None:
-    """Set torch up as every run needs it, before any other tensor operation, so that worker threads inherit it."""
+def prepare(precision: Literal["float32", "tf32"]) -> None:
+    """Set torch up as every run needs it, before any other tensor operation, so that worker threads inherit it.
+
+    TF32 rounds the factors of a GPU's matrix products to 10 bits of mantissa.
+    """
     torch.set_flush_denormal(True)
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
     torch.set_default_dtype(torch.float32)  # a user's module of a job before may have changed it
 
 
@@ -39,6 +43,14 @@ def choose_device(name: str, job_number: int) -> torch.device:
     if name == "cuda" and not count:
         raise UserError("device=cuda: no CUDA device is available here; choose device=cpu or device=auto")
     return torch.device("cuda", job_number % count) if name != "cpu" and count else torch.device("cpu")
+
+
+def check_precision(precision: Literal["float32", "tf32"], device: torch.device) -> None:
+    """Raise UserError where the device has no such products."""
+    if precision == "tf32" and (device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0)):
+        raise UserError(
+            "precision=tf32: needs a CUDA device of compute capability 8; choose precision=float32"
+        )
 
 
 def pays(steps: int, rows: int) -> bool:

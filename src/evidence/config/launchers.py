@@ -91,7 +91,7 @@ class Optuna(_Engine):
 class Packed(_Engine):
     """conf/hydra/launcher/packed.yaml."""
 
-    n_jobs: Count
+    n_jobs: Count | None
 
 
 JOBLIB, RAY, SUBMITIT = "hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"

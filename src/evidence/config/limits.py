@@ -38,6 +38,14 @@ def check(settings: "Settings") -> None:
     _check_kept(settings)
 
 
+def bytes_of(settings: "Settings") -> int:
+    """About as many as a run needs to train: parameters, gradient, moments, and the graph of a step."""
+    layers = [settings.data.pixels, *settings.model.layers()]
+    networks = [layers, *([settings.data.pixels, *sizes] for sizes in settings.objective.networks().values())]
+    parameters = 2 * sum(map(_num_weights, networks))  # encoder and decoder
+    return 4 * (4 * parameters + 4 * _step(settings, sum(layers))[0])
+
+
 def _check_kept(settings: "Settings") -> None:
     """Check the size of the log-weights' file. With eval.images=null only the data set knows it."""
     scoring = settings.eval

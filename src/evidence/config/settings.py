@@ -98,6 +98,7 @@ class Settings(Section):
     k: Count
     seed: Seed
     device: Annotated[Literal["auto", "cpu", "cuda"], Role.OUTSIDE]
+    precision: Literal["float32", "tf32"]
     name: Annotated[Name, Role.OUTSIDE]
     compile: Annotated[bool | Literal["auto"], Role.OUTSIDE]
     init_from: Annotated[Text | None, Role.SOURCE]

@@ -161,7 +161,7 @@ def counter(title: str, total: int) -> Iterator[Callable[[int], None]]:
 def result_table(result: Mapping[str, Any]) -> None:
     """Print a run's metrics. Missing metrics are left out.
 
-    Besides the metrics `result` has `run`, `folder`, `device`, `eval_samples` (S) and `eval_images`.
+    Besides the metrics `result` has `run`, `folder`, `device`, `precision`, `eval_samples` (S) and `eval_images`.
     """
     printed = Table(title=Text(result["run"]), title_justify="left", box=SIMPLE, show_header=False)
     printed.add_column(no_wrap=True)
@@ -185,7 +185,7 @@ def result_table(result: Mapping[str, Any]) -> None:
     by_layer = f"by layer from the data up: {', '.join(layers)}" if len(layers) > 1 else ""
     row("test/active_units", "active units", by_layer, digits=0)
     speed = result.get("speed/steps_per_second")
-    where = f"on {result['device']}"
+    where = f"on {result['device']}, {result['precision']}"
     in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"
     for part, label, words in ("train", "training", in_training), ("eval", "evaluation", where):
         if f"speed/{part}_seconds" in result:

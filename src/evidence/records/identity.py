@@ -15,7 +15,7 @@ from evidence.config.schema import roles
 from evidence.config.schema.roles import Role
 from evidence.config.settings import Settings
 
-VERSION = 3  # a record of another version is not compared: its hashes cover other things
+VERSION = 4  # a record of another version is not compared: its hashes cover other things
 NOT_COMPARED = roles.paths(Settings, Role.OUTSIDE, Role.LABEL, Role.SOURCE)
 END, FILES = roles.paths(Settings, Role.END), roles.paths(Settings, Role.FILES)
 FORMED = "model", "objective", "trainer"  # the sections whose floats do not matter to the form
@@ -70,7 +70,7 @@ def identify(
         run,
         _digest(_without(alike, FILES)),
         _digest(_without(alike, END)),
-        _digest(_without(alike | {key: _form(alike[key]) for key in FORMED}, END)),
+        _digest(_formed(_without(alike, END))),
         _digest(asked),
         "-".join([*parts, f"s{config['seed']}", run[:6]]),
     )
@@ -90,6 +90,11 @@ def facts(source: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {key: source[key] for key in SOURCE}
     return found | ({"record": source["record"]} if source["mixed"] else {})
+
+
+def settings_form(config: Mapping[str, Any]) -> str:
+    """Equal for configs that differ in the seed, in floats, and in what does not matter to the path."""
+    return _digest(_formed(_without(compared(config), END)))
 
 
 def agree(ours: Any, theirs: Any) -> bool:
@@ -115,7 +120,7 @@ def params(config: dict[str, Any], eval_samples: int, eval_images: int) -> dict[
         "batch_size": trainer["batch_size"],
         **({"latent_dim": sum(sizes)} if all(isinstance(size, int) for size in sizes) else {}),
         "reduction": trainer["reduction"],
-        "precision": "float32",
+        "precision": config["precision"],
         "eval_samples": eval_samples,
         "eval_images": eval_images,
     }
@@ -136,6 +141,11 @@ def _without(config: Mapping[str, Any], left_out: Set[roles.Path]) -> dict[str, 
         if () not in below:
             kept[key] = _without(value, below) if below else value
     return kept
+
+
+def _formed(path: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without the seed and without the floats of the sections that may differ in them."""
+    return {key: _form(value) if key in FORMED else value for key, value in path.items() if key != "seed"}
 
 
 def _form(value: Any) -> Any:

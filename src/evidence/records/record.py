@@ -49,6 +49,7 @@ class Record(BaseModel):
     run: str = ""
     folder: str = ""
     device: str = ""
+    precision: str = "float32"
     eval_samples: int = 0
     eval_images: int = 0
     steps: int = 0

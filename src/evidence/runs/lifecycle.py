@@ -30,7 +30,7 @@ from evidence.tracking import mlflow_sync
 from evidence.trial import interfaces
 
 ROOT = Path(__file__).resolve().parents[3]  # run.py's folder: relative paths and MLflow's store start here
-SHOWN = {"run", "folder", "eval_samples", "eval_images", "device"}  # beside the metrics
+SHOWN = {"run", "folder", "eval_samples", "eval_images", "device", "precision"}  # beside the metrics
 
 
 def prepare(settings: Settings) -> None:
@@ -69,7 +69,7 @@ def life(
     does not show a run that was finished before.
     Raises: UserError for what the user can correct.
     """
-    execution.prepare()
+    execution.prepare(settings.precision)
     located = lookup.locate(settings, ROOT) if located is None else located
     directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
@@ -95,6 +95,7 @@ def _compute(
     """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
+    execution.check_precision(settings.precision, device)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
         parts = build(
             settings, device, ROOT, located.dataset
@@ -121,6 +122,7 @@ def _compute(
                 run=directory.folder.name,
                 folder=_short(directory.folder),
                 device=_device_name(device),
+                precision=settings.precision,
                 eval_samples=evaluator.num_samples,
                 eval_images=len(images),
                 steps=parts.last_step,

@@ -128,11 +128,11 @@ def _kind(config: Mapping[str, Any], steps: int, device: str) -> str:
     """Equal for runs that cost the same on one processor. With compile=auto only long runs are compiled."""
     trainer, compiled = config["trainer"], config["compile"]
     if compiled == "auto":
-        compiled = device == "cpu" and execution.pays(steps, config["k"] * trainer["batch_size"])
+        compiled = execution.pays(steps, config["k"] * trainer["batch_size"])
     data = {key: value for key, value in config["data"].items() if key != "folder"}
     costly = [config["k"], config["model"], config["objective"], config["eval"]["rows"]]
     costly += [trainer[key] for key in ("batch_size", "optimizer", "reduction")]
-    return repr([device, compiled, data, *costly])
+    return repr([device, compiled, config["precision"], data, *costly])
 
 
 def _device(setting: str) -> str:

@@ -14,9 +14,9 @@ from omegaconf import DictConfig, open_dict
 
 
 class PackedLauncher(Launcher):
-    """Trains at most `n_jobs` jobs at a time; those that differ in their seeds alone are one batched step."""
+    """Trains at most `n_jobs` jobs at a time; those that differ in seeds and in floats alone are one batched step."""
 
-    def __init__(self, n_jobs: int) -> None:
+    def __init__(self, n_jobs: int | None) -> None:
         super().__init__()
         self._n_jobs = n_jobs
 
@@ -27,16 +27,16 @@ class PackedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """What the jobs return, in their order."""
         from evidence.cli.command_line import jobs_together
+        from evidence.sweeps import packed
 
         setup_globals()
         Path(str(self._config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs = [self._job(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
         returns = []
-        for first in range(0, len(configs), self._n_jobs):
-            for value in jobs_together(configs[first : first + self._n_jobs]):
-                found = JobReturn()
-                found.return_value, found.status = value, JobStatus.COMPLETED
-                returns.append(found)
+        for value in packed.train(configs, self._n_jobs, jobs_together):
+            found = JobReturn()
+            found.return_value, found.status = value, JobStatus.COMPLETED
+            returns.append(found)
         return returns
 
     def _job(self, overrides: Sequence[str], number: int) -> DictConfig:
