@@ -95,11 +95,23 @@ def steps(
 
 
 def capture(stateful: Mapping[str, Stateful]) -> dict[str, Any]:
-    """The parts' states: with the number of the step, all that the next one depends on."""
-    return {name: part.state_dict() for name, part in stateful.items()}
+    """The parts' states: with the number of the step, all that the next one depends on.
+
+    A tensor that is a part of a larger one, as a stacked run's are, is copied: torch.save writes the whole memory.
+    """
+    return {name: _owned(part.state_dict()) for name, part in stateful.items()}
 
 
 def restore(state: Mapping[str, Any], stateful: Mapping[str, Stateful]) -> None:
     """Put the parts back where `capture` saw them."""
     for name, part in stateful.items():
         part.load_state_dict(state[name])
+
+
+def _owned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return type(value)((key, _owned(each)) for key, each in value.items())
+    if isinstance(value, Tensor) and value.layout == torch.strided:
+        is_part = value.untyped_storage().nbytes() > value.numel() * value.element_size()
+        return value.clone() if is_part else value
+    return value

@@ -1,6 +1,8 @@
 """Ascending an objective: the learning-rate schedule, the optimiser's parameter groups, and the loop itself."""
 
+import itertools
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from logging import ERROR, getLogger
@@ -189,10 +191,20 @@ def compiled(differentiate: Differentiate) -> Differentiate:
 
 
 def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
-    """A function that calls torch.autograd.grad, as one graph."""
+    """A function that calls torch.autograd.grad, as one graph. The log says how long the first call took."""
     getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
     torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
-    return fused(step, {"fallback_random": True, "cpp_wrapper": True})
+    graph = fused(step, {"fallback_random": True, "cpp_wrapper": not torch.cuda.is_available()})
+    calls = itertools.count()
+
+    def call(*given: Any, **named: Any) -> Result:
+        began, is_first = time.monotonic(), next(calls) == 0
+        result = graph(*given, **named)
+        if is_first:
+            getLogger("evidence").info("compiled in %.1f s", time.monotonic() - began)
+        return result
+
+    return call
 
 
 def train(
