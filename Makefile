@@ -26,8 +26,8 @@ test: $(READY) ## Run the tests (ARGS="-k hmc" adds pytest's options)
 test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is installed where there is none (as root)
 	@$(VENV_PYTHON) -m pytest $(ARGS)
 
-torture: $(READY) ## Kill 100 runs at random moments and continue them, and run 20 parallel sweeps: half an hour
-	@$(VENV_PYTHON) tests/helpers/torture.py $(ARGS)
+torture: $(READY) ## Kill 100 runs and 50 packed sweeps at random moments and continue them, and run 20 parallel sweeps
+	@$(VENV_PYTHON) tests/helpers/torture_command.py $(ARGS)
 
 bench: $(READY) ## Measure the speed beside JAX and pythae, as far as these are installed, some minutes (experiments/speed)
 	@$(VENV_PYTHON) -m experiments.speed.bench $(ARGS)

@@ -25,5 +25,12 @@ def test_kill_9_at_any_moment_changes_nothing(bench: torture.Torture, case: str,
     assert outcome.rows.expected > 0
 
 
+def test_jobs_that_train_together_go_on_each_from_its_own_checkpoint(bench: torture.Torture) -> None:
+    outcome = bench.interrupt_packed("test")
+    assert outcome.wrong == []
+    assert outcome.rows[1:] == (0, 0, 0)
+    assert outcome.rows.expected > 0
+
+
 def test_a_parallel_sweep_in_a_fresh_folder_finishes_every_job(tmp_path: Path) -> None:
     assert torture.sweep(tmp_path, 2) == (torture.NUM_JOBS, torture.NUM_JOBS, "")

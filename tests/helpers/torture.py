@@ -7,28 +7,23 @@ that was not interrupted. Then parallel sweeps, each on a fresh store, with the 
 Starting torch and MLflow takes many seconds, so processes are forked from one that has imported them.
 """
 
-import argparse
-import datetime
+import math
 import multiprocessing
 import os
-import platform
 import random
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import NamedTuple
 
 import remains
-import torch
 
-from evidence import tracking
 from evidence.cli import command_line
 from evidence.runs import lifecycle
 
@@ -61,6 +56,7 @@ CASES = {
     "uivi": ["objective=uivi", *SHORT, "trainer.steps=24", "trainer.log_every=2"],
     "sivi": ["objective=sivi", *SHORT, "trainer.steps=50", *HALVED],
 }
+PACKED = ["-m", "hydra/launcher=packed", "objective=vae,iwae", "k=2", "seed=0,1", *SHORT, *HALVED]
 VARIANTS = ("", "other", "", "fresh", "")
 ANOTHER = ["seed=1", "trainer.stages=null", "trainer.steps=5"]
 JOBS = ["objective=vae,iwae", "k=2", "seed=0,1,2,3", "trainer=smoke", "trainer.steps=10"]
@@ -83,6 +79,13 @@ class Outcome(NamedTuple):
     rows: remains.Rows
 
 
+class PackedReference(NamedTuple):
+    """The folders of packed runs that nobody interrupted, by name, and the seconds that their command took."""
+
+    directories: dict[str, Path]
+    seconds: float
+
+
 class Sweep(NamedTuple):
     """How many of a sweep's jobs are FINISHED, in their folders and in MLflow, and what was said if it failed."""
 
@@ -97,6 +100,7 @@ class Torture:
     def __init__(self, folder: Path, store: Path) -> None:
         self._folder, self._store, self._roots = folder, store, 0
         self._references: dict[str, Reference] = {}
+        self._packed: PackedReference | None = None
         self._processes = multiprocessing.get_context("forkserver")
         self._processes.set_forkserver_preload(SLOW_TO_IMPORT)
         first = self._processes.Process(target=os.getpid)  # waits for the imports
@@ -111,11 +115,7 @@ class Torture:
         """
         reference, chance = self._reference(case), random.Random(seed)
         seconds = reference.seconds + (MAKING_A_STORE if variant == "fresh" else 0.0)
-        while not self._is_killed(root := self._root(variant != "fresh"), case, chance.random() * seconds):
-            pass  # it was faster than death
-        moments = [_moment(root)]
-        if chance.random() < 0.25 and self._is_killed(root, case, chance.random() * seconds):
-            moments.append(_moment(root))
+        root, moments = self._killed(CASES[case], variant != "fresh", chance, seconds)
         wrong = self._type_another(root, case) if variant == "other" else []
         wrong += self._type(root, CASES[case])
         if wrong:  # nothing to compare
@@ -123,6 +123,40 @@ class Torture:
         directory = remains.directory(root)
         wrong += [*remains.differences(directory, reference.directory), *_not_finished(root)]
         return Outcome(moments, wrong, remains.compared_rows(directory))
+
+    def interrupt_packed(self, seed: str) -> Outcome:
+        """The same with jobs that train together. In other company their numbers are the same to rounding."""
+        reference = self._packed_reference()
+        root, moments = self._killed(PACKED, True, random.Random(seed), reference.seconds)
+        wrong = self._type(root, PACKED)
+        if wrong:
+            return Outcome(moments, wrong, NO_ROWS)
+        found = {path.name: path for path in root.glob("outputs/*") if path.name in reference.directories}
+        wrong += [f"{name} is missing" for name in reference.directories.keys() - found]
+        wrong += [name for name in found if not _close(found[name], reference.directories[name])]
+        rows = [remains.compared_rows(path) for path in found.values()]
+        return Outcome(moments, [*wrong, *_not_finished(root)], added(rows))
+
+    def _packed_reference(self) -> PackedReference:
+        if self._packed is None:
+            root, began = self._root(), time.monotonic()
+            wrong = self._type(root, PACKED)
+            if wrong:
+                raise AssertionError(f"packed: the uninterrupted runs are wrong: {wrong}")
+            found = {path.name: path for path in root.glob("outputs/*-s?-*")}
+            self._packed = PackedReference(found, time.monotonic() - began)
+        return self._packed
+
+    def _killed(
+        self, command: Sequence[str], with_store: bool, chance: random.Random, seconds: float
+    ) -> tuple[Path, list[str]]:
+        """The folder of a command that was killed once or twice, and what it was at."""
+        while not self._is_killed(root := self._root(with_store), command, chance.random() * seconds):
+            pass  # it was faster than death
+        moments = [_moment(root)]
+        if chance.random() < 0.25 and self._is_killed(root, command, chance.random() * seconds):
+            moments.append(_moment(root))
+        return root, moments
 
     def _reference(self, case: str) -> Reference:
         if case not in self._references:
@@ -148,9 +182,9 @@ class Torture:
         process.start()
         return process
 
-    def _is_killed(self, root: Path, case: str, seconds: float) -> bool:
-        """Type the case's command and kill its process after so many seconds, if it has not ended."""
-        process = self._start(root, CASES[case])
+    def _is_killed(self, root: Path, command: Sequence[str], seconds: float) -> bool:
+        """Type the command and kill its process after so many seconds, if it has not ended."""
+        process = self._start(root, command)
         process.join(seconds)
         process.kill()
         process.join()
@@ -194,13 +228,6 @@ def sweep(root: Path, n_jobs: int) -> Sweep:
     return Sweep(folders["FINISHED"], stored["FINISHED"], said)
 
 
-def plan(count: int) -> Iterator[tuple[str, str]]:
-    """As many interruptions, by case and variant, as even as it goes."""
-    names = list(CASES)
-    for number in range(count):
-        yield names[number % len(names)], VARIANTS[number % len(VARIANTS)]
-
-
 def _command(root: Path, argv: list[str]) -> None:
     """The child process: one command line, its output in a file."""
     terminal = os.open(root / "terminal.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -213,7 +240,7 @@ def _command(root: Path, argv: list[str]) -> None:
 
 def _moment(root: Path) -> str:
     """What a process was doing when it died, as far as what it left behind tells."""
-    directories = list(root.glob("outputs/*"))
+    directories = list(root.glob("outputs/*-s?-*"))
     result = remains.result(directories[0]) if directories else {}
     if not result:
         return "starting"
@@ -225,67 +252,19 @@ def _moment(root: Path) -> str:
     return "measuring" if max(steps) == result["steps"] else "training"
 
 
+def _close(ours: Path, theirs: Path) -> bool:
+    """Whether two records have the same numbers, to rounding."""
+    one, other = (remains.result(path)["metrics"] for path in (ours, theirs))
+    names = [name for name in other if not name.startswith("speed/")]
+    return names == [name for name in one if not name.startswith("speed/")] and all(
+        math.isclose(one[name], other[name], rel_tol=1e-4, abs_tol=1e-6) for name in names
+    )
+
+
+def added(rows: Sequence[remains.Rows]) -> remains.Rows:
+    """The rows of several runs."""
+    return remains.Rows(*map(sum, zip(NO_ROWS, *rows, strict=True)))
+
+
 def _not_finished(root: Path) -> list[str]:
     return [f"{name} is {status}" for name, status in remains.statuses(root).items() if status != "FINISHED"]
-
-
-def _machine() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{os.cpu_count()} cores of {names[0] if names else platform.processor()}"
-
-
-def _summary(outcomes: list[Outcome], sweeps: list[Sweep], seconds: float) -> bool:
-    """Print what came out; whether all is well."""
-    moments = Counter(moment for outcome in outcomes for moment in outcome.moments)
-    rows = remains.Rows(*map(sum, zip(NO_ROWS, *(outcome.rows for outcome in outcomes), strict=True)))
-    identical = sum(not outcome.wrong for outcome in outcomes)
-    running = sum("is RUNNING" in wrong for outcome in outcomes for wrong in outcome.wrong)
-    jobs, folders, store = (NUM_JOBS * len(sweeps), *(sum(each[i] for each in sweeps) for i in (0, 1)))
-    print(
-        f"\n{len(outcomes)} interruptions by {moments.total()} kill -9, each continued: {identical} identical\n"
-        f"killed while {', '.join(f'{moment} {count}' for moment, count in moments.most_common())}\n"
-        f"{rows.expected} metric rows: {rows.missing} missing in MLflow, {rows.doubled} doubled, {rows.other} other\n"
-        f"{running} runs left RUNNING\n"
-        f"{len(sweeps)} parallel sweeps on fresh stores: {folders} of {jobs} FINISHED in folders, {store} in MLflow\n"
-        f"{datetime.date.today()}, {_machine()}, Python {platform.python_version()}, torch {torch.__version__},"
-        f" {seconds / 60:.0f} minutes"
-    )
-    said = any(each.said for each in sweeps)
-    return identical == len(outcomes) and not any(rows[1:]) and folders == store == jobs and not said
-
-
-def main() -> int:
-    """The exit status: 1 if anything is wrong, and then the folders are kept."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--interruptions", type=int, default=100)
-    parser.add_argument("--sweeps", type=int, default=20)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    os.environ.update(ENVIRONMENT)
-    os.environ.pop("MLFLOW_TRACKING_URI", None)
-    began, folder = time.monotonic(), Path(tempfile.mkdtemp(prefix="torture-"))
-    outcomes, sweeps = [], []
-    tracking.prepare(tracking.Store(None, "first", folder))
-    torture = Torture(folder, folder / "mlflow.db")
-    for number, (case, variant) in enumerate(plan(options.interruptions), 1):
-        outcome = torture.interrupt(case, variant, f"{options.seed}-{number}")
-        outcomes.append(outcome)
-        said = "; ".join(outcome.wrong) or "identical"
-        print(
-            f"{number:3}  {case:18}  {variant:5}  killed {', '.join(outcome.moments):21}  {said}", flush=True
-        )
-    for number in range(1, options.sweeps + 1):
-        sweeps.append(sweep(folder / f"sweep-{number}", 2 if number % 2 else 4))
-        print(f"sweep {number}: {sweeps[-1].in_folders} of {NUM_JOBS} FINISHED {sweeps[-1].said}", flush=True)
-    if _summary(outcomes, sweeps, time.monotonic() - began):
-        shutil.rmtree(folder)
-        return 0
-    print(f"all is in {folder}", file=sys.stderr)
-    return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
