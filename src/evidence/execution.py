@@ -1,4 +1,4 @@
-"""How a run computes: the device, its threads, and whether its steps are compiled. All can change the last bits.
+"""How a run computes: device, threads, the library of matrix products, compiled or not. All can change the last bits.
 
 It is settled when a run first starts, kept in its checkpoints and used again, so that a run broken off and
 continued ends with the same bits as an uninterrupted one. Where that cannot be, on other hardware, the run says so and
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from evidence import products
 from evidence.errors import UserError
 from evidence.models import ROWS_KEPT
 from evidence.objectives import Objective
@@ -70,12 +71,21 @@ def wants_compiling(
 
 
 def settle(device: torch.device, compiled: bool, kept: dict[str, Any] | None) -> tuple[dict[str, Any], str]:
-    """The execution from here on, its threads set; what was kept is used again, and in words what could not be."""
+    """The execution from here on, in force; what was kept is used again, and in words what could not be."""
     threads = THREADS if kept is None else kept["threads"]
     torch.set_num_threads(threads)
-    if kept is not None:
+    if kept is None:
+        library = products.faster(threads) if device.type == "cpu" else "torch"
+    else:
+        kept = {"products": "torch"} | kept  # an earlier version knew no other
+        library = kept["products"]
         compiled = kept["compiled"] and (device.type != "cpu" or _has_compiler())
-    here = {"hardware": _hardware(device), "threads": threads, "compiled": compiled}
+    here = {
+        "hardware": _hardware(device),
+        "threads": threads,
+        "compiled": compiled,
+        "products": products.use(library, threads),
+    }
     if kept is None or kept == here:
         return here, ""
     changes = (f"{key} {kept[key]} is now {here[key]}" for key in here if kept[key] != here[key])
