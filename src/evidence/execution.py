@@ -75,7 +75,7 @@ def settle(device: torch.device, compiled: bool, kept: dict[str, Any] | None) ->
     threads = THREADS if kept is None else kept["threads"]
     torch.set_num_threads(threads)
     if kept is None:
-        library = products.faster(threads) if device.type == "cpu" else "torch"
+        library = products.faster() if device.type == "cpu" else "torch"
     else:
         kept = {"products": "torch"} | kept  # an earlier version knew no other
         library = kept["products"]
