@@ -32,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def use(library: Library, threads: int) -> Library:
     """Large products are taken by `library` from here on, or by torch's own where it is not there: which it is."""
     global _by_onednn_from
-    library = library if _has_onednn() else "torch"
+    library = library if has_onednn() else "torch"
     _by_onednn_from = PAYING * threads if library == "oneDNN" else None
     return library
 
@@ -43,7 +43,7 @@ def faster() -> Library:
 
     One thread is measured, since several wait for each other where other processes compute too.
     """
-    if not _has_onednn():
+    if not has_onednn():
         return "torch"
     rows, in_dim, out_dim = MEASURED
     x, weight, grad = torch.ones(rows, in_dim), torch.ones(out_dim, in_dim), torch.ones(rows, out_dim)
@@ -55,10 +55,12 @@ def faster() -> Library:
             lambda: _gradient_of_weight(grad, x, product),
         ]
 
-    calls = products(F.linear) + products(_onednn)
+    calls = products(F.linear) + products(onednn)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    shortest = [min(each) for each in zip(*([_seconds(call) for call in calls] for _ in range(8)), strict=True)]
+    shortest = [
+        min(each) for each in zip(*([_seconds(call) for call in calls] for _ in range(8)), strict=True)
+    ]
     torch.set_num_threads(threads)
     return "oneDNN" if sum(shortest[:3]) > MARGIN * sum(shortest[3:]) else "torch"
 
@@ -69,7 +71,8 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _has_onednn() -> bool:
+def has_onednn() -> bool:
+    """Whether this torch has oneDNN's product."""
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
@@ -92,8 +95,8 @@ def _gradient_of_weight(grad: Tensor, x: Tensor, product: Product) -> Tensor:
     return product(grad.T, x.T)
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias."""
+def onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`linear` by oneDNN, of float32 numbers on a CPU, without a gradient."""
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
@@ -101,7 +104,7 @@ def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 # it costs half as much as one by torch.library.custom_op.
 _LIBRARY = torch.library.Library("evidence", "DEF")
 _LIBRARY.define("linear(Tensor x, Tensor weight, Tensor? bias=None) -> Tensor")
-_LIBRARY.impl("linear", _onednn, "CPU")
+_LIBRARY.impl("linear", onednn, "CPU")
 
 
 def _fake(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
