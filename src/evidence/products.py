@@ -91,7 +91,7 @@ def _suits_onednn(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
 def _gradient_of_weight(grad: Tensor, x: Tensor, product: Product) -> Tensor:
     """grad^T x: grad [N, out], x [N, in] -> [out, in]. oneDNN copies its first factor: the smaller one comes first."""
     if grad.shape[1] > x.shape[1]:
-        return product(x.T, grad.T).T
+        return product(x.T, grad.T).T.contiguous()
     return product(grad.T, x.T)
 
 
