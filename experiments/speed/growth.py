@@ -75,13 +75,13 @@ def measure_point(images_path: str, device_name: str, point: Point) -> Measured:
     import numpy as np
     import torch
 
-    torch.set_flush_denormal(True)
     from evidence.objectives import IWAE
     from experiments.speed.workers import building
     from experiments.speed.workers.protocol import peak_mib
 
-    torch.manual_seed(0)
     images, device = np.load(images_path), torch.device(device_name)
+    building.set_up(device)
+    torch.manual_seed(0)
     model = building.one_layer(images, [point.latent] * point.layers)
     objective = IWAE(point.k, None if point.backward == "all" else NUM_EXACT)
     run = building.loop(model, objective, images, point.batch, device, 1)

@@ -9,16 +9,25 @@ import torch
 from evidence.runs.hardware import cpuinfo, processor, short, threads
 
 PEERS = ("jax", "pythae")
+KIND = {
+    "family": "cpu family",
+    "model": "model",
+    "part": "CPU part",
+}  # as Linux names them on x86, and on Arm
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux names them on x86 and Arm
 
 
 def name(device: str) -> str:
-    """The GPU, or the processor and its threads."""
-    return f"{short(torch.cuda.get_device_name())}, {threads()} threads" if device == "cuda" else processor()
+    """The GPU, or the processor with what tells it from others of its name, and the threads."""
+    if device == "cuda":
+        return f"{short(torch.cuda.get_device_name())}, {threads()} threads"
+    chip, _, count = processor().rpartition(", ")
+    numbers = [f"{word} {number}" for word, key in KIND.items() if (number := cpuinfo(key))]
+    return f"{chip} ({', '.join([*numbers, torch.backends.cpu.get_cpu_capability()])}), {count}"
 
 
 def slug(device: str) -> str:
-    """Such as amd-epyc-2-threads."""
+    """Such as amd-epyc-family-25-model-17-avx512-2-threads."""
     return re.sub(r"[^a-z0-9]+", "-", name(device).lower())
 
 

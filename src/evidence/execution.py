@@ -1,4 +1,4 @@
-"""How a run computes: the device, its threads, and whether its steps are compiled and captured as a graph.
+"""How a run computes: device, threads, the library of matrix products, steps compiled and captured as a graph or not.
 
 All can change the last bits. It is settled when a run first starts, kept in its checkpoints and used again, so that a
 run broken off and continued ends with the same bits as an uninterrupted one. Where that cannot be, on other hardware,
@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from evidence import products
 from evidence.errors import UserError
 from evidence.models import ROWS_KEPT
 from evidence.objectives import Objective
@@ -84,10 +85,10 @@ def wants_compiling(
 def settle(
     device: torch.device, compiled: bool, captured: bool, kept: dict[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
-    """The execution from here on, its threads set; what was kept is used again, and in words what could not be."""
-    threads = THREADS if kept is None else kept["threads"]
-    torch.set_num_threads(threads)
+    """The execution from here on, in force; what was kept is used again, and in words what could not be."""
+    threads, library = THREADS, products.faster() if device.type == "cpu" else "torch"
     if kept is not None:
+        threads, library = kept["threads"], kept["products"]
         compiled = kept["compiled"] and _has_compiler()
         captured = kept["captured"] and device.type == "cuda"
     here = {
@@ -95,11 +96,19 @@ def settle(
         "threads": threads,
         "compiled": compiled,
         "captured": captured,
+        "products": library if products.has_onednn() else "torch",
     }
+    enforce(here)
     if kept is None or kept == here:
         return here, ""
     changes = (f"{key} {kept[key]} is now {here[key]}" for key in here if kept[key] != here[key])
     return here, ", ".join(changes)
+
+
+def enforce(execution: dict[str, Any]) -> None:
+    """What follows in this process computes so: before each piece of work of a run, where several take turns."""
+    torch.set_num_threads(execution["threads"])
+    products.use(execution["products"], execution["threads"])
 
 
 def _has_compiler() -> bool:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evidence import products
 from evidence.distributions import Bernoulli, Chain, DiagonalNormal, SemiImplicit
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
@@ -17,9 +18,17 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": lambda h: 1 - h * h, "relu": torch.sign}
 
 
-def linear(in_dim: int, out_dim: int) -> nn.Linear:
+class Linear(nn.Linear):
+    """An affine map by products.linear."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., in] -> [..., out]."""
+        return products.linear(x, self.weight, self.bias)
+
+
+def linear(in_dim: int, out_dim: int) -> Linear:
     """An affine map with Glorot-uniform weights and zero bias."""
-    layer = nn.Linear(in_dim, out_dim)
+    layer = Linear(in_dim, out_dim)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
@@ -157,21 +166,21 @@ class SemiImplicitPosterior(nn.Module):
     def forward(self, x: Tensor) -> SemiImplicit:
         """The distribution given x [B, X]; the part of the first layer that depends on x is computed once, here."""
         weight_x, weight_eps = self.first.weight.split([self.data_dim, self.noise_dim], dim=1)
-        part_x = F.linear(x, weight_x, self.first.bias)
+        part_x = products.linear(x, weight_x, self.first.bias)
         layers = [(layer.weight, layer.bias) for layer in self.rest.modules() if isinstance(layer, nn.Linear)]
         back_to_eps = weight_eps.T.contiguous()  # laid out so that products with it take half the time
 
         def pullback(eps: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-            hidden = [self.activation(part_x + F.linear(eps, weight_eps))]
+            hidden = [self.activation(part_x + products.linear(eps, weight_eps))]
             for weight, bias in layers[:-1]:
-                hidden.append(self.activation(F.linear(hidden[-1], weight, bias)))
+                hidden.append(self.activation(products.linear(hidden[-1], weight, bias)))
 
             def pull(cotangent: Tensor) -> Tensor:
                 for (weight, _), h in zip(reversed(layers), reversed(hidden), strict=True):
-                    cotangent = cotangent @ weight * self.slope(h)
-                return F.linear(cotangent, back_to_eps)
+                    cotangent = products.linear(cotangent, weight.T) * self.slope(h)
+                return products.linear(cotangent, back_to_eps)
 
-            return F.linear(hidden[-1], *layers[-1]), pull
+            return products.linear(hidden[-1], *layers[-1]), pull
 
         floored = self.scale + (self.scale.clamp(min=self.scale_floor) - self.scale).detach()
         return SemiImplicit(lambda eps: pullback(eps)[0], floored, x.shape[0], self.noise_dim, pullback)

@@ -1,5 +1,7 @@
 """`make bench` compares like with like: the same work for everybody, floors that count it, ratios within rounds."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from evidence.distributions import DiagonalNormal
 from evidence.models import LatentVariableModel
 from evidence.objectives import IWAE
-from experiments.speed import bench, floor, growth, records, steps, turns
+from experiments.speed import bench, floor, growth, machine, records, steps, turns
 from experiments.speed.setting import (
     ADAM_EPS,
     BATCH,
@@ -18,7 +20,7 @@ from experiments.speed.setting import (
     NUM_EXACT,
     PIXELS,
 )
-from experiments.speed.workers import building, plain
+from experiments.speed.workers import building, plain, products
 
 K = 6
 PARTS = ("weight", "bias")
@@ -159,19 +161,45 @@ def test_peers_that_are_not_there_leave_no_ratio():
     assert "JAX" not in records.table([row, rate])
 
 
-def test_everything_is_written(tmp_path):
-    points = [
+def made_up_points() -> list[growth.Measured]:
+    """Of every sweep."""
+    return [
         growth.Measured(sweep, value, backward, "cpu", float(value), 0.9 * value, 1.2 * value, 300.0)
         for sweep, values in growth.SWEEPS.items()
         for backward in ("all", "top")
         for value in values
     ]
-    bench.write(made_up_rows(), points, "cpu", ["A note."], tmp_path)
+
+
+def test_everything_is_written(tmp_path):
+    bench.write(made_up_rows(), made_up_points(), "cpu", ["A note."], tmp_path)
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".csv", ".md", ".png", ".png"]
     report = next(tmp_path.glob("*.md")).read_text()
     assert "| evidence, compiled | 4 (2 to 8) |" in report
     lines = next(tmp_path.glob("results-*.csv")).read_text().splitlines()
     assert len(lines) == 1 + len(made_up_rows())
+
+
+def test_processors_of_one_name_write_files_of_their_own(monkeypatch, tmp_path):
+    known = {"cpu family": "25", "model": "1", "model name": "AMD EPYC"}
+    monkeypatch.setattr(machine, "processor", lambda: "AMD EPYC, 2 threads")
+    monkeypatch.setattr(machine, "cpuinfo", lambda key: known.get(key, ""))
+    for capability, model in (("AVX2", "1"), ("AVX512", "17"), ("AVX512", "97")):
+        known["model"] = model
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda kind=capability: kind)
+        bench.write(made_up_rows(), made_up_points(), "cpu", [], tmp_path)
+    assert {path.stem for path in tmp_path.glob("results-*.csv")} == {
+        "results-amd-epyc-family-25-model-1-avx2-2-threads",
+        "results-amd-epyc-family-25-model-17-avx512-2-threads",
+        "results-amd-epyc-family-25-model-97-avx512-2-threads",
+    }
+
+
+@pytest.mark.parametrize("slow", [0, 1])
+def test_the_floor_is_of_the_faster_library(slow):
+    calls = [lambda: None, lambda: None]
+    calls[slow] = lambda: time.sleep(1e-3)
+    assert products.fastest(calls, lambda: None) is calls[1 - slow]
 
 
 def test_a_worker_answers_until_it_fails_and_then_says_why(images, tmp_path):

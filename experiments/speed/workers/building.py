@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from evidence import data, models, training
+from evidence import data, execution, models, training
 from evidence.objectives import Objective
 from experiments.speed.setting import ADAM_EPS, GREY, HIDDEN, LATENT, LEARNING_RATE, PIXELS, ROOT
 from experiments.speed.workers.devices import wait
@@ -25,6 +25,12 @@ def training_images() -> tuple[np.ndarray, str]:
         return data.mnist(folder, PIXELS, "stochastic").train.numpy(), "MNIST"
     made_up = np.random.default_rng(0).random((2000, PIXELS)) ** 6
     return (made_up * GREY).astype(np.uint8), "made up, since there is no mnist/ in the data folder"
+
+
+def set_up(device: torch.device) -> None:
+    """As every run does it: denormals flushed, and matrix products by the library that is faster here."""
+    execution.prepare("float32")
+    execution.settle(device, False, False, None)
 
 
 def dataset(images: np.ndarray) -> data.Dataset:

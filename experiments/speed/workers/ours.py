@@ -22,8 +22,8 @@ def prepare(case: str) -> Run:
 
 
 if __name__ == "__main__":
-    torch.set_flush_denormal(True)
     IMAGES, device, (BACKWARD, *others) = task()
     COMPILED = "compiled" in others
     DEVICE = torch.device(device)
+    building.set_up(DEVICE)
     serve(prepare)

@@ -27,8 +27,8 @@ def prepare(case: str) -> Run:
 
 
 if __name__ == "__main__":
-    torch.set_flush_denormal(True)
     IMAGES, device, options = task()
     COMPILED = "compiled" in options
     DEVICE = torch.device(device)
+    building.set_up(DEVICE)
     serve(prepare)

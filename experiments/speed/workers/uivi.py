@@ -30,8 +30,8 @@ def prepare(case: str) -> Run:
 
 
 if __name__ == "__main__":
-    torch.set_flush_denormal(True)
     IMAGES, device, options = task()
     WITHOUT_CHAIN = "rest" in options
     DEVICE = torch.device(device)
+    building.set_up(DEVICE)
     serve(prepare)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
-from evidence import parts, training
+from evidence import execution, parts, training
 from evidence.captured import Repeat, Replay
 from evidence.data import Batches
 from evidence.parts import Parts
@@ -35,13 +35,14 @@ class Training(NamedTuple):
     seed: int
     step: int
     device: torch.device
-    compiled: bool
-    captured: bool
+    execution: dict[str, Any]
     form: Hashable
 
     def reports(self) -> Iterator[Report]:
         """Those of the run alone."""
-        differentiate = training.compiled(training.gradients) if self.compiled else training.gradients
+        differentiate = (
+            training.compiled(training.gradients) if self.execution["compiled"] else training.gradients
+        )
         return parts.steps(
             self.parts,
             self.batch_size,
@@ -125,8 +126,9 @@ class _Group:
     On a GPU they are on their way after `launch`, beside those of other groups, and `collect` waits for them.
     """
 
-    def __init__(self, reports: Reports, size: int) -> None:
-        self._reports, self._size, self._seconds = reports, size, 0.0
+    def __init__(self, reports: Reports, trainings: Sequence[Training]) -> None:
+        self._reports, self._size, self._seconds = reports, len(trainings), 0.0
+        self._execution = trainings[0].execution
         self._failed: Exception | None = None
 
     def launch(self) -> None:
@@ -144,6 +146,7 @@ class _Group:
     def _next(self) -> Sequence[Report | Exception] | None:
         began = time.monotonic()
         try:
+            execution.enforce(self._execution)
             return next(self._reports)
         except Exception as error:
             self._failed = error
@@ -155,19 +158,19 @@ class _Group:
 def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
     trainings = [wanted[number] for number in numbers]
     first = trainings[0]
-    if len(numbers) == 1 and not first.captured:
-        return _Group(_beside(trainings), 1)
+    if len(numbers) == 1 and not first.execution["captured"]:
+        return _Group(_beside(trainings), trainings)
     try:
         stack = _stack(trainings)
     except CannotStack as reason:
         _say(numbers, f"not stacked: {reason}")
-        return _Group(_beside(trainings), len(numbers))
+        return _Group(_beside(trainings), trainings)
     except Exception as error:
-        return _Group(_failed(error), len(numbers))
+        return _Group(_failed(error), trainings)
     how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "alone"
-    graph = ", as a captured graph" if first.captured else ""
+    graph = ", as a captured graph" if first.execution["captured"] else ""
     _say(numbers, f"from step {first.step} {how}{graph}")
-    return _Group(train(stack, [each.parts.schedule for each in trainings], first.log_every), len(numbers))
+    return _Group(train(stack, [each.parts.schedule for each in trainings], first.log_every), trainings)
 
 
 def _say(numbers: tuple[int, ...], text: str) -> None:
@@ -216,7 +219,7 @@ def _alike(wanted: dict[int, Training]) -> list[tuple[int, ...]]:
     groups: dict[Hashable, list[int]] = {}
     for number, each in wanted.items():
         ends = tuple(segment.last_step for segment in each.parts.schedule)
-        how = each.compiled, each.captured, each.device
+        how = repr([each.execution, each.device])
         key: Hashable = (each.form, each.step, each.log_every, how, ends)
         groups.setdefault(number if why_not(each.parts) else key, []).append(number)
     return [tuple(numbers) for numbers in groups.values()]
@@ -228,5 +231,5 @@ def _stack(trainings: Sequence[Training]) -> Stack:
         Member(each.parts, each.seed, Batches.of(each.parts.dataset, each.batch_size, each.seed, each.device))
         for each in trainings
     ]
-    repeat: type[Repeat] = Replay if first.captured else Repeat
-    return Stack(members, first.reduction, first.step, first.compiled, repeat)
+    repeat: type[Repeat] = Replay if first.execution["captured"] else Repeat
+    return Stack(members, first.reduction, first.step, first.execution["compiled"], repeat)

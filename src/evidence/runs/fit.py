@@ -77,8 +77,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
                 run.settings.seed,
                 step,
                 run.device,
-                compiled,
-                start.execution["captured"],
+                start.execution,
                 run.form,
             )
             step, seconds = report.step, seconds + elapsed
