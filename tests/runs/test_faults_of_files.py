@@ -55,8 +55,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     path.write_bytes(damage(path.read_bytes()))
     said(capsys)
     assert start() == 0
-    (line,) = said(capsys)
-    assert line.endswith("goes on from step 20 to 60 (the checkpoint at step 40 is damaged)")
+    damaged, line = said(capsys)
+    assert damaged == f"evidence: {path} cannot be read (its checksum is wrong): left out"
+    assert damaged.removeprefix("evidence: ") in only_directory(root).log.read_text()
+    assert line.endswith("goes on from step 20 to 60")
     assert_ends_as(root, undisturbed)
 
 

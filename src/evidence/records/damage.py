@@ -7,6 +7,7 @@ what that raises into `Damaged`. Whoever goes through many records leaves out th
 import contextlib
 import csv
 import functools
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from evidence.config import messages
 from evidence.display import terminal
 from evidence.errors import UserError
 
+log = logging.getLogger("evidence")  # the log of the run that is being computed
 # What reading a damaged file raises, and what using its content raises.
 FAULTS = (
     OSError,
@@ -70,6 +72,7 @@ def left_out(path: Path) -> Iterator[None]:
 
 @functools.cache
 def _note_once(text: str) -> None:
+    log.info("%s", text)
     terminal.note(text)
 
 

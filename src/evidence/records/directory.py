@@ -36,6 +36,9 @@ KEPT = 2  # checkpoints, besides those that are kept to the end
 Row = tuple[str, float, int]  # a metric's name, value and step
 
 
+Snapshot = dict[Path, bytes | None]  # files, and what they had; None where there was none
+
+
 class RunDirectory:
     """outputs/<run name>/: config.yaml, result.json, metrics.csv, run.log, checkpoints/, figures/."""
 
@@ -124,6 +127,21 @@ class RunDirectory:
         record = Record.model_validate_json(text)
         files.write(self._result, text, b"\n")
         return record
+
+    def snapshot(self) -> Snapshot | None:
+        """What `restore` takes: the record with its settings and traceback. None where there is no record."""
+        if self.read() is None:
+            return None
+        paths = (self.config, self.traceback, self._result)
+        return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+    def restore(self, before: Snapshot) -> None:
+        """Make the record what it was. Raises: OSError where it cannot be written."""
+        for path, content in before.items():
+            if content is not None:
+                files.write(path, content)
+            elif path.is_file():
+                path.unlink()
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -147,7 +147,8 @@ def _free(outputs: Path, name: str, taken: Sequence[Stored]) -> RunDirectory:
 
 def _is_damaged(directory: RunDirectory) -> bool:
     try:
-        directory.read()
+        if directory.folder.exists():
+            directory.read()
     except Damaged:
         return True
     return False

@@ -24,6 +24,7 @@ class Note(NamedTuple):
     status: Literal["BEGUN", "ENDED", "FAILED"] = "BEGUN"
     error: str = ""
 
+
 NOTE = TypeAdapter(Note)
 
 
