@@ -123,13 +123,14 @@ def test_the_table_of_a_semi_implicit_posterior_fits_80_columns(
 def test_a_narrow_terminal_drops_the_last_columns_and_says_so(
     width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", str(width))
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     titles = ["job", "status", "test NLL", "time", "folder"]
     cells = ["seed=0", "KILLED", "87.65 ± 0.32", "1:01:00", RESULT["folder"]]
     terminal.table(titles, [cells], numbers=["test NLL", "time"])
-    *table, last = [line for line in capsys.readouterr().out.splitlines() if line.strip()]
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    *table, last = [line for line in printed.splitlines() if line.strip()]
     dropped = last.rpartition("too narrow to show ")[2].split(", ") if "too narrow" in last else []
     count = len(titles) - len(dropped)
     assert titles[count:] == dropped

@@ -59,8 +59,8 @@ COMMANDS = {  # each reads the records of all runs
 
 
 @pytest.fixture(scope="module")
-def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The outputs of a finished run, and of one that was interrupted on the path of `start()`."""
+def neighbours(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folders of a finished run, and of one that was interrupted at step 60 on the path of `start()`."""
     from evidence.runs import figures, lifecycle
 
     root = tmp_path_factory.mktemp("neighbour")
@@ -70,47 +70,49 @@ def neighbour(tmp_path_factory: pytest.TempPathFactory) -> Path:
         assert start("seed=5") == 0
         with at_step(60, interrupt):
             assert start("trainer.steps=80") == 130
-    return root / "outputs"
+    return [each.folder for each in sorted(directories(root), key=lambda each: each.read().steps)]
+
+
+def damaged_copies(neighbour: Path, root: Path, name: str) -> list[Path]:
+    """Make a copy of the neighbour for each damage, and return the damaged files."""
+    damaged = []
+    for number, damage in enumerate(DAMAGES.values()):
+        folder = shutil.copytree(neighbour, root / "outputs" / f"{neighbour.name}-{number + 2}")
+        damaged.append(folder / name)
+        damage(folder / name)
+    return damaged
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("name", ["result.json", "config.yaml"])
-@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_neighbour_is_named_and_stops_no_command(
-    damage: str, name: str, command: str, neighbour: Path, root: Path, capsys: pytest.CaptureFixture[str]
+    name: str, command: str, neighbours: list[Path], root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shutil.copytree(neighbour, root / "outputs")
-    for directory in directories(root):
-        DAMAGES[damage](directory.folder / name)
+    damaged = damaged_copies(neighbours[0], root, name)
     assert start(*COMMANDS[command]) == 0
     lines = [line for line in said(capsys) if line.endswith("left out")]
     if (name, command) == ("config.yaml", "a new run"):  # which does not read it
         assert lines == []
         return
-    assert len(lines) == 2
-    for line, folder in zip(lines, sorted(neighbour.iterdir()), strict=True):
-        assert line.startswith(f"evidence: {root / 'outputs' / folder.name}")
+    named = [line.split()[1].removesuffix(f"/{name}") for line in lines]
+    assert sorted(named) == sorted(str(path.parent) for path in damaged)
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "checkpoints/000000040.pt"])
-@pytest.mark.parametrize("damage", DAMAGES)
 def test_a_run_goes_on_from_the_furthest_commit_that_is_whole(
-    damage: str,
     name: str,
-    neighbour: Path,
+    neighbours: list[Path],
     root: Path,
     undisturbed: dict[str, float],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copytree(neighbour, root / "outputs")
-    (path,) = root.glob(f"outputs/*-s0-*/{name}")
-    DAMAGES[damage](path)
+    damaged = damaged_copies(neighbours[1], root, name)
     assert start("tracking=none") == 0
     lines = said(capsys)
-    assert sum(str(path) in line for line in lines) == 1
+    assert sorted(line.split()[1] for line in lines if "cannot be read" in line) == sorted(map(str, damaged))
     if name != "metrics.csv":
         assert "goes on from step 20 of" in lines[-1]
-    (ours,) = (each for each in directories(root) if "-s0-" in each.folder.name and each.read().steps == 60)
+    (ours,) = (each for each in directories(root) if each.read().steps == 60)
     assert numbers(ours) == undisturbed
     assert [row[2] for row in ours.read_metrics() if row[0] == "train/iwae"] == [20, 40, 60]
 

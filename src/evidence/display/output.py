@@ -77,9 +77,10 @@ def _open_missing() -> None:
 
 def _settle(stream: TextIO | None) -> None:
     """Flush the stream. If that fails, send the rest to the null device: at its exit Python would fail otherwise."""
+    if stream is None:
+        return
     try:
-        if stream is not None:
-            stream.flush()
+        stream.flush()
     except LOST:
         with contextlib.suppress(*LOST):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -171,7 +171,7 @@ class RunDirectory:
         with reading(self.metrics):
             content = self.metrics.read_bytes() if os.path.lexists(self.metrics) else b""
             if len(content) < (size or 0):
-                raise damaged(self.metrics, f"{len(content)} bytes of {size} are there")
+                raise damaged(self.metrics, "rows are missing")
             text = io.StringIO(content[:size].decode(), newline="")
             return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
 
