@@ -116,12 +116,13 @@ def test_a_disk_full_while_writing_metrics_leaves_no_half_row(
     assert_ends_as(root, undisturbed)
 
 
-def test_a_disk_full_for_the_log_alone_stops_nothing(
-    root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("target", [FULL, Path("/")])
+def test_a_log_alone_that_cannot_be_written_stops_nothing(
+    target: Path, root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin()
     only_directory(root).log.unlink()
-    only_directory(root).log.symlink_to(FULL)
+    only_directory(root).log.symlink_to(target)
     assert start() == 0
     said(capsys)
     assert_ends_as(root, undisturbed)

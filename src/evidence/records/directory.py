@@ -226,8 +226,10 @@ def _is_copy(directory: RunDirectory, record: Record) -> bool:
     there = Path(record.path or directory.folder)
     if there.resolve() == directory.folder.resolve():
         return False
-    original = RunDirectory(there).read()
-    return original is not None and original.record == record.record
+    with left_out(there):
+        original = RunDirectory(there).read()
+        return original is not None and original.record == record.record
+    return False
 
 
 def now(resolution: str = "microseconds") -> str:

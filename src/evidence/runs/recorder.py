@@ -64,7 +64,7 @@ def recording(
     `for_good` are the steps whose checkpoints are kept after the end. `before` is the record that was there. A
     process that is refused or interrupted before it trains leaves that as it was.
     """
-    handler = logging.FileHandler(directory.log)
+    handler = _log_handler(directory)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # On a full disk the write that fails reports it, once.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
@@ -102,6 +102,15 @@ def recording(
                 directory.update(status=status)
         if not is_undone:
             try_delivery(mlflow.close, directory)
+
+
+def _log_handler(directory: RunDirectory) -> logging.Handler:
+    """Open run.log. A log that cannot be written ends no run."""
+    try:
+        return logging.FileHandler(directory.log)
+    except OSError as error:
+        terminal.note(f"{directory.log} cannot be written ({error.strerror}): this run has no log")
+        return logging.NullHandler()
 
 
 def try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:
