@@ -18,6 +18,7 @@ from evidence.networks import Critic, SemiImplicitPosterior
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
 from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.records import checkpoints
+from evidence.records.damage import Damaged
 from evidence.training import Segment, decayed_schedule, parameter_groups, staged_schedule, train
 
 CPU = torch.device("cpu")
@@ -199,7 +200,7 @@ def test_a_damaged_checkpoint_is_never_loaded(damage: str, tmp_path: Path) -> No
     if damage == "flipped":
         raw[len(raw) // 2] ^= 1
     path.write_bytes({"truncated": raw[:-20], "flipped": raw, "empty": b""}[damage])
-    with pytest.raises(checkpoints.CorruptCheckpoint, match=r"1\.pt"):
+    with pytest.raises(Damaged, match=r"1\.pt"):
         checkpoints.load(path)
 
 

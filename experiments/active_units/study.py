@@ -23,8 +23,8 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 
 def measure(folder: Path, budget: Budget) -> None:
     """Of the run with the lowest seed of each cell its activities, and the NLL of each image."""
-    for _, run in cells.first_seeds(cells.one_layer(finished(cells.EXPERIMENT)).runs).iterrows():
-        measuring.measure(folder, run, SAMPLES[budget], IMAGES[budget])
+    runs = cells.first_seeds(cells.one_layer(finished(cells.EXPERIMENT)).runs)
+    measurements.each(runs, lambda run: measuring.measure(folder, run, SAMPLES[budget], IMAGES[budget]))
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:

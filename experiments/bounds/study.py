@@ -30,8 +30,8 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 def measure(folder: Path, budget: Budget) -> None:
     """A CSV file for each model, with a row for each image and k."""
     measuring.measure_linear_gaussian(folder, measuring.POINTS)
-    for _, run in _measured(finished(cells.EXPERIMENT)).runs.iterrows():
-        measuring.measure_trained(folder, run, IMAGES[budget])
+    runs = _measured(finished(cells.EXPERIMENT)).runs
+    measurements.each(runs, lambda run: measuring.measure_trained(folder, run, IMAGES[budget]))
 
 
 def _measured(runs: pd.DataFrame) -> Chosen:

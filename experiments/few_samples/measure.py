@@ -18,6 +18,7 @@ from torch import Tensor
 from evidence import data, training
 from evidence.config.settings import validate
 from evidence.display import style
+from evidence.display.output import unfailing
 from evidence.display.style import DARK, LIGHT, MIDDLE
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
@@ -150,6 +151,7 @@ def draw(variance: pd.DataFrame, path: Path) -> None:
     figure.savefig(path)
 
 
+@unfailing()
 def main() -> None:
     """Write variance.csv, nll.csv and variance.png beside this file."""
     parser = argparse.ArgumentParser(description=main.__doc__)

@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from evidence.display import style
 from evidence.display.style import DARK, MIDDLE
-from evidence.records.directory import RunDirectory
+from evidence.records.damage import left_out
+from evidence.records.directory import Row, RunDirectory
 from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
 from experiments.iwae_table1.drawing import layers_in_words
@@ -70,14 +71,17 @@ def gains(runs: pd.DataFrame) -> Gains:
 
 
 def _curve(run: "pd.Series[str]") -> dict[int, float]:
-    """valid/nll by the number of passes; empty where the folder is not here, or holds another record by now."""
+    """valid/nll by the number of passes; empty where the folder is not here, is damaged or has another record."""
     directory = RunDirectory(Path(ROOT, run["folder"]))
-    record = directory.read()
-    if record is None or record.record != run["record"]:
-        return {}
     per_pass = int(run["steps"]) // int(run["passes"])
-    rows = [(step, value) for name, value, step in directory.read_metrics() if name == "valid/nll"]
-    return {step // per_pass: value for step, value in rows if step % per_pass == 0}
+    rows: list[Row] = []
+    with left_out(directory.folder):
+        record = directory.read()
+        if record is not None and record.record == run["record"]:
+            rows = directory.read_metrics()
+    return {
+        step // per_pass: value for name, value, step in rows if name == "valid/nll" and step % per_pass == 0
+    }
 
 
 def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:

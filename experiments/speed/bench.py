@@ -18,6 +18,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
+from evidence.display.output import unfailing
 from experiments.speed import drawing, growth, machine, others, steps
 from experiments.speed.records import Row, table, write_csv
 from experiments.speed.workers.building import training_images
@@ -27,6 +28,7 @@ R = TypeVar("R")
 NEEDS = {"jax_scan": "jax", "pythae_iwae": "pythae"}
 
 
+@unfailing()
 def main() -> None:
     """Measure everything, then write."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no worker is left behind, stopped

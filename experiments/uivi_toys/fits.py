@@ -1,5 +1,6 @@
 """UIVI fitted to a toy, resumably, and the KL divergence it has come to."""
 
+import contextlib
 import itertools
 import math
 from pathlib import Path
@@ -15,6 +16,7 @@ from evidence.objectives import UIVI
 from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.parts import Stateful, capture, restore
 from evidence.records import checkpoints
+from evidence.records.damage import left_out
 from evidence.report import measurements
 from evidence.report.measurements import CPU
 from evidence.training import Report, decayed_schedule, parameter_groups, train
@@ -83,7 +85,9 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
         "optimizer": optimizer,
     }
     source = measurements.source(__name__)
-    begun = checkpoints.load(state_path) if state_path.exists() else {}
+    begun: dict[str, Any] = {}
+    with left_out(state_path), contextlib.suppress(FileNotFoundError):
+        begun = checkpoints.load(state_path)
     if begun.get("source") != source["source"]:
         begun = {"step": 0, "rows": []}
     if begun["step"]:

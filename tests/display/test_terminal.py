@@ -117,3 +117,34 @@ def test_the_table_of_a_semi_implicit_posterior_fits_80_columns(
     rows = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert rows[0] == "uivi-[k1]"
     assert [row.split()[0] for row in rows[2:6]] == ["test", "mixture", "fresh", "gaussian"]
+
+
+@pytest.mark.parametrize("width", [0, 1, 20, 40, 60, 80, 120])
+def test_a_narrow_terminal_drops_the_last_columns_and_says_so(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    titles = ["job", "status", "test NLL", "time", "folder"]
+    cells = ["seed=0", "KILLED", "87.65 ± 0.32", "1:01:00", RESULT["folder"]]
+    terminal.table(titles, [cells], numbers=["test NLL", "time"])
+    printed = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().out)
+    *table, last = [line for line in printed.splitlines() if line.strip()]
+    dropped = last.rpartition("too narrow to show ")[2].split(", ") if "too narrow" in last else []
+    count = len(titles) - len(dropped)
+    assert titles[count:] == dropped
+    assert count == {0: 2, 1: 2, 20: 2, 40: 3, 60: 4, 80: 5, 120: 5}[width]
+    assert all(title in table[0] for title in titles[:count])
+    assert re.split(r"\s{2,}", table[2].strip())[: min(count, 4)] == cells[: min(count, 4)]
+    assert max(map(len, [*table, *([] if dropped else [last])])) <= max(width, 20)
+    terminal.result_table(RESULT)
+    shown = capsys.readouterr().out
+    assert RESULT["run"] in shown
+    assert "94.65" in shown
+    train()
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e300])
+def test_a_time_without_end_is_shown_as_a_long_one(seconds: float) -> None:
+    assert terminal.clock(seconds) == "115740740 days, 17:46:40"

@@ -55,8 +55,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     path.write_bytes(damage(path.read_bytes()))
     said(capsys)
     assert start() == 0
-    (line,) = said(capsys)
-    assert line.endswith("goes on from step 20 to 60 (the checkpoint at step 40 is damaged)")
+    damaged, line = said(capsys)
+    assert damaged == f"evidence: {path} cannot be read (its checksum is wrong): left out"
+    assert damaged.removeprefix("evidence: ") in only_directory(root).log.read_text()
+    assert line.endswith("goes on from step 20 to 60")
     assert_ends_as(root, undisturbed)
 
 
@@ -114,12 +116,13 @@ def test_a_disk_full_while_writing_metrics_leaves_no_half_row(
     assert_ends_as(root, undisturbed)
 
 
-def test_a_disk_full_for_the_log_alone_stops_nothing(
-    root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("target", [FULL, Path("/")])
+def test_a_log_alone_that_cannot_be_written_stops_nothing(
+    target: Path, root: Path, undisturbed: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     begin()
     only_directory(root).log.unlink()
-    only_directory(root).log.symlink_to(FULL)
+    only_directory(root).log.symlink_to(target)
     assert start() == 0
     said(capsys)
     assert_ends_as(root, undisturbed)

@@ -229,9 +229,9 @@ def test_a_record_without_its_config_stops_no_other(root: Path, capsys: pytest.C
     directory.config.unlink()
     capsys.readouterr()
     mlflow_sync.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root)
-    assert f"{directory.config} is missing: the record is not delivered" in capsys.readouterr().err
+    assert f"{directory.config} cannot be read (it is missing): left out" in capsys.readouterr().err
     assert start("objective=vae", f"init_from={directory.folder.name}") == 1
-    assert f"{directory.config} is missing" in capsys.readouterr().err
+    assert f"{directory.config} cannot be read (it is missing)" in capsys.readouterr().err
 
 
 def test_init_from_stands_for_the_record_that_it_names(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,6 +146,25 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"
 
 
+def test_a_record_damaged_while_the_sweep_runs_hides_no_other_job(
+    runs: MadeUp, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def damaged(settings: Settings) -> None:
+        if settings.seed == 2:
+            first, second = sorted(runs.ROOT.glob("outputs/*-s[01]-*"))
+            RunDirectory(first).update(metrics={})
+            (second / "result.json").write_bytes(b"{")
+
+    runs.compute = damaged
+    assert main(["-m", "seed=0,1,2"], CONF) == 0
+    said = capsys.readouterr()
+    first, second, third = rows(said.out)[1:]
+    assert first[1].split() == ["FINISHED"]
+    assert second[1:] == ["FINISHED"]
+    assert third[1:3] == ["FINISHED", "87.65 ± 0.32"]
+    assert sum(line.endswith("left out") for line in said.err.splitlines()) == 2
+
+
 def test_one_of_two_claims_is_granted(tmp_path: Path) -> None:
     assert [JobNotes(tmp_path).claim(*work) for work in (("a", None), ("a", None), ("a", "b"))] == [
         True,

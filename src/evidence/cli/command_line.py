@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
 from evidence.cli.help import help_text
+from evidence.display.output import unfailing
 from evidence.errors import Terminated, UserError
 from evidence.startup import without_garbage_collection
 
@@ -34,12 +35,15 @@ def main(argv: list[str], conf: Path) -> int:
     """Do what `argv` asks, with the configs in the folder `conf`, and return the exit status."""
     handler = signal.signal(signal.SIGTERM, _terminate)
     try:
-        status = _run(argv, conf)
-        print(end="", flush=True)
-        return status
-    except BrokenPipeError:  # the reader, such as `head`, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes it at exit
-        return 0
+        with unfailing():
+            return _main(argv, conf)
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+
+
+def _main(argv: list[str], conf: Path) -> int:
+    try:
+        return _run(argv, conf)
     except KeyboardInterrupt:
         _say("interrupted")
         return 130
@@ -51,10 +55,9 @@ def main(argv: list[str], conf: Path) -> int:
         return 2
     except SystemExit as stop:  # a job has failed, or Hydra has stopped; the reason is printed
         return int(stop.code or 0)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
 
 
+@unfailing()  # a launcher may call it in a process of its own
 def job(config: "DictConfig") -> float | None:
     """Run one job, as Hydra calls it. Return the validation negative log-likelihood in nats.
 

@@ -6,7 +6,9 @@ that a log stays short.
 
 import contextlib
 import functools
+import itertools
 import math
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
@@ -21,13 +23,18 @@ from rich.text import Text
 
 REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
-WIDTH = 200  # columns of a table that goes to a file
+WIDTH = 200  # characters in a line of a table that goes to a file
+LEAST_WIDTH = 20  # and of one on a terminal, even if that says less
+NARROWEST = 14  # characters: no cell is broken into shorter lines
+GAP = 3  # characters between two cells
+FEWEST = 2  # columns that are never dropped: a job and its status, a metric and its value
+LONGEST = 1e13  # seconds that can be shown
 Show = Callable[[int, str, float], None]  # of a step, and of a bound its name and its value in nats an image
 
 
 def line(text: str, *, is_error: bool = False) -> None:
     """Print one line unchanged and unbroken, on stdout or on stderr."""
-    Console(stderr=is_error).print(Text(text), soft_wrap=True)
+    print(text, file=sys.stderr if is_error else sys.stdout, flush=True)
 
 
 def note(text: str) -> None:
@@ -36,19 +43,38 @@ def note(text: str) -> None:
 
 
 def table(titles: Sequence[str], rows: Sequence[Sequence[str]], numbers: Collection[str]) -> None:
-    """Print rows of cells under their titles; the columns `numbers` are aligned to the right."""
-    printed = Table(box=SIMPLE)
-    for title in titles:
+    """Print rows of cells under their titles; the columns `numbers` are aligned to the right.
+
+    In a narrow terminal the last columns are dropped, and a line says which.
+    """
+    cells = [[Text(cell) for cell in row] for row in rows]
+    dropped = titles[_print(titles, cells, numbers, has_titles=True) :]
+    if dropped:
+        line(f"  this terminal is too narrow to show {', '.join(dropped)}")
+
+
+def _print(
+    titles: Sequence[str], rows: Sequence[Sequence[Text]], numbers: Collection[str], *, has_titles: bool
+) -> int:
+    """Print the first columns, as many as there is space for and at least FEWEST. Return their number."""
+    console = Console()
+    console = Console(width=max(console.width, LEAST_WIDTH) if console.is_terminal else WIDTH)
+    shown = [*rows, *([[Text(title) for title in titles]] if has_titles else [])]
+    widths = (min(max(cell.cell_len for cell in column), NARROWEST) for column in zip(*shown, strict=True))
+    ends = itertools.accumulate((width + GAP for width in widths), initial=1)
+    count = max(FEWEST, sum(end <= console.width for end in ends) - 1)
+    printed = Table(box=SIMPLE, show_header=has_titles)
+    for title in titles[:count]:
         printed.add_column(title, overflow="fold", justify="right" if title in numbers else "left")
     for row in rows:
-        printed.add_row(*map(Text, row))
-    console = Console()
-    (console if console.is_terminal else Console(width=WIDTH)).print(printed)
+        printed.add_row(*row[:count])
+    console.print(printed)
+    return count
 
 
 def clock(seconds: float) -> str:
-    """The time in hours, minutes and seconds."""
-    return str(timedelta(seconds=round(seconds)))
+    """The time in hours, minutes and seconds. What is no number is shown as LONGEST."""
+    return str(timedelta(seconds=round(min(LONGEST, seconds))))
 
 
 class _Display:
@@ -163,15 +189,15 @@ def result_table(result: Mapping[str, Any]) -> None:
 
     Besides the metrics `result` has `run`, `folder`, `device`, `precision`, `eval_samples` (S) and `eval_images`.
     """
-    printed = Table(title=Text(result["run"]), title_justify="left", box=SIMPLE, show_header=False)
-    printed.add_column(no_wrap=True)
-    printed.add_column(no_wrap=True, justify="right")
-    printed.add_column(style="dim")
+    rows: list[list[Text]] = []
+
+    def add(label: str, value: str, words: str) -> None:
+        rows.append([Text(label), Text(value), Text(words, style="dim")])
 
     def row(metric: str, label: str, words: str, digits: int = 2) -> None:
         if metric in result:
             error = f" ± {result[f'{metric}_se']:.{digits}f}" if f"{metric}_se" in result else ""
-            printed.add_row(label, f"{result[metric]:,.{digits}f}{error}", Text(words))
+            add(label, f"{result[metric]:,.{digits}f}{error}", words)
 
     samples, images = result["eval_samples"], result["eval_images"]
     layers = [f"{result[key]:.0f}" for key in sorted(result) if key.startswith("test/active_units_")]
@@ -189,6 +215,7 @@ def result_table(result: Mapping[str, Any]) -> None:
     in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"
     for part, label, words in ("train", "training", in_training), ("eval", "evaluation", where):
         if f"speed/{part}_seconds" in result:
-            printed.add_row(label, clock(result[f"speed/{part}_seconds"]), Text(words))
-    Console().print(printed)
+            add(label, clock(result[f"speed/{part}_seconds"]), words)
+    line(result["run"])
+    _print(("metric", "value", "words"), rows, ["value"], has_titles=False)
     line(f"  {result['folder']}")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 
 from evidence.records import files
+from evidence.records.damage import damaged, reading
 
 
 class Checkpoint(NamedTuple):
@@ -24,10 +25,6 @@ class Checkpoint(NamedTuple):
     path: Path
 
 
-class CorruptCheckpoint(Exception):
-    """The file's content does not match its checksum."""
-
-
 def save(path: Path, state: dict[str, Any]) -> None:
     """Write `state` to `path` atomically. After a crash at any moment the old file or the new one is there."""
     buffer = io.BytesIO()
@@ -39,10 +36,11 @@ def save(path: Path, state: dict[str, Any]) -> None:
 def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
     """The state saved under `path`; no pickled code is run.
 
-    Raises: CorruptCheckpoint if the checksum is wrong.
+    Raises: Damaged where it cannot be read, or its checksum is wrong.
     """
-    digest, _, payload = path.read_bytes().partition(b"\n")
-    if hashlib.sha256(payload).hexdigest().encode() != digest:
-        raise CorruptCheckpoint(f"{path} is torn or damaged")
+    with reading(path):
+        digest, _, payload = path.read_bytes().partition(b"\n")
+        if hashlib.sha256(payload).hexdigest().encode() != digest:
+            raise damaged(path, "its checksum is wrong")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     return state

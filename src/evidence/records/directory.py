@@ -26,14 +26,17 @@ try:
 except ImportError:  # PyYAML without libyaml
     from yaml import SafeLoader
 
-from evidence.errors import UserError
 from evidence.records import files
-from evidence.records.checkpoints import Checkpoint, CorruptCheckpoint, load, save
+from evidence.records.checkpoints import Checkpoint, load, save
+from evidence.records.damage import damaged, left_out, reading
 from evidence.records.record import Record
 
 KEPT = 2  # checkpoints, besides those that are kept to the end
 
 Row = tuple[str, float, int]  # a metric's name, value and step
+
+
+Snapshot = dict[Path, bytes | None]  # files, and what they had; None where there was none
 
 
 class RunDirectory:
@@ -100,15 +103,20 @@ class RunDirectory:
         return max(written)
 
     def read(self) -> Record | None:
-        """result.json, read now; None before the first start."""
-        return Record.model_validate_json(self._result.read_bytes()) if self._result.exists() else None
+        """result.json, read now; None before the first start. Raises: Damaged where it cannot be read."""
+        try:
+            with reading(self._result):
+                return Record.model_validate_json(self._result.read_bytes())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
 
     def update(self, **changes: Any) -> Record:
         """Replace some entries of result.json.
 
         A final status sets `ended`: to the time that is given, or to now.
         """
-        before = json.loads(self._result.read_text()) if self._result.exists() else {}
+        known = self.read()
+        before = {} if known is None else known.model_dump(exclude_unset=True)
         result = before | changes
         status = changes.get("status")
         if status == "RUNNING":
@@ -120,12 +128,31 @@ class RunDirectory:
         files.write(self._result, text, b"\n")
         return record
 
+    def snapshot(self) -> Snapshot | None:
+        """What `restore` takes: the record with its settings and traceback. None where there is no record."""
+        if self.read() is None:
+            return None
+        paths = (self.config, self.traceback, self._result)
+        return {path: path.read_bytes() if path.is_file() else None for path in paths}
+
+    def restore(self, before: Snapshot) -> None:
+        """Make the record what it was. Raises: OSError where it cannot be written."""
+        for path, content in before.items():
+            if content is not None:
+                files.write(path, content)
+            elif path.is_file():
+                path.unlink()
+
     @property
     def settings(self) -> dict[str, Any]:
-        """The content of config.yaml. Raises: UserError where it is missing."""
-        if not self.config.exists():
-            raise UserError(f"{self.config} is missing: the record cannot be read without it")
-        settings: dict[str, Any] = yaml.load(self.config.read_bytes(), SafeLoader)
+        """The content of config.yaml. Raises: Damaged where it is missing or cannot be read."""
+        try:
+            with reading(self.config):
+                settings = yaml.load(self.config.read_bytes(), SafeLoader)
+                if not isinstance(settings, dict):
+                    raise damaged(self.config, "it has no settings")
+        except FileNotFoundError:
+            raise damaged(self.config, "it is missing") from None
         return settings
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
@@ -137,11 +164,16 @@ class RunDirectory:
             writer.writerows(rows)
 
     def read_metrics(self, size: int | None = None) -> list[Row]:
-        """The rows in the first `size` bytes of metrics.csv, or in all of it."""
-        if not self.metrics.exists():
-            return []
-        text = io.StringIO(self.metrics.read_bytes()[:size].decode(), newline="")
-        return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
+        """The rows in the first `size` bytes of metrics.csv, or in all of it.
+
+        Raises: Damaged where they cannot be read, or the file is shorter.
+        """
+        with reading(self.metrics):
+            content = self.metrics.read_bytes() if os.path.lexists(self.metrics) else b""
+            if len(content) < (size or 0):
+                raise damaged(self.metrics, "rows are missing")
+            text = io.StringIO(content[:size].decode(), newline="")
+            return [(row["name"], float(row["value"]), int(row["step"])) for row in csv.DictReader(text)]
 
     def take_metrics(self, origin: "RunDirectory", size: int) -> None:
         """Make metrics.csv the first `size` bytes of the origin's, which may be this directory."""
@@ -150,7 +182,8 @@ class RunDirectory:
 
     def checkpoints(self) -> dict[int, Path]:
         """Checkpoints by step."""
-        return {int(path.stem): path for path in sorted((self.folder / "checkpoints").glob("*.pt"))}
+        paths = sorted((self.folder / "checkpoints").glob("*.pt"))
+        return {int(path.stem): path for path in paths if path.stem.isdecimal()}
 
     def save_checkpoint(self, state: dict[str, Any], for_good: Collection[int]) -> None:
         """Commit the state, and metrics.csv as it is now.
@@ -193,8 +226,10 @@ def _is_copy(directory: RunDirectory, record: Record) -> bool:
     there = Path(record.path or directory.folder)
     if there.resolve() == directory.folder.resolve():
         return False
-    original = RunDirectory(there).read()
-    return original is not None and original.record == record.record
+    with left_out(there):
+        original = RunDirectory(there).read()
+        return original is not None and original.record == record.record
+    return False
 
 
 def now(resolution: str = "microseconds") -> str:
@@ -210,15 +245,23 @@ class Stored(NamedTuple):
 
 
 def stored(outputs: Path) -> list[Stored]:
-    """All records below `outputs`, in the order of the folders' names. Each result.json is read once."""
-    found = ((RunDirectory(path.parent)) for path in sorted(outputs.glob("*/result.json")))
-    return [Stored(directory, record) for directory in found if (record := directory.read()) is not None]
+    """All records below `outputs`, in the order of the folders' names. Each result.json is read once.
+
+    A record that cannot be read is named on stderr and left out.
+    """
+    found = []
+    for folder in sorted(outputs.glob("*")):
+        directory = RunDirectory(folder)
+        with left_out(folder):
+            if (record := directory.read()) is not None:
+                found.append(Stored(directory, record))
+    return found
 
 
-def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
-    """The furthest undamaged checkpoint at or before `last_step`.
+def undamaged(directories: Iterable[RunDirectory], last_step: int) -> Iterator[Checkpoint]:
+    """The checkpoints at or before `last_step` that can be read, the furthest first.
 
-    Of two checkpoints at one step it is that of the first directory. None where there is none.
+    Of two checkpoints at one step the first is that of the first directory.
     """
     found = [
         (step, path)
@@ -227,8 +270,22 @@ def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Ch
         if step <= last_step
     ]
     for step, path in sorted(found, key=lambda entry: -entry[0]):
-        with contextlib.suppress(CorruptCheckpoint, FileNotFoundError):
-            return Checkpoint(step, load(path), path)
+        with left_out(path), contextlib.suppress(FileNotFoundError):  # its process may have dropped it
+            yield Checkpoint(step, load(path), path)
+
+
+def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
+    """The furthest undamaged checkpoint at or before `last_step`. None where there is none."""
+    return next(undamaged(directories, last_step), None)
+
+
+def latest_commit(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
+    """The furthest undamaged checkpoint whose rows in metrics.csv can be read too. None where there is none."""
+    for found in undamaged(directories, last_step):
+        origin = RunDirectory(found.path.parents[1])
+        with left_out(origin.folder):
+            origin.read_metrics(found.state["metrics_size"])
+            return found
     return None
 
 

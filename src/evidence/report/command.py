@@ -14,6 +14,7 @@ from typing import NoReturn
 
 import torch
 
+from evidence.display.output import unfailing
 from evidence.errors import UserError
 from evidence.report import page
 from evidence.report.frame import ROOT, finished
@@ -30,6 +31,7 @@ class OneLine(argparse.ArgumentParser):
         self.exit(2, f"evidence: {message.replace('argument ', '').replace('invalid choice: ', '')}\n")
 
 
+@unfailing()
 def main(folder: Path) -> int:
     """Work on the studies in a folder, and return the exit status.
 
@@ -72,8 +74,12 @@ def reproduce(study: Study, budget: Budget) -> bool:
         print(f"python run.py {' '.join(arguments)}", flush=True)
         if not _run(arguments):
             return False
-    if study.measure is not None:
-        study.measure(_folder(study), budget)
+    try:
+        if study.measure is not None:
+            study.measure(_folder(study), budget)
+    except UserError as error:
+        print(f"evidence: {error}", file=sys.stderr)
+        return False
     return True
 
 

@@ -4,6 +4,7 @@ Column `source` is a hash of the measuring code, and `record` the trained run's 
 `commit` say where and when. `image` is the number of a test image.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +17,12 @@ from torch import Tensor
 from evidence import execution
 from evidence.config.settings import validate
 from evidence.data import evenly_spaced_rows
+from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts, restore
 from evidence.records import files
+from evidence.records.damage import left_out, reading
 from evidence.records.directory import RunDirectory
 from evidence.report.compare import commit, distinct
 from evidence.report.frame import ROOT
@@ -89,6 +92,22 @@ def subject(run: Mapping[str, Any], module: str) -> Subject:
     return Subject(parts.model, parts.dataset.test, device, same)
 
 
+def each(runs: pd.DataFrame, measure: Callable[["pd.Series[Any]"], None]) -> None:
+    """Measure every run. One whose folder cannot be used is named on stderr, and does not stop the others.
+
+    Raises: UserError, after the last, where there is such a run.
+    """
+    failed = []
+    for _, run in runs.iterrows():
+        try:
+            measure(run)
+        except UserError as error:
+            terminal.note(f"{run['run']} is not measured: {error}")
+            failed.append(run["run"])
+    if failed:
+        raise UserError(f"not measured: {', '.join(failed)}")
+
+
 def complete(
     path: Path,
     images: Sequence[int],
@@ -122,9 +141,11 @@ def write(path: Path, table: pd.DataFrame, float_format: str | None = None) -> N
 def read(path: Path, same: Mapping[str, object]) -> pd.DataFrame:
     """The rows of a CSV file that have these values.
 
-    There are none where there is no file, or where it has no column `source`.
+    There are none where there is no file, where it cannot be read, or where it has no column `source`.
     """
-    table = pd.read_csv(path, dtype=TEXTS) if path.exists() else pd.DataFrame()
+    table = pd.DataFrame()
+    with left_out(path), contextlib.suppress(FileNotFoundError), reading(path):
+        table = pd.read_csv(path, dtype=TEXTS)
     if not {"source", *same} <= {*table}:
         return pd.DataFrame()
     for name, value in same.items():

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from evidence import data, execution, parts, streams, training
+from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluator, ImportanceSampling, Keep, Noise, evaluate, validate
+from evidence.evaluation import Evaluation, Evaluator, ImportanceSampling, Keep, Noise, evaluate, validate
 from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
@@ -61,10 +62,12 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
     _try(run)
     if start.origin is None:
         _commit(run, [], 0, 0.0)
-    run.recorder.catch_up()
+    run.recorder.begin_training()
     step, compiled = start.step, start.execution["compiled"]
     if compiled and step < last_step:
-        terminal.note(f"{run.name} compiles its steps first: 10 to 20 s, of which they save more")
+        rows = run.settings.k * trainer.batch_size
+        saved = ", of which they save more" if execution.pays(last_step - step, rows) else ""
+        terminal.note(f"{run.name} compiles its steps first: 10 to 20 s{saved}")
     per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
     seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
     with run.progress(last_step, per_pass, step) as show:
@@ -116,10 +119,21 @@ def score(run: Run) -> dict[str, float]:
         metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, last_step)
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
-    stream = streams.Stream(section.seed, streams.FIGURES)
-    with forked_rng(run.device, section.seed, streams.FIGURES), streams.drawing(stream):
-        figures.draw(run.recorder.directory, run.start.same_path, run.parts, run.images, scores)
+    _draw(run, scores)
     return metrics
+
+
+def _draw(run: Run, scores: Evaluation) -> None:
+    """Draw the figures. What goes wrong with them is noted, since the numbers are right without them."""
+    seed, directory = run.settings.eval.seed, run.recorder.directory
+    stream = streams.Stream(seed, streams.FIGURES)
+    try:
+        with forked_rng(run.device, seed, streams.FIGURES), streams.drawing(stream):
+            figures.draw(directory, run.start.same_path, run.parts, run.images, scores)
+    except Exception as error:
+        note = f"its figures are not drawn ({messages.describe(error)})"
+        log.warning("%s", note, exc_info=error)
+        terminal.note(f"{run.name}: {note}")
 
 
 def _try(run: Run) -> None:

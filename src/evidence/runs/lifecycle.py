@@ -115,6 +115,7 @@ def _compute(
             if located.is_finished:
                 return
             located.refuse_other_code(settings)
+            found = directory.snapshot()
             _save_config(directory, settings)
             directories.begin(
                 directory,
@@ -132,7 +133,7 @@ def _compute(
                 data_digest=provenance.data(parts.dataset),
                 provenance=provenance.provenance(),
             )
-            with recording(directory, store, parts.stage_ends) as recorder:
+            with recording(directory, store, parts.stage_ends, found) as recorder:
                 start = resume.restore(located.read_again(), settings, device, parts)
                 directory.update(
                     code=located.code,
@@ -180,8 +181,6 @@ def _note_start(directory: RunDirectory, start: resume.Start, before: Record | N
     if start.origin is not None:
         whose = "" if start.origin.folder == directory.folder else f" of {start.parent}"
         said += f"goes on from step {start.step}{whose} to {last_step}"
-        if damaged := [step for step in directory.checkpoints() if start.step < step <= last_step]:
-            said += f" (the checkpoint at step {max(damaged)} is damaged)"
     elif before is not None:
         said += "starts again"
     if start.changes:

@@ -12,6 +12,7 @@ from evidence.config import messages
 from evidence.config.settings import Settings, validate
 from evidence.data import Dataset
 from evidence.errors import UserError
+from evidence.records.damage import Damaged, left_out
 from evidence.records.directory import RunDirectory, Stored, stored
 from evidence.records.identity import VERSION, Identity, agree, compared, identify
 from evidence.records.record import Record
@@ -132,13 +133,25 @@ def _of_name(records: Sequence[Stored], name: str) -> list[Stored]:
 
 
 def _free(outputs: Path, name: str, taken: Sequence[Stored]) -> RunDirectory:
-    """The directory of the next record of this name. `taken` are the records of this name."""
+    """The directory of the next record of this name. `taken` are the records of this name.
+
+    A folder whose record is damaged is not free: its checkpoints may still be wanted.
+    """
     names = {each.directory.folder.name for each in taken}
     number, free = 1, name
-    while free in names:
+    while free in names or _is_damaged(RunDirectory(outputs / free)):
         number += 1
         free = f"{name}-{number}"
     return RunDirectory(outputs / free)
+
+
+def _is_damaged(directory: RunDirectory) -> bool:
+    try:
+        if directory.folder.exists():
+            directory.read()
+    except Damaged:
+        return True
+    return False
 
 
 def _notes(located: LocatedRun, config: Mapping[str, Any], records: Sequence[Stored]) -> Iterator[str]:
@@ -149,13 +162,19 @@ def _notes(located: LocatedRun, config: Mapping[str, Any], records: Sequence[Sto
         if not name.startswith(f"{stem}-"):
             continue
         if record.identity_version != VERSION:
-            if directory.config.exists() and agree(compared(config), compared(directory.settings)):
+            if _agrees(config, directory):
                 yield f"{directory.folder} was made by an earlier version of evidence: it is not used"
         elif record.settings_identity == located.identity.settings:
             keys = sorted({*record.content, *located.content})
             changed = [key for key in keys if record.content.get(key) != located.content.get(key)]
             what = ", ".join(changed) or "the run that init_from names"
             yield f"{name} was computed from other content ({what} has changed since): this is another run"
+
+
+def _agrees(config: Mapping[str, Any], directory: RunDirectory) -> bool:
+    with left_out(directory.folder):
+        return agree(compared(config), compared(directory.settings))
+    return False
 
 
 def source_of(settings: Settings, outputs: Path, records: Sequence[Stored]) -> Stored | None:
@@ -179,9 +198,13 @@ def source_of(settings: Settings, outputs: Path, records: Sequence[Stored]) -> S
             f"init_from={name}: {source.directory.folder} was made by an earlier version of evidence, whose records do"
             " not say enough of themselves: train it again"
         )
-    theirs = validate(source.directory.settings)
+    config = source.directory.settings
+    try:
+        theirs = validate(config)
+    except UserError as error:
+        raise UserError(f"init_from={name}: {source.directory.config}: {error}") from None
     if settings.model != theirs.model:
-        model = messages.shown(source.directory.settings["model"])
+        model = messages.shown(config["model"])
         raise UserError(f"init_from={name}: choose its model, {model}")
     optimizer = theirs.trainer.optimizer.built_by
     if settings.trainer.optimizer.built_by != optimizer:

@@ -11,7 +11,7 @@ from typing import Any
 
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.records.directory import Row, RunDirectory
+from evidence.records.directory import Row, RunDirectory, Snapshot
 from evidence.records.record import Status
 from evidence.runs.driver import RUNNING
 from evidence.tracking import Store
@@ -26,13 +26,16 @@ class Recorder:
     def __init__(self, directory: RunDirectory, mlflow: MLflowSync, for_good: Sequence[int]) -> None:
         self.directory = directory
         self._mlflow, self._for_good = mlflow, for_good
+        self.is_training = False
 
     def heartbeat(self) -> None:
         """Note now and then, in the directory and in MLflow, that the process is alive."""
         self._mlflow.heartbeat()
 
-    def catch_up(self) -> None:
-        """Send MLflow the rows that the directory has already."""
+    def begin_training(self) -> None:
+        """Delete the traceback of an earlier process, and send MLflow the rows that the directory has already."""
+        self.is_training = True
+        self.directory.traceback.unlink(missing_ok=True)
         self._mlflow.send(self.directory.read_metrics())
 
     def commit(self, rows: Sequence[Row], state: dict[str, Any]) -> None:
@@ -53,12 +56,15 @@ class Recorder:
 
 
 @contextlib.contextmanager
-def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[int]) -> Iterator[Recorder]:
+def recording(
+    directory: RunDirectory, store: Store | None, for_good: Sequence[int], before: Snapshot | None
+) -> Iterator[Recorder]:
     """Yield a recorder. The run's status in the directory and in MLflow is right however the block ends.
 
-    `for_good` are the steps whose checkpoints are kept after the end.
+    `for_good` are the steps whose checkpoints are kept after the end. `before` is the record that was there. A
+    process that is refused or interrupted before it trains leaves that as it was.
     """
-    handler = logging.FileHandler(directory.log)
+    handler = _log_handler(directory)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # On a full disk the write that fails reports it, once.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
@@ -69,26 +75,42 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     mlflow = MLflowSync(directory, store)
+    recorder = Recorder(directory, mlflow, for_good)
     status: Status = "KILLED"  # by what is no Exception: Ctrl-C, SIGTERM, a queue's time limit
+    is_fault = False
     try:
-        yield Recorder(directory, mlflow, for_good)
+        yield recorder
         directory.update(status="FINISHED")
         status = "FINISHED"
     except Exception as error:
-        status = "FAILED"
+        status, is_fault = "FAILED", not isinstance(error, UserError)
         with contextlib.suppress(OSError):  # the disk may be full
             directory.traceback.write_text("".join(traceback.format_exception(error)))
             directory.update(error=f"{type(error).__name__}: {error}")
         log.error("%s", error)
         raise
     finally:
-        log.info("status %s", status)
+        is_undone = before is not None and not recorder.is_training and not is_fault
+        log.info("left as it was" if is_undone else f"status {status}")
         log.removeHandler(handler)
         with contextlib.suppress(OSError):
             handler.close()
         with contextlib.suppress(OSError):
-            directory.update(status=status)
-        try_delivery(mlflow.close, directory)
+            if before is not None and is_undone:
+                directory.restore(before)
+            else:
+                directory.update(status=status)
+        if not is_undone:
+            try_delivery(mlflow.close, directory)
+
+
+def _log_handler(directory: RunDirectory) -> logging.Handler:
+    """Open run.log. A log that cannot be written ends no run."""
+    try:
+        return logging.FileHandler(directory.log)
+    except OSError as error:
+        terminal.note(f"{directory.log} cannot be written ({error.strerror}): this run has no log")
+        return logging.NullHandler()
 
 
 def try_delivery(deliver: Callable[[], object], directory: RunDirectory) -> None:

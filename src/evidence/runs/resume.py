@@ -15,7 +15,7 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, checkpoint_at, latest_checkpoint, stored
+from evidence.records.directory import RunDirectory, checkpoint_at, latest_commit, stored
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 from evidence.stack import why_not
@@ -58,7 +58,7 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     captured = device.type == "cuda" and is_long and not why_not(parts)
     begun = record.model_copy(update={"code": located.code, "mixed": list(located.inherited)})
     ours = same_path(directory, begun)
-    found = latest_checkpoint(ours, parts.last_step)
+    found = latest_commit(ours, parts.last_step)
     if found is None or found.step == 0:
         outputs = directory.folder.parent
         source = source_of(settings, outputs, stored(outputs))

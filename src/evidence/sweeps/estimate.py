@@ -6,6 +6,7 @@ Validation and the final scoring cost seconds a draw. A draw is one sample of on
 where the posterior is semi-implicit. The number of threads is not compared.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
@@ -18,11 +19,14 @@ import torch
 from evidence import execution, training
 from evidence.config.settings import Settings
 from evidence.evaluation import VALIDATION
-from evidence.records.directory import Stored
+from evidence.records.damage import left_out
+from evidence.records.directory import RunDirectory, Stored
 from evidence.records.identity import VERSION
 from evidence.records.record import Record
 from evidence.runs import hardware
 from evidence.runs.lookup import LocatedRun
+
+SPLITS = ("train", "valid", "test")
 
 
 class Estimate(NamedTuple):
@@ -60,21 +64,26 @@ class History:
         self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
         processor = hardware.processor()
         for directory, record in records:
-            if record.identity_version == VERSION and directory.config.exists():
-                config = directory.settings
-                self._splits[config["data"]["_target_"]] = record.data.get("splits")
-                its_path = _path(record.train_identity, record.code, record.mixed)
-                self._checkpoints[its_path] += directory.checkpoints()
-                if record.status == "FINISHED" and record.provenance["processor"] == processor:
-                    kind = _kind(config, record.steps, record.device)
-                    self._speeds[kind].append(_speed(config, record))
+            if record.identity_version == VERSION:
+                with left_out(directory.folder):
+                    self._add(directory, record, processor)
+
+    def _add(self, directory: RunDirectory, record: Record, processor: str) -> None:
+        config = directory.settings
+        splits = record.data.get("splits")
+        self._splits[config["data"]["_target_"]] = splits and {name: int(splits[name]) for name in SPLITS}
+        its_path = _path(record.train_identity, record.code, record.mixed)
+        self._checkpoints[its_path] += directory.checkpoints()
+        if record.status == "FINISHED" and record.provenance["processor"] == processor:
+            kind = _kind(config, record.steps, record.device)
+            self._speeds[kind].append(_speed(config, record))
 
     def left(self, settings: Settings, located: LocatedRun) -> Estimate:
         """The time that a job has left."""
         config = settings.model_dump(by_alias=True)
         splits = self._splits.get(config["data"]["_target_"])
         if located.dataset is not None:
-            splits = {name: len(getattr(located.dataset, name)) for name in ("train", "valid", "test")}
+            splits = {name: len(getattr(located.dataset, name)) for name in SPLITS}
         if splits is None:
             return Estimate(None)
         ends = _stage_ends(settings, splits["train"])
@@ -101,6 +110,8 @@ def _speed(config: Mapping[str, Any], record: Record) -> Speed:
     is_semi_implicit = "test/nll_mixture" in metrics
     draws = record.eval_images * _draws(config["eval"], is_semi_implicit)
     step, draw = metrics["speed/train_seconds"] / record.steps, metrics["speed/eval_seconds"] / draws
+    if not (math.isfinite(step) and math.isfinite(draw)):
+        raise ValueError("its speed is not finite")
     return Speed(step, draw, is_semi_implicit)
 
 

@@ -9,7 +9,10 @@ import json
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from pydantic import TypeAdapter
+
 from evidence.records import files
+from evidence.records.damage import left_out, reading
 
 
 class Note(NamedTuple):
@@ -20,6 +23,9 @@ class Note(NamedTuple):
     folder: str | None = None
     status: Literal["BEGUN", "ENDED", "FAILED"] = "BEGUN"
     error: str = ""
+
+
+NOTE = TypeAdapter(Note)
 
 
 class JobNotes:
@@ -40,8 +46,11 @@ class JobNotes:
         files.write(path, json.dumps(note._asdict()).encode())
 
     def notes(self) -> dict[int, Note]:
-        """All notes, by the number of the job."""
-        notes = [Note(**json.loads(path.read_text())) for path in self._folder.glob("job-*.json")]
+        """All notes, by the number of the job. A file that is none is named on stderr and left out."""
+        notes = []
+        for path in sorted(self._folder.glob("job-*.json")):
+            with left_out(path), reading(path):
+                notes.append(NOTE.validate_json(path.read_bytes()))
         return {note.number: note for note in sorted(notes)}
 
     def has_failure(self) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from evidence.config.compose import Request
 from evidence.display import terminal
 from evidence.display.terminal import clock
+from evidence.records.damage import left_out
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
 from evidence.sweeps.notes import JobNotes, Note
@@ -46,7 +47,7 @@ def show(request: Request, found: Sequence[Outcome], root: Path) -> None:
     ended = [
         (each.record.metrics["valid/nll"], each.name)
         for each in found
-        if each.record and each.status == "FINISHED"
+        if each.record and each.status == "FINISHED" and "valid/nll" in each.record.metrics
     ]
     if request.is_search and ended:
         nll, name = min(ended)
@@ -70,21 +71,25 @@ def exit_status(found: Sequence[Outcome]) -> int:
 
 
 def _numbers(record: Record | None) -> tuple[str, str, str]:
-    """The cells of NUMBERS. They are empty where the run has not finished."""
-    if record is None or record.status != "FINISHED":
-        return "", "", ""
-    metrics = record.metrics
-    return (
-        f"{metrics['test/nll']:.2f} ± {metrics['test/nll_se']:.2f}",
-        f"{metrics['test/active_units']:.0f}",
-        clock(metrics["speed/train_seconds"] + metrics["speed/eval_seconds"]),
-    )
+    """The cells of NUMBERS. They are empty where the run has not finished, or its record is damaged."""
+    if record is not None and record.status == "FINISHED":
+        metrics = record.metrics
+        with left_out(Path(record.path)):
+            return (
+                f"{metrics['test/nll']:.2f} ± {metrics['test/nll_se']:.2f}",
+                f"{metrics['test/active_units']:.0f}",
+                clock(metrics["speed/train_seconds"] + metrics["speed/eval_seconds"]),
+            )
+    return "", "", ""
 
 
 def _outcome(name: str, folder: Path | None, note: Note | None) -> Outcome:
     if note is not None and note.folder:
         folder = Path(note.folder)
-    record = None if folder is None else RunDirectory(folder).read()
+    record = None
+    if folder is not None:
+        with left_out(folder):
+            record = RunDirectory(folder).read()
     if note is not None and note.status != "BEGUN":
         ended = "FINISHED" if note.status == "ENDED" else "FAILED"
         return Outcome(name, folder, ended, note.error, record)

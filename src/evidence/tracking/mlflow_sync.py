@@ -17,6 +17,7 @@ from evidence import tracking
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.records import identity
+from evidence.records.damage import left_out
 from evidence.records.directory import Row, RunDirectory, latest_checkpoint, stored
 from evidence.records.record import Record
 from evidence.tracking import MLflowRun, Store
@@ -146,15 +147,18 @@ def close_vanished(outputs: Path, store: Store | None) -> None:
     On this host such a run's lock is free. On another host its heartbeat is half an hour old.
     """
     for directory, record in stored(outputs):
-        _close_if_vanished(directory, record)
+        with left_out(directory.folder):
+            _close_if_vanished(directory, record)
     for run in [] if store is None else tracking.running(store):
-        directory = RunDirectory(Path(run.tags["lock"]).parent)
-        found = directory.read()
+        directory, found = RunDirectory(Path(run.tags["lock"]).parent), None
+        with left_out(directory.folder):
+            found = directory.read()
         if run.tags["host"] == socket.gethostname() and found and found.record == run.tags["record"]:
             _close_if_vanished(directory, found)
             with directory.try_locked() as is_free:
                 if is_free:
-                    deliver(directory, run)
+                    with left_out(directory.folder):
+                        deliver(directory, run)
         elif time.time() - (heartbeat := float(run.tags[tracking.HEARTBEAT])) > SILENT_SECONDS:
             run.close("KILLED", datetime.fromtimestamp(heartbeat, UTC))
 
@@ -166,12 +170,10 @@ def sync(outputs: Path, uri: str | None, root: Path) -> None:
     """
     delivered = 0
     for directory, record in stored(outputs):
-        if not directory.config.exists():
-            terminal.note(f"{directory.config} is missing: the record is not delivered")
-            continue
-        settings = directory.settings
-        if record.record and record.status != "RUNNING" and settings["tracking"]["name"] == "mlflow":
-            delivered += ensure_delivered(directory, Store(uri, settings["name"], root))
+        with left_out(directory.folder):
+            settings = directory.settings
+            if record.record and record.status != "RUNNING" and settings["tracking"]["name"] == "mlflow":
+                delivered += ensure_delivered(directory, Store(uri, settings["name"], root))
     terminal.note(f"delivered {delivered} of the records in {outputs}; the others were there")
 
 
