@@ -11,6 +11,7 @@ from typing import Any
 
 from evidence.display import terminal
 from evidence.errors import UserError
+from evidence.passwords import masked
 from evidence.records.directory import Row, RunDirectory
 from evidence.records.record import Status
 from evidence.runs.driver import RUNNING
@@ -77,9 +78,9 @@ def recording(directory: RunDirectory, store: Store | None, for_good: Sequence[i
     except Exception as error:
         status = "FAILED"
         with contextlib.suppress(OSError):  # the disk may be full
-            directory.traceback.write_text("".join(traceback.format_exception(error)))
-            directory.update(error=f"{type(error).__name__}: {error}")
-        log.error("%s", error)
+            directory.traceback.write_text(masked("".join(traceback.format_exception(error))))
+            directory.update(error=masked(f"{type(error).__name__}: {error}"))
+        log.error("%s", masked(str(error)))
         raise
     finally:
         log.info("status %s", status)

@@ -10,7 +10,7 @@ from evidence.display.terminal import clock
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
 from evidence.sweeps.notes import JobNotes, Note
-from evidence.sweeps.plan import PlannedJob, distinguishing, shown_folder
+from evidence.sweeps.plan import PlannedJob, distinguishing
 
 NUMBERS = ["test NLL", "active units", "time"]
 
