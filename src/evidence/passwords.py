@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-_USER = r"(?!/)(?:[^\s/]*:\S*|[^\s/]*)"  # behind user: all characters up to the last @, else those before a slash
+_USER = (
+    r"(?!/)(?:[^\s/]*:\S*|[^\s/]*)"  # behind user: all characters up to the last @, else those before a slash
+)
 _ADDRESS = re.compile(rf"(?P<scheme>[A-Za-z][\w+.-]*://)(?P<user>{_USER})@")
 _QUERY = re.compile(
-    r"(?P<key>[?&;][\w.-]*(?:passw|passphrase|pwd|token|secret|odbc_connect)[\w.-]*=)[^&;\s]+", re.IGNORECASE
+    r"(?P<key>[?&;][\w.-]*(?:passw|passphrase|pwd|token|secret|odbc_connect)[\w.-]*=)[^&;\s'\"]+",
+    re.IGNORECASE,
 )
 
 

@@ -106,7 +106,10 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
             fixed = [override for override in overrides if override.is_hydra_override()]
             swept = [override for override in overrides if not override.is_hydra_override()]
             jobs = [
-                Job([masked(word) for word in job], _settings_of_job(loader, arguments.config_name, fixed, job))
+                Job(
+                    [masked(word) for word in job],
+                    _settings_of_job(loader, arguments.config_name, fixed, job),
+                )
                 for job in _expand(loader, config, swept)
             ]
             store_address.check(job.settings.tracking.uri for job in jobs)

@@ -11,7 +11,9 @@ from evidence.errors import UserError
 from evidence.passwords import masked
 
 KEY, VARIABLE = "tracking.uri", "MLFLOW_TRACKING_URI"
-INSTEAD = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address as MLFLOW_TRACKING_URI"
+INSTEAD = (
+    "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or the whole address as MLFLOW_TRACKING_URI"
+)
 
 
 def has_password(text: str | None) -> bool:

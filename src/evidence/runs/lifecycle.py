@@ -16,6 +16,7 @@ from evidence.config.settings import Settings
 from evidence.data import evenly_spaced
 from evidence.display import terminal
 from evidence.errors import UserError
+from evidence.passwords import masked_values
 from evidence.records import directory as directories
 from evidence.records import files
 from evidence.records.directory import RunDirectory, shown_folder
@@ -26,7 +27,6 @@ from evidence.runs.driver import Life, Reported, Training, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
 from evidence.startup import without_garbage_collection
-from evidence.passwords import masked_values
 from evidence.tracking import housekeeping, mlflow_sync
 from evidence.trial import interfaces
 
@@ -52,7 +52,9 @@ def sync(settings: Settings) -> bool:
     """
     outputs, store = ROOT / settings.paths.outputs, _store(settings)
     if store is None:
-        raise UserError("sync: delivers to MLflow, which tracking=none leaves out; sync=all is for its records")
+        raise UserError(
+            "sync: delivers to MLflow, which tracking=none leaves out; sync=all is for its records"
+        )
     tracking.prepare(store)
     housekeeping.close_vanished(outputs, None)
     is_all_there = housekeeping.sync(outputs, store.uri, ROOT, everything=settings.sync == "all")
@@ -200,7 +202,9 @@ def _note_start(directory: RunDirectory, start: resume.Start, before: Record | N
 
 def _save_config(directory: RunDirectory, settings: Settings) -> None:
     """Write config.yaml, without the passwords that addresses may have."""
-    files.write(directory.config, OmegaConf.to_yaml(masked_values(settings.model_dump(by_alias=True))).encode())
+    files.write(
+        directory.config, OmegaConf.to_yaml(masked_values(settings.model_dump(by_alias=True))).encode()
+    )
 
 
 def _store(settings: Settings) -> tracking.Store | None:

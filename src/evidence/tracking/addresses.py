@@ -41,7 +41,9 @@ def read(uri: str, root: Path) -> Place:
         return Place(address.bare if address.password else uri)
     if "://" not in uri:  # such as databricks
         if "@" in uri:
-            raise UserError("the MLflow store's address needs a scheme in front, such as http://: see MLFLOW_TRACKING_URI")
+            raise UserError(
+                "the MLflow store's address needs a scheme in front, such as http://: see MLFLOW_TRACKING_URI"
+            )
         return Place(uri)
     try:
         url = make_url(address.whole)

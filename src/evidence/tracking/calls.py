@@ -109,16 +109,17 @@ def _explained(uri: str, error: Exception, what: str | None) -> UserError:
             f"the MLflow store {uri} does not let this user in: user or password is missing or wrong: set"
             " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or run with tracking=none"
         )
+    remedy = "start its server, correct MLFLOW_TRACKING_URI, or run with tracking=none"
+    if code == "PERMISSION_DENIED" or "error code 403" in reason:
+        short = "this user lacks the permission"
+        remedy = "ask for it, choose another name=, or run with tracking=none"
     if isinstance(error, ImportError):
         missing = (error.name or reason).partition(".")[0]
         extra = f"-e '.[{EXTRAS[missing]}]'" if missing in EXTRAS else PACKAGES.get(missing, missing)
-        short = f"its module {missing} is not installed: pip install {extra}"
+        short, remedy = f"its module {missing} is not installed", f"pip install {extra}"
     if NO_ANSWER.search(reason):
         short = "no answer"
     is_away = short == "no answer" or AWAY.search(reason) or code == "TEMPORARILY_UNAVAILABLE"
     if what is not None and not is_away and not isinstance(error, OperationalError):
         return StoreRefused(f"the MLflow store {uri} does not take {what} ({short})")
-    return StoreUnavailable(
-        f"the MLflow store {uri} cannot be used ({short}):"
-        " start its server, correct MLFLOW_TRACKING_URI, or run with tracking=none"
-    )
+    return StoreUnavailable(f"the MLflow store {uri} cannot be used ({short}): {remedy}")

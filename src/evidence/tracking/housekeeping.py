@@ -41,7 +41,9 @@ def close_vanished(outputs: Path, store: Store | None) -> None:
     for directory, record in stored(outputs):
         with _noting(directory):
             _close_if_vanished(directory, record)
-    for run in [] if store is None else tracking.running(store):
+    if store is None:
+        return
+    for run in tracking.running(store):
         directory = RunDirectory(Path(run.tags["lock"]).parent)
         with _noting(directory):
             _close_if_ended(directory, run, store.root)
@@ -64,7 +66,9 @@ def sync(outputs: Path, uri: str | None, root: Path, everything: bool) -> bool:
     return not number["failed"]
 
 
-def _synced(directory: RunDirectory, record: Record, uri: str | None, root: Path, everything: bool) -> Outcome:
+def _synced(
+    directory: RunDirectory, record: Record, uri: str | None, root: Path, everything: bool
+) -> Outcome:
     settings = directory.settings
     if record.status == "RUNNING":
         return "running"

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from evidence import tracking
 from evidence.display import terminal
@@ -119,19 +120,19 @@ def deliver(directory: RunDirectory, run: MLflowRun, root: Path) -> None:
     Raises: UserError where the store cannot be used.
     """
     record = _record(directory)
-    rows = _later(_rows(directory, record), run.last_steps())
-    ended = _ended(record)
+    rows, ended = _later(_rows(directory, record), run.last_steps()), _ended(record)
     refused = [
-        *_refused(lambda: run.set_tags(_tags(directory, record, root))),  # its process may have died before
-        *_refused(lambda: run.add_params(_params(directory, record))),
+        *_refused(run.set_tags, _tags(directory, record, root)),  # its process may have died before it did so
+        *_refused(run.add_params, _params(directory, record)),
     ]
-    if _refused(lambda: run.log(rows, ended)):  # then the other metrics
+    if _refused(run.log, rows, ended):  # then each metric by itself
+        rows = _later(rows, run.last_steps())
         for name in dict.fromkeys(name for name, _, _ in rows):
-            refused += _refused(lambda name=name: run.log([row for row in rows if row[0] == name], ended))
+            refused += _refused(run.log, [row for row in rows if row[0] == name], ended)
     for path, folder in _artifacts(directory, record):
-        refused += _refused(lambda path=path, folder=folder: run.artifact(path, folder))
+        refused += _refused(run.artifact, path, folder)
     if refused or run.tags.get(UNDELIVERED):
-        _refused(lambda: run.set_tags({UNDELIVERED: "; ".join(refused)}))
+        _refused(run.set_tags, {UNDELIVERED: "; ".join(refused)})
     if record.status != "RUNNING":
         run.close(record.status, ended)
     if refused:
@@ -158,10 +159,10 @@ def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
     return True
 
 
-def _refused(send: Callable[[], None]) -> list[str]:
-    """Send something. Return why the store does not take it, or nothing."""
+def _refused(send: Callable[..., None], *given: Any) -> list[str]:
+    """Send what is given. Return why the store does not take it, or nothing."""
     try:
-        send()
+        send(*given)
     except StoreRefused as error:
         return [str(error)]
     return []
