@@ -58,7 +58,7 @@ def test_a_sweep_leaves_no_password(
     monkeypatch.setattr("evidence.runs.lifecycle.prepare", lambda settings: None)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///not-this.db" if is_typed else DEAD)
-    typed = [f"tracking.uri='{DEAD}'"] * is_typed
+    typed = [f"tracking.uri='{DEAD}'", f"+hydra.job.env_set.MIRROR='ftp://me:{SECRET}@host'"] * is_typed
     outputs = f"paths.outputs={root / 'outputs'}"
     try:
         words = ["-m", *SMALL, f"hydra/launcher={launcher}", outputs, DIVERGES, "seed=0,1", *typed]

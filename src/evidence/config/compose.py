@@ -169,7 +169,10 @@ def sweep(
         ]
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None  # the loader belongs to it
-        hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
+        try:
+            hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
+        finally:
+            store_address.mask(request.folder / "multirun.yaml")
 
 
 @contextlib.contextmanager

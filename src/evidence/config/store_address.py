@@ -1,11 +1,12 @@
-"""Keeps the password in a store's address out of the files that Hydra and its launchers write about a sweep.
+"""Keeps passwords out of the files that Hydra and its launchers write about a sweep.
 
-Hydra writes multirun.yaml, and submitit the overrides of each job. In these the address is a reference to the
-environment, which jobs inherit.
+Hydra writes multirun.yaml, and submitit the overrides of each job. In these the address of the store is a reference
+to the environment, which jobs inherit.
 """
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 
 from evidence.errors import UserError
 from evidence.passwords import masked
@@ -34,3 +35,9 @@ def override(uri: str | None) -> list[str]:
         return []
     os.environ[VARIABLE] = uri
     return [f"{KEY}='${{oc.env:{VARIABLE}}}'"]
+
+
+def mask(file: Path) -> None:
+    """Take the passwords in other addresses, which jobs need until the sweep has ended, out of a file of Hydra's."""
+    if file.exists():
+        file.write_text(masked(file.read_text(encoding="utf-8")), encoding="utf-8")
