@@ -1,8 +1,16 @@
 """What may end a run early, other than a fault in the program."""
 
+from evidence.passwords import masked
+
 
 class UserError(Exception):
-    """What the user can mend: one line that names the key or file, and the valid choices or what to do."""
+    """What the user can mend: one line that names the key or file, and the valid choices or what to do.
+
+    The line has no password that an address may have.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(masked(message))
 
 
 class Terminated(BaseException):

@@ -59,8 +59,8 @@ def test_runs_that_are_not_ours_or_were_deleted_do_not_count(
     deleted = tracking.create_run(store, "deleted", {"record": "d"})
     foreign = tracking.create_run(store, "foreign", {"status": "RUNNING", "ended": "never"})
     for run, seed in zip(ours, seeds, strict=True):
-        run.describe({"seed": seed, "k": 5}, {})
-    foreign.describe({"k": "many"}, {})
+        run.add_params({"seed": seed, "k": 5})
+    foreign.add_params({"k": "many"})
     for run in (*ours, deleted, foreign):
         run.close("FINISHED")
     runs.client().delete_run(deleted.run_id)

@@ -13,7 +13,7 @@ from evidence import execution
 from evidence.records import checkpoints
 from evidence.records.directory import RunDirectory, stored
 from evidence.runs import lifecycle, provenance
-from evidence.tracking import mlflow_sync
+from evidence.tracking import housekeeping
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -228,7 +228,7 @@ def test_a_record_without_its_config_stops_no_other(root: Path, capsys: pytest.C
     (directory,) = directories(root / "outputs")
     directory.config.unlink()
     capsys.readouterr()
-    mlflow_sync.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root)
+    housekeeping.sync(root / "outputs", f"sqlite:///{root / 'mlflow.db'}", root, everything=False)
     assert f"{directory.config} cannot be read (it is missing): left out" in capsys.readouterr().err
     assert start("objective=vae", f"init_from={directory.folder.name}") == 1
     assert f"{directory.config} cannot be read (it is missing)" in capsys.readouterr().err

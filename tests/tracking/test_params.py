@@ -79,17 +79,17 @@ def test_odd_keys_and_long_values_are_logged_and_stay_different(root: Path) -> N
     assert {len(params[f"objective.{name}.files"]) for name in ("first", "second")} == {500}
     run = tracking.create_run(tracking.Store(None, "odd", root), "odd", {})
     many = {f"objective.option_{number}": str(number) for number in range(250)}
-    run.describe(params | many, {})
+    run.add_params(params | many)
     stored = runs.client(f"sqlite:///{root / 'mlflow.db'}").get_run(run.run_id).data.params
     assert stored == params | many
 
 
 def test_params_that_a_broken_off_call_has_left_out_are_added(root: Path) -> None:
     store = tracking.Store(None, "broken off", root)
-    tracking.create_run(store, "a", {"record": "r"}).describe({"k": 1}, {})
+    tracking.create_run(store, "a", {"record": "r"}).add_params({"k": 1})
     run = tracking.find_run(store, "r")
     assert run is not None
-    run.describe({"k": 2, "trainer.learning_rate": "0.1"}, {})
+    run.add_params({"k": 2, "trainer.learning_rate": "0.1"})
     found = tracking.find_run(store, "r")
     assert found is not None
     stored = runs.client(f"sqlite:///{root / 'mlflow.db'}").get_run(found.run_id).data.params

@@ -14,7 +14,7 @@ from runs import begin, client, mlflow_runs, only_directory, settings, start
 from evidence import tracking
 from evidence.records.directory import RunDirectory
 from evidence.runs import lifecycle
-from evidence.tracking import mlflow_sync
+from evidence.tracking import housekeeping, mlflow_sync
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -111,7 +111,7 @@ def test_a_run_on_another_host_ended_at_its_last_heartbeat(
     client().update_run(run.info.run_id, status="RUNNING")
     client().set_tag(run.info.run_id, "host", f"not {socket.gethostname()}")
     client().set_tag(run.info.run_id, tracking.HEARTBEAT, str(heartbeat))
-    monkeypatch.setattr(mlflow_sync, "SILENT_SECONDS", 0.0)
+    monkeypatch.setattr(housekeeping, "SILENT_SECONDS", 0.0)
     lifecycle.prepare(settings("seed=1"))
     (run,) = mlflow_runs()
     assert run.info.status == "KILLED"

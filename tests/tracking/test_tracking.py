@@ -28,7 +28,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def new_run(root: Path, record: str = "r") -> tracking.MLflowRun:
     store = tracking.Store(None, "study", root)
-    return tracking.create_run(store, "iwae-k5", {"record": record, "device": "cpu"})
+    tags = {"record": record, "device": "cpu", "host": "h", "lock": "l", tracking.HEARTBEAT: "0"}
+    return tracking.create_run(store, "iwae-k5", tags)
 
 
 def seen(root: Path, run_id: str):
@@ -67,7 +68,8 @@ def test_a_run_is_recorded_below_the_root_whatever_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     run = new_run(root)
-    run.describe(PARAMS, {"folder": "here"})
+    run.add_params(PARAMS)
+    run.set_tags({"folder": "here"})
     run.log([("train/iwae", -90.0 - step, step) for step in range(2500)])
     figure = root / "prior.png"
     figure.write_bytes(b"image")
@@ -112,14 +114,15 @@ def test_metrics_go_in_batches_that_any_server_takes() -> None:
 def test_a_record_finds_its_run_again_and_its_params_stay(root: Path) -> None:
     first = new_run(root, "mine")
     new_run(root, "another")
-    first.describe(PARAMS, {})
+    first.add_params(PARAMS)
     first.close("KILLED")
     store = tracking.Store(None, "study", root)
     found = tracking.find_run(store, "mine")
     assert found is not None
     assert found.run_id == first.run_id
     found.resume()
-    found.describe(PARAMS | {"k": 6}, {"device": "cuda"})
+    found.add_params(PARAMS | {"k": 6})
+    found.set_tags({"device": "cuda"})
     assert seen(root, first.run_id).info.status == "RUNNING"
     assert seen(root, first.run_id).data.params["k"] == "5"
     assert seen(root, first.run_id).data.tags["device"] == "cuda"

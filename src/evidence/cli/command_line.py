@@ -6,6 +6,8 @@ by Ctrl-C. 143: stopped by SIGTERM. An error is printed as one line. HYDRA_FULL_
 Importing Hydra takes 0.3 s, torch and mlflow seconds. So each is imported where it is first needed.
 """
 
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 from evidence.cli.help import help_text
 from evidence.display.output import unfailing
 from evidence.errors import Terminated, UserError
+from evidence.passwords import masked
 from evidence.startup import without_garbage_collection
 
 if TYPE_CHECKING:
@@ -104,7 +107,8 @@ def _job_of_sweep(
     from evidence.config import compose
     from evidence.sweeps.notes import JobNotes, Note
 
-    job_notes, note = JobNotes(context.folder), Note(context.number, context.overrides)
+    overrides = [masked(word) for word in context.overrides]
+    job_notes, note = JobNotes(context.folder), Note(context.number, overrides)
     try:
         settings = compose.settings(config)
         if settings.fail_fast and job_notes.has_failure():
@@ -121,7 +125,7 @@ def _job_of_sweep(
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:
-        said = _complain(error, f"{' '.join(context.overrides)}: ")
+        said = _complain(error, f"{' '.join(overrides)}: ")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None
 
@@ -130,21 +134,26 @@ def _run(argv: list[str], conf: Path) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(conf))
         return 0
-    from evidence.config import compose
+    from evidence.config import compose, store_address
 
     arguments, words = compose.read_arguments(argv)
     if arguments.config_path:
         raise UserError("--config-path: conf/ is the only one; --config-dir=FOLDER adds yours to its choices")
+    if any(store_address.KEY in word and store_address.has_password(word) for word in words):
+        _say(f"{store_address.KEY}: others can read the password in a command line: {store_address.INSTEAD}")
     if arguments.cfg or arguments.info:
         compose.compose(conf, arguments)
-    elif not (arguments.hydra_help or arguments.shell_completion):
+        with contextlib.redirect_stdout(io.StringIO()) as shown:
+            _hydra(words, conf)
+        print(masked(shown.getvalue()), end="")
+        return 0
+    if not (arguments.hydra_help or arguments.shell_completion):
         request = compose.request(conf, arguments)
         settings = request.jobs[0].settings
         if settings.sync:
             from evidence.runs import lifecycle
 
-            lifecycle.sync(settings)
-            return 0
+            return 0 if lifecycle.sync(settings) else 1
         if settings.plan or request.is_sweep:
             return _sweep(request, arguments, conf)
     _hydra(words, conf)
@@ -204,9 +213,9 @@ def _complain(error: Exception, prefix: str = "") -> str:
     from evidence.config.messages import describe
 
     if os.environ.get("HYDRA_FULL_ERROR") == "1":
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     hint = "" if isinstance(error, UserError) else " (HYDRA_FULL_ERROR=1 shows the traceback)"
-    said = describe(error) + hint
+    said = masked(describe(error)) + hint
     _say(prefix + said)
     return said
 

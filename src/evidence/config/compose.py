@@ -28,10 +28,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from evidence.config import launchers, messages, search
+from evidence.config import launchers, messages, search, store_address
 from evidence.config.job_context import searches
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
+from evidence.passwords import masked
 
 MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
 OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
@@ -105,9 +106,13 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
             fixed = [override for override in overrides if override.is_hydra_override()]
             swept = [override for override in overrides if not override.is_hydra_override()]
             jobs = [
-                Job(job, _settings_of_job(loader, arguments.config_name, fixed, job))
+                Job(
+                    [masked(word) for word in job],
+                    _settings_of_job(loader, arguments.config_name, fixed, job),
+                )
                 for job in _expand(loader, config, swept)
             ]
+            store_address.check(job.settings.tracking.uri for job in jobs)
             most = sweeper.get("n_jobs", 1) if is_search else len(jobs)
             parallel = launchers.at_a_time(launcher, most, jobs[0].settings.device)
             launcher_overrides = launchers.overrides(launcher, parallel)
@@ -118,7 +123,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
                         f"{override.input_line}: more than one value; use -m to sweep over them"
                         " ([...] makes a list, quotes make text with commas)"
                     )
-            jobs = [Job([str(override.input_line) for override in overrides], settings(config))]
+            jobs = [Job([masked(str(override.input_line)) for override in overrides], settings(config))]
         folder = Path(config.hydra.sweep.dir)
         return Request(
             jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, launcher_overrides
@@ -150,16 +155,24 @@ def sweep(
     """Let Hydra run the jobs. Errors of its launcher or sweeper are raised, where hydra.main would print them."""
     folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
     with _loader(conf) as loader:
-        words = [str(override.input_line) for override in _overrides(loader, arguments)]
+        address = store_address.override(request.jobs[0].settings.tracking.uri)
         launcher_overrides = [
-            *words,
+            *(
+                str(override.input_line)
+                for override in _overrides(loader, arguments)
+                if not address or override.key_or_group != store_address.KEY
+            ),
+            *address,
             "hydra.mode=MULTIRUN",
             f"hydra.sweep.dir='{folder}'",
             *request.launcher_overrides,
         ]
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None  # the loader belongs to it
-        hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
+        try:
+            hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
+        finally:
+            store_address.mask(request.folder / "multirun.yaml")
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from evidence.config.schema.base import replacement
 from evidence.errors import UserError
+from evidence.passwords import masked
 
 Keys = tuple[str | int, ...]
 
@@ -108,7 +109,7 @@ def shown(value: Any) -> str:
     elif isinstance(value, dict):
         text = f"{{{','.join(f'{key}:{shown(item)}' for key, item in value.items())}}}"
     else:
-        text = printable(str(value))
+        text = printable(masked(str(value)))  # before it is cut
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

@@ -106,7 +106,7 @@ class Settings(Section):
     other_code: Annotated[bool, Role.OUTSIDE]
     plan: Annotated[bool, Role.OUTSIDE]
     fail_fast: Annotated[bool, Role.OUTSIDE]
-    sync: Annotated[bool, Role.OUTSIDE]
+    sync: Annotated[bool | Literal["all"], Role.OUTSIDE]
     paths: Annotated[Paths, Role.OUTSIDE]
     data: Annotated[SerializeAsAny[Data], by_target(Data)]
     model: Annotated[SerializeAsAny[Model], by_target(Model)]

@@ -237,6 +237,11 @@ def now(resolution: str = "microseconds") -> str:
     return datetime.now(UTC).isoformat(timespec=resolution)
 
 
+def shown_folder(folder: Path, root: Path) -> str:
+    """The folder, relative to `root` if it is below it."""
+    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
+
+
 class Stored(NamedTuple):
     """A run's directory, and its record as it was read."""
 

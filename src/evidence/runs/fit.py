@@ -23,7 +23,7 @@ from evidence.runs import figures
 from evidence.runs.driver import Reported, Training
 from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
-from evidence.trial import first_step
+from evidence.trial import first_step, interfaces
 
 # Of the number of steps, the steps a pass, and the step that training starts at.
 ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[terminal.Show]]
@@ -84,6 +84,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
                 run.form,
             )
             step, seconds = report.step, seconds + elapsed
+            interfaces.check_metric_names(run.parts.objective, report.metrics)
             show(step, *next(iter(report.metrics.items())))
             pending += [(_metric_name(name), value, step) for name, value in report.metrics.items()]
             if report.ends_segment or time.monotonic() - committed > trainer.checkpoint_seconds:

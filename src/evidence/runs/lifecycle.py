@@ -16,9 +16,10 @@ from evidence.config.settings import Settings
 from evidence.data import evenly_spaced
 from evidence.display import terminal
 from evidence.errors import UserError
+from evidence.passwords import masked_values
 from evidence.records import directory as directories
 from evidence.records import files
-from evidence.records.directory import RunDirectory
+from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record
 from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators
@@ -26,11 +27,11 @@ from evidence.runs.driver import Life, Reported, Training, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
 from evidence.startup import without_garbage_collection
-from evidence.tracking import mlflow_sync
+from evidence.tracking import housekeeping, mlflow_sync
 from evidence.trial import interfaces
 
 ROOT = Path(__file__).resolve().parents[3]  # run.py's folder: relative paths and MLflow's store start here
-SHOWN = {"run", "folder", "eval_samples", "eval_images", "device", "precision"}  # beside the metrics
+SHOWN = {"run", "eval_samples", "eval_images", "device", "precision"}  # beside the metrics
 
 
 def prepare(settings: Settings) -> None:
@@ -41,15 +42,24 @@ def prepare(settings: Settings) -> None:
     store = _store(settings)
     if store is not None:
         tracking.prepare(store)
-    mlflow_sync.close_vanished(ROOT / settings.paths.outputs, store)
+    housekeeping.close_vanished(ROOT / settings.paths.outputs, store)
 
 
-def sync(settings: Settings) -> None:
-    """Deliver to MLflow the records that it lacks. Raises: UserError where the store cannot be used."""
-    outputs = ROOT / settings.paths.outputs
-    mlflow_sync.close_vanished(outputs, None)
-    mlflow_sync.sync(outputs, settings.tracking.uri, ROOT)
-    prepare(settings)
+def sync(settings: Settings) -> bool:
+    """Deliver to MLflow the records that it lacks. Return whether none failed.
+
+    Raises: UserError where the store cannot be used.
+    """
+    outputs, store = ROOT / settings.paths.outputs, _store(settings)
+    if store is None:
+        raise UserError(
+            "sync: delivers to MLflow, which tracking=none leaves out; sync=all is for its records"
+        )
+    tracking.prepare(store)
+    housekeeping.close_vanished(outputs, None)
+    is_all_there = housekeeping.sync(outputs, store.uri, ROOT, everything=settings.sync == "all")
+    housekeeping.close_vanished(outputs, store)
+    return is_all_there
 
 
 def run(settings: Settings, located: LocatedRun | None = None, job_number: int | None = None) -> float:
@@ -85,7 +95,8 @@ def life(
             " rerun=true computes it afresh, in a record of its own"
         )
     if job_number is None or not was_finished:
-        terminal.result_table(record.metrics | record.model_dump(include=SHOWN))
+        place = {"folder": shown_folder(directory.folder, ROOT)}  # it may have been moved
+        terminal.result_table(record.metrics | record.model_dump(include=SHOWN) | place)
     return record.metrics["valid/nll"]
 
 
@@ -121,7 +132,7 @@ def _compute(
                 directory,
                 **located.facts(),
                 run=directory.folder.name,
-                folder=_short(directory.folder),
+                folder=shown_folder(directory.folder, ROOT),
                 device=_device_name(device),
                 precision=settings.precision,
                 eval_samples=evaluator.num_samples,
@@ -191,21 +202,16 @@ def _note_start(directory: RunDirectory, start: resume.Start, before: Record | N
 
 
 def _save_config(directory: RunDirectory, settings: Settings) -> None:
-    """Write config.yaml, without the password that a store's address may have."""
-    uri = settings.tracking.uri
-    shown = settings.tracking.model_copy(update={"uri": uri and tracking.without_password(uri)})
-    text = OmegaConf.to_yaml(settings.model_copy(update={"tracking": shown}).model_dump(by_alias=True))
-    files.write(directory.config, text.encode())
+    """Write config.yaml, without the passwords that addresses may have."""
+    files.write(
+        directory.config, OmegaConf.to_yaml(masked_values(settings.model_dump(by_alias=True))).encode()
+    )
 
 
 def _store(settings: Settings) -> tracking.Store | None:
     if settings.tracking.name == "none":
         return None
     return tracking.Store(settings.tracking.uri, settings.name, ROOT)
-
-
-def _short(folder: Path) -> str:
-    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
 
 
 def _device_name(device: torch.device) -> str:

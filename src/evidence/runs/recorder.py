@@ -11,6 +11,7 @@ from typing import Any
 
 from evidence.display import terminal
 from evidence.errors import UserError
+from evidence.passwords import masked
 from evidence.records.directory import Row, RunDirectory, Snapshot
 from evidence.records.record import Status
 from evidence.runs.driver import RUNNING
@@ -85,9 +86,9 @@ def recording(
     except Exception as error:
         status, is_fault = "FAILED", not isinstance(error, UserError)
         with contextlib.suppress(OSError):  # the disk may be full
-            directory.traceback.write_text("".join(traceback.format_exception(error)))
-            directory.update(error=f"{type(error).__name__}: {error}")
-        log.error("%s", error)
+            directory.traceback.write_text(masked("".join(traceback.format_exception(error))))
+            directory.update(error=masked(f"{type(error).__name__}: {error}"))
+        log.error("%s", masked(str(error)))
         raise
     finally:
         is_undone = before is not None and not recorder.is_training and not is_fault

@@ -12,7 +12,7 @@ from evidence.data import Dataset
 from evidence.display import terminal
 from evidence.display.terminal import clock
 from evidence.errors import UserError
-from evidence.records.directory import Stored, stored
+from evidence.records.directory import Stored, shown_folder, stored
 from evidence.runs import lookup
 from evidence.runs.lookup import LocatedRun
 from evidence.sweeps.estimate import Estimate, estimate
@@ -86,11 +86,6 @@ def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
     """The overrides of each job without those that all jobs have; of a single job, all."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
     return [" ".join(word for word in overrides if word not in common) for overrides in jobs]
-
-
-def shown_folder(folder: Path, root: Path) -> str:
-    """The folder, relative to `root` if it is below it."""
-    return str(folder.relative_to(root) if folder.is_relative_to(root) else folder)
 
 
 def _located(jobs: Sequence[Job], root: Path, records: Callable[[Path], list[Stored]]) -> list[PlannedJob]:

@@ -8,10 +8,10 @@ from evidence.config.compose import Request
 from evidence.display import terminal
 from evidence.display.terminal import clock
 from evidence.records.damage import left_out
-from evidence.records.directory import RunDirectory
+from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record
 from evidence.sweeps.notes import JobNotes, Note
-from evidence.sweeps.plan import PlannedJob, distinguishing, shown_folder
+from evidence.sweeps.plan import PlannedJob, distinguishing
 
 NUMBERS = ["test NLL", "active units", "time"]
 

@@ -3,8 +3,8 @@
 It does so when the first run is opened, since the import takes seconds.
 """
 
-from evidence.tracking.calls import without_password
-from evidence.tracking.params import flattened
+from evidence.tracking.calls import StoreRefused, StoreUnavailable
+from evidence.tracking.params import flattened, metric_name
 from evidence.tracking.runs import (
     HEARTBEAT,
     MLflowRun,
@@ -21,12 +21,14 @@ __all__ = [
     "HEARTBEAT",
     "MLflowRun",
     "Store",
+    "StoreRefused",
+    "StoreUnavailable",
     "create_run",
     "find_run",
     "flattened",
+    "metric_name",
     "page",
     "prepare",
     "recorded",
     "running",
-    "without_password",
 ]

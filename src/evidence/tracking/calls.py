@@ -7,31 +7,56 @@ import contextlib
 import os
 import re
 import signal
-import sqlite3
 import textwrap
 import threading
 from collections.abc import Iterator
 from importlib.metadata import version
+from urllib.parse import unquote
 
+from evidence import passwords
 from evidence.errors import UserError
 
+PACKAGES = {"MySQLdb": "mysqlclient"}  # by the module that they bring, where it has another name
+EXTRAS = {"psycopg": "postgres", "psycopg2": "postgres"}  # of this package, by the module that they bring
+NO_ANSWER = re.compile(r"Max retries exceeded|failed with (timeout )?exception")
+AWAY = re.compile(r"failed with error code 5\d\d")  # a proxy's answer, not MLflow's
 
-def without_password(uri: str) -> str:
-    """The URI without a user's name and password, as it may be shown or kept."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+
+class StoreUnavailable(UserError):
+    """The store does not answer, or lets nobody in, or is none."""
+
+
+class StoreRefused(UserError):
+    """The store answers, but does not take what it was sent. It takes other things, and other runs."""
 
 
 @contextlib.contextmanager
-def _impatient() -> Iterator[None]:
-    """Ask a server once, for eight seconds. MLflow's retries take minutes, in which a run would wait."""
-    wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "8"}
-    ours = {key: value for key, value in wanted.items() if key not in os.environ}
+def _environment(uri: str) -> Iterator[None]:
+    """Give MLflow the address's user and password, and let it ask a server once, for eight seconds.
+
+    MLflow's retries take minutes, in which a run would wait. What the user has set in the environment is kept, except
+    a user and a password where the address has them.
+    """
+    patience = {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "8",
+        "PGCONNECT_TIMEOUT": "8",
+    }
+    ours = {key: value for key, value in patience.items() if key not in os.environ}
+    address = passwords.split(uri)
+    if address.password and uri.startswith("http"):
+        ours["MLFLOW_TRACKING_USERNAME"] = unquote(address.user)
+        ours["MLFLOW_TRACKING_PASSWORD"] = unquote(address.password)
+    before = {key: os.environ.get(key) for key in ours}
     os.environ.update(ours)
     try:
         yield
     finally:
-        for key in ours:
-            del os.environ[key]
+        for key, value in before.items():
+            if value is None:
+                del os.environ[key]
+            else:
+                os.environ[key] = value
 
 
 @contextlib.contextmanager
@@ -53,26 +78,48 @@ def _undisturbed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def store_errors(uri: str) -> Iterator[None]:
-    """Raise UserError for any error of the store, without the password that a URI may have."""
-    from alembic.util import CommandError
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
+def store_errors(uri: str, what: str | None = None) -> Iterator[None]:
+    """Raise StoreUnavailable for any error of the store at `uri`.
 
+    `what` names what the block sends of one run. If the store answers and does not take it, StoreRefused is raised.
+    """
     try:
-        with _undisturbed(), _impatient():
+        with _undisturbed(), _environment(uri):
             yield
-    except (MlflowException, CommandError, SQLAlchemyError, sqlite3.Error, OSError) as error:
-        store, reason = map(without_password, (uri, str(error)))
-        if isinstance(error, CommandError) or "database schema" in reason:
-            raise UserError(
-                f"the MLflow store {store} does not suit the installed MLflow {version('mlflow')}:"
-                f" back it up and run `mlflow db upgrade {store}`, install the version that wrote it, or set"
-                " MLFLOW_TRACKING_URI to another store"
-            ) from error
-        if "Max retries exceeded" in reason:
-            reason = "no answer"
-        raise UserError(
-            f"the MLflow store {store} cannot be used ({textwrap.shorten(reason, 200, placeholder=' ...')}):"
-            " start its server, correct MLFLOW_TRACKING_URI, or run with tracking=none"
-        ) from error
+    except UserError:
+        raise
+    except Exception as error:  # a store of artifacts raises exceptions of its own, such as boto3's
+        raise _explained(uri, error, what) from error
+
+
+def _explained(uri: str, error: Exception, what: str | None) -> UserError:
+    from alembic.util import CommandError
+    from sqlalchemy.exc import OperationalError
+
+    reason, code = passwords.masked(str(error)), getattr(error, "error_code", None)
+    short = textwrap.shorten(reason, 200, placeholder=" ...")
+    if isinstance(error, CommandError) or "database schema" in reason:
+        return StoreUnavailable(
+            f"the MLflow store {uri} does not suit the installed MLflow {version('mlflow')}:"
+            f" back it up and run `mlflow db upgrade {uri}`, install the version that wrote it, or set"
+            " MLFLOW_TRACKING_URI to another store"
+        )
+    if code in ("UNAUTHENTICATED", "CUSTOMER_UNAUTHORIZED") or "error code 401" in reason:
+        return StoreUnavailable(
+            f"the MLflow store {uri} does not let this user in: user or password is missing or wrong: set"
+            " MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or run with tracking=none"
+        )
+    remedy = "start its server, correct MLFLOW_TRACKING_URI, or run with tracking=none"
+    if code == "PERMISSION_DENIED" or "error code 403" in reason:
+        short = "this user lacks the permission"
+        remedy = "ask for it, choose another name=, or run with tracking=none"
+    if isinstance(error, ImportError):
+        missing = (error.name or reason).partition(".")[0]
+        extra = f"-e '.[{EXTRAS[missing]}]'" if missing in EXTRAS else PACKAGES.get(missing, missing)
+        short, remedy = f"its module {missing} is not installed", f"pip install {extra}"
+    if NO_ANSWER.search(reason):
+        short = "no answer"
+    is_away = short == "no answer" or AWAY.search(reason) or code == "TEMPORARILY_UNAVAILABLE"
+    if what is not None and not is_away and not isinstance(error, OperationalError):
+        return StoreRefused(f"the MLflow store {uri} does not take {what} ({short})")
+    return StoreUnavailable(f"the MLflow store {uri} cannot be used ({short}): {remedy}")

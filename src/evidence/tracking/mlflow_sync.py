@@ -6,25 +6,24 @@ there once, whatever was interrupted. The next command closes a run that its pro
 
 import contextlib
 import logging
-import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from evidence import tracking
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.records import identity
-from evidence.records.damage import left_out
-from evidence.records.directory import Row, RunDirectory, latest_checkpoint, stored
+from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
 from evidence.records.record import Record
-from evidence.tracking import MLflowRun, Store
+from evidence.tracking import MLflowRun, Store, StoreRefused
 
 RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer; each may take seconds
 HEARTBEAT_SECONDS = 300.0
-SILENT_SECONDS = 1800.0  # without a heartbeat for so long, a run on another host is dead
+UNDELIVERED = "undelivered"  # the tag with what the store did not take
 # Entries of result.json that are tags too.
 TAGS = (
     "record",
@@ -35,7 +34,6 @@ TAGS = (
     "code_digest",
     "data_digest",
     "steps",
-    "folder",
     "device",
     "parent",
     "init_from",
@@ -86,7 +84,7 @@ class MLflowSync:
     def close(self) -> None:
         """Deliver the folder's final state. Raises: UserError where the store cannot be used."""
         if self._store is not None:
-            deliver(self._directory, self._opened(self._store))
+            deliver(self._directory, self._opened(self._store), self._store.root)
 
     def _opened(self, store: Store) -> MLflowRun:
         if self._run is None:
@@ -104,77 +102,70 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
     """
     record = _record(directory)
     run = tracking.find_run(store, record.record)
-    tags = _tags(directory, record) | {tracking.HEARTBEAT: str(time.time())}
+    tags = _tags(directory, record, store.root) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:  # a record may come to the store much later
         began = record.began or record.process.since  # a record of an earlier version has only the latter
         run = tracking.create_run(store, directory.folder.name, tags, datetime.fromisoformat(began))
-    run.describe(_params(directory, record), tags)
+    with contextlib.suppress(StoreRefused):  # `deliver` sends them again, and says so
+        run.set_tags(tags)
+        run.add_params(_params(directory, record))
     return run
 
 
-def deliver(directory: RunDirectory, run: MLflowRun) -> None:
+def deliver(directory: RunDirectory, run: MLflowRun, root: Path) -> None:
     """Update the MLflow run to the state of its folder. A repetition changes nothing.
 
+    What the store does not take stays in the folder. It is noted, and the run's tag `undelivered` names it. All else
+    is delivered.
     Raises: UserError where the store cannot be used.
     """
     record = _record(directory)
-    run.describe(
-        _params(directory, record), _tags(directory, record)
-    )  # its process may have died before it did so
-    run.log(_later(_rows(directory, record), run.last_steps()), _ended(record))
-    run.artifact(directory.config)
-    for figure in sorted(directory.figures.glob("*.png")):
-        run.artifact(figure, "figures")
-    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have prevented it
-        run.artifact(directory.traceback)
+    rows, ended = _later(_rows(directory, record), run.last_steps()), _ended(record)
+    refused = [
+        *_refused(run.set_tags, _tags(directory, record, root)),  # its process may have died before it did so
+        *_refused(run.add_params, _params(directory, record)),
+    ]
+    if _refused(run.log, rows, ended):  # then each metric by itself
+        rows = _later(rows, run.last_steps())
+        for name in dict.fromkeys(name for name, _, _ in rows):
+            refused += _refused(run.log, [row for row in rows if row[0] == name], ended)
+    for path, folder in _artifacts(directory, record):
+        refused += _refused(run.artifact, path, folder)
+    if refused or run.tags.get(UNDELIVERED):
+        _refused(run.set_tags, {UNDELIVERED: "; ".join(refused)})
     if record.status != "RUNNING":
-        run.close(record.status, _ended(record))
+        run.close(record.status, ended)
+    if refused:
+        more = f", and {len(refused) - 1} more" * (len(refused) > 1)
+        terminal.note(f"{directory.folder.name} is in MLflow, but not all of it: {refused[0]}{more}")
 
 
 def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
-    """Deliver a record that has ended, if the experiment lacks some of it. Return whether it was delivered."""
+    """Deliver a record that has ended, if the experiment lacks some of it. Return whether it was delivered.
+
+    The experiment lacks the new folder of a record that was moved, and what it did not take before.
+    """
     record = _record(directory)
     run = tracking.find_run(store, record.record)
     if run is not None and run.is_closed(record.status, _ended(record)):
-        return False
-    deliver(directory, run or open_run(directory, store))
+        place = _place(directory, store.root)
+        if not run.tags.get(UNDELIVERED) and place.items() <= run.tags.items():
+            return False
+    run = run or open_run(directory, store)
+    deliver(directory, run, store.root)
+    with directory.try_locked() as is_free:
+        if is_free and record.mlflow_run_id is None:
+            directory.update(mlflow_run_id=run.run_id)
     return True
 
 
-def close_vanished(outputs: Path, store: Store | None) -> None:
-    """Close the runs that their processes left RUNNING, in `outputs` and in the store.
-
-    On this host such a run's lock is free. On another host its heartbeat is half an hour old.
-    """
-    for directory, record in stored(outputs):
-        with left_out(directory.folder):
-            _close_if_vanished(directory, record)
-    for run in [] if store is None else tracking.running(store):
-        directory, found = RunDirectory(Path(run.tags["lock"]).parent), None
-        with left_out(directory.folder):
-            found = directory.read()
-        if run.tags["host"] == socket.gethostname() and found and found.record == run.tags["record"]:
-            _close_if_vanished(directory, found)
-            with directory.try_locked() as is_free:
-                if is_free:
-                    with left_out(directory.folder):
-                        deliver(directory, run)
-        elif time.time() - (heartbeat := float(run.tags[tracking.HEARTBEAT])) > SILENT_SECONDS:
-            run.close("KILLED", datetime.fromtimestamp(heartbeat, UTC))
-
-
-def sync(outputs: Path, uri: str | None, root: Path) -> None:
-    """Deliver every record in `outputs` that its MLflow experiment lacks.
-
-    Raises: UserError where the store cannot be used.
-    """
-    delivered = 0
-    for directory, record in stored(outputs):
-        with left_out(directory.folder):
-            settings = directory.settings
-            if record.record and record.status != "RUNNING" and settings["tracking"]["name"] == "mlflow":
-                delivered += ensure_delivered(directory, Store(uri, settings["name"], root))
-    terminal.note(f"delivered {delivered} of the records in {outputs}; the others were there")
+def _refused(send: Callable[..., None], *given: Any) -> list[str]:
+    """Send what is given. Return why the store does not take it, or nothing."""
+    try:
+        send(*given)
+    except StoreRefused as error:
+        return [str(error)]
+    return []
 
 
 def _record(directory: RunDirectory) -> Record:
@@ -182,19 +173,6 @@ def _record(directory: RunDirectory) -> Record:
     record = directory.read()
     assert record is not None
     return record
-
-
-def _close_if_vanished(directory: RunDirectory, record: Record) -> None:
-    is_here = record.process.host == socket.gethostname()
-    if record.status != "RUNNING" or not (is_here or directory.silent_seconds() > SILENT_SECONDS):
-        return
-    with directory.try_locked() as is_free:
-        if is_free and _record(directory).status == "RUNNING":  # it may have ended meanwhile
-            ended = directory.last_sign().isoformat(timespec="microseconds")
-            directory.update(status="KILLED", error="its process vanished", ended=ended)
-            terminal.note(
-                f"{directory.folder.name}: its process had vanished without a word; closed as KILLED"
-            )
 
 
 def _rows(directory: RunDirectory, record: Record) -> list[Row]:
@@ -211,8 +189,19 @@ def _rows(directory: RunDirectory, record: Record) -> list[Row]:
     return directory.read_metrics(found.state["metrics_size"]) if found else []
 
 
-def _later(rows: Sequence[Row], there: Mapping[str, int]) -> list[Row]:
-    return [row for row in rows if row[2] > there.get(row[0], -1)]
+def _later(rows: Iterable[Row], there: Mapping[str, int]) -> list[Row]:
+    """The rows that are later than those in MLflow, by MLflow's names."""
+    named = ((tracking.metric_name(name), value, step) for name, value, step in rows)
+    return [row for row in named if row[2] > there.get(row[0], -1)]
+
+
+def _artifacts(directory: RunDirectory, record: Record) -> Iterator[tuple[Path, str | None]]:
+    """The files that MLflow gets, and their folders there."""
+    yield directory.config, None
+    for figure in sorted(directory.figures.glob("*.png")):
+        yield figure, "figures"
+    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have prevented it
+        yield directory.traceback, None
 
 
 def _ended(record: Record) -> datetime | None:
@@ -227,11 +216,16 @@ def _params(directory: RunDirectory, record: Record) -> dict[str, str | int | fl
     return {**tracking.flattened(settings), **few}
 
 
-def _tags(directory: RunDirectory, record: Record) -> dict[str, str]:
+def _tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
     values = record.model_dump(include=set(TAGS))
     return {
         **{name: str(values[name]) for name in TAGS if values[name]},
         **record.provenance,
         **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
-        "lock": str(directory.lock.resolve()),
+        **_place(directory, root),
     }
+
+
+def _place(directory: RunDirectory, root: Path) -> dict[str, str]:
+    """Where the record is now. Its result.json says where it was computed."""
+    return {"folder": shown_folder(directory.folder, root), "lock": str(directory.lock.resolve())}

@@ -5,14 +5,16 @@ There is one client and one run id, and no global state.
 
 import math
 import os
+import textwrap
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evidence.tracking.calls import store_errors, without_password
-from evidence.tracking.params import shortened
+from evidence.passwords import masked
+from evidence.tracking.calls import store_errors
+from evidence.tracking.params import LONGEST_TAG, shortened
 from evidence.tracking.stores import Store, connect
 
 if TYPE_CHECKING:
@@ -22,12 +24,16 @@ if TYPE_CHECKING:
 BATCH, PARAMS_BATCH = 1000, 100  # metrics and params that MLflow takes in one call
 START = datetime(1970, 1, 1, tzinfo=UTC)
 HEARTBEAT = "heartbeat"  # the tag with the time, in seconds since 1970, of a process's last sign of life
+OURS = {"record", "host", "lock", HEARTBEAT}  # the tags that a record's run has from the first moment
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
 
 class MLflowRun:
-    """One run in an MLflow store. Every method raises UserError if the store fails."""
+    """One run in an MLflow store. Every method raises UserError if the store fails.
+
+    It is StoreRefused if the store does not take what it is sent.
+    """
 
     def __init__(self, client: "MlflowClient", run: "Run", uri: str) -> None:
         self.run_id: str = run.info.run_id
@@ -57,25 +63,33 @@ class MLflowRun:
         metrics = [
             Metric(name, value if math.isfinite(value) else math.nan, at, step) for name, value, step in rows
         ]
-        with store_errors(self._uri):
+        names = textwrap.shorten(", ".join({metric.key: 0 for metric in metrics}), 100, placeholder=" ...")
+        with store_errors(self._uri, names):
             for start in range(0, len(metrics), BATCH):
                 self._client.log_batch(self.run_id, metrics=metrics[start : start + BATCH])
 
     def artifact(self, path: Path, folder: str | None = None) -> None:
         """Copy the file to the run's artifacts, below `folder`."""
-        with store_errors(self._uri):
+        with store_errors(self._uri, path.name):
             self._client.log_artifact(self.run_id, str(path), folder)
 
-    def describe(self, params: dict[str, str | int | float], tags: dict[str, str]) -> None:
-        """Log the params that are not there yet, which cannot be changed later. Set tags, over older values."""
-        from mlflow.entities import Param, RunTag
+    def add_params(self, params: dict[str, str | int | float]) -> None:
+        """Log the params that are not there yet. They cannot be changed later."""
+        from mlflow.entities import Param
 
         new = [Param(key, shortened(str(value))) for key, value in params.items() if key not in self._params]
-        with store_errors(self._uri):
-            self._client.log_batch(self.run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        with store_errors(self._uri, "the params"):
             for start in range(0, len(new), PARAMS_BATCH):
                 self._client.log_batch(self.run_id, params=new[start : start + PARAMS_BATCH])
         self._params |= params.keys()
+
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set tags, over older values."""
+        from mlflow.entities import RunTag
+
+        with store_errors(self._uri, "the tags"):
+            self._client.log_batch(self.run_id, tags=[RunTag(*each) for each in _tags(tags).items()])
+        self.tags |= tags
 
     def resume(self) -> None:
         """Set the status to RUNNING."""
@@ -124,7 +138,7 @@ def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | 
     client, experiment_id, uri = connect(store)
     start = _now() if began is None else _milliseconds(began)
     with store_errors(uri):
-        return MLflowRun(client, client.create_run(experiment_id, start, tags, name), uri)
+        return MLflowRun(client, client.create_run(experiment_id, start, _tags(tags), name), uri)
 
 
 def running(store: Store) -> list[MLflowRun]:
@@ -133,7 +147,7 @@ def running(store: Store) -> list[MLflowRun]:
     with store_errors(uri):
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         found = client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
-        return [MLflowRun(client, run, uri) for run in found]
+        return [MLflowRun(client, run, uri) for run in found if run.data.tags.keys() >= OURS]
 
 
 def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[str, "Run"]]:
@@ -155,10 +169,14 @@ def page(uri: str | None, run: "Run") -> str | None:
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
     info = run.info
     return (
-        f"{without_password(uri)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
+        f"{masked(uri)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
         if uri.startswith("http")
         else None
     )
+
+
+def _tags(tags: dict[str, str]) -> dict[str, str]:
+    return {key: shortened(value, LONGEST_TAG) for key, value in tags.items()}
 
 
 def _milliseconds(moment: datetime) -> int:

@@ -20,6 +20,7 @@ from filelock import FileLock
 from evidence.errors import UserError
 from evidence.records import files
 from evidence.startup import without_garbage_collection
+from evidence.tracking import addresses
 from evidence.tracking.calls import store_errors
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ class Store(NamedTuple):
     """The store and the experiment of runs.
 
     Without `uri` the store is `mlflow.db` in `root`, as `mlflow ui` expects it.
-    The artifacts of a SQLite store are in `mlruns` beside it. A server chooses its own place.
+    The artifacts of a SQLite store are in `mlruns` beside it, those of another database in `mlruns` in `root`. A
+    server chooses its own place.
     """
 
     uri: str | None
@@ -41,17 +43,21 @@ class Store(NamedTuple):
 @functools.cache
 @without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
-    """A client, the id of the experiment, and the URI."""
+    """A client, the id of the experiment, and the URI, which may have a password."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run sends nothing to others
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     from mlflow import MlflowClient
+    from mlflow.store.db import utils
 
+    utils.MAX_RETRY_COUNT = 1  # it would ask a database that is down for two minutes
     for chatter in ("mlflow", "alembic"):
         getLogger(chatter).setLevel(CRITICAL)  # errors come as exceptions, and are printed once
-    uri = store.uri or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
-    with store_errors(uri), _loggers_left_alone(), _alone_in(uri) as location:
-        client = MlflowClient(uri)
-        return client, _experiment_id(client, store.experiment, location), uri
+    uri = store.uri or addresses.default(store.root)
+    with store_errors(uri), _loggers_left_alone():
+        place = addresses.read(uri, store.root)
+        with _alone_in(place):
+            client = MlflowClient(place.uri)
+            return client, _experiment_id(client, store.experiment, place.artifacts), uri
 
 
 @contextlib.contextmanager
@@ -66,40 +72,43 @@ def _loggers_left_alone() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _alone_in(uri: str) -> Iterator[str | None]:
-    """For a SQLite store: lock it, and yield the folder of artifacts. For any other store: yield None."""
-    if not uri.startswith("sqlite:///"):
-        yield None
+def _alone_in(place: addresses.Place) -> Iterator[None]:
+    """Lock a SQLite store, which is made if it is missing."""
+    if place.file is None or place.artifacts is None:
+        yield
         return
-    store = Path(uri.removeprefix("sqlite:///")).resolve()
-    store.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{store}.lock"):
-        if not store.exists():
-            files.write(store, _empty_store())
-        with contextlib.closing(sqlite3.connect(store)) as connection:
+    place.file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place.file}.lock"):
+        if not place.file.exists():
+            files.write(place.file, _empty_store(place.artifacts))
+        with contextlib.closing(sqlite3.connect(place.file)) as connection:
             # MLflow would try for minutes to read a file that is no database.
             connection.execute("PRAGMA schema_version")
-        yield str(store.parent / "mlruns")
+        yield
 
 
-def _empty_store() -> bytes:
+def _empty_store(artifacts: Path) -> bytes:
     """The bytes of an empty store, made in a temporary folder.
 
-    MLflow can neither use nor repair a store if the process that made it died on the way.
+    MLflow can neither use nor repair a store if the process that made it died on the way. It makes the experiment
+    "Default", and puts its artifacts below the current folder.
     """
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
         MlflowClient(f"sqlite:///{folder}/mlflow.db")
         with contextlib.closing(sqlite3.connect(f"{folder}/mlflow.db")) as connection:
+            place = (artifacts / "Default").as_uri()
+            connection.execute("UPDATE experiments SET artifact_location = ?", (place,))
+            connection.commit()
             return connection.serialize()
 
 
-def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> str:
+def _experiment_id(client: "MlflowClient", name: str, artifacts: Path | None) -> str:
     """The experiment's id. It is created first, since two processes could both find it missing."""
     from mlflow.exceptions import MlflowException
 
-    folder = None if location is None else (Path(location) / quote(name, safe="")).as_uri()
+    folder = None if artifacts is None else (artifacts / quote(name, safe="")).as_uri()
     try:
         return client.create_experiment(name, artifact_location=folder)
     except MlflowException as error:

@@ -139,8 +139,8 @@ def check_estimate(objective: Objective, found: object, x: Tensor) -> Estimate:
         raise UserError(
             f"{name}: metrics is {_shown(metrics)}; it must be a dict with at least one metric, the one to watch first"
         )
+    check_metric_names(objective, metrics)
     for key, value in metrics.items():
-        _check_metric_name(key, metrics, name)
         is_number = isinstance(value, Tensor) and value.dim() == 0 and not value.is_complex()
         if not is_number or value.requires_grad or value.device != surrogate.device:
             raise UserError(
@@ -149,13 +149,18 @@ def check_estimate(objective: Objective, found: object, x: Tensor) -> Estimate:
     return Estimate(surrogate, dict(metrics))
 
 
+def check_metric_names(objective: Objective, metrics: Mapping[Any, object]) -> None:
+    """Check the names of an objective's metrics. It may bring new ones at any step.
+
+    Raises: UserError on a name that MLflow does not take, or that the runner uses.
+    """
+    for key in metrics:
+        _check_metric_name(key, metrics, f"{named(objective)}.forward")
+
+
 def _check_metric_name(key: object, metrics: Mapping[Any, object], name: str) -> None:
-    if (
-        not isinstance(key, str)
-        or not METRIC_NAME.fullmatch(key)
-        or posixpath.normpath(key) != key
-        or key.startswith(("/", ".."))
-    ):
+    is_path = posixpath.normpath(f"train/{key}") == f"train/{key}"
+    if not isinstance(key, str) or not METRIC_NAME.fullmatch(key) or not is_path:
         raise UserError(f"{name}: metric {key!r} must have a name of letters, digits and _ - . : / or spaces")
     if key.startswith(RESERVED):
         raise UserError(
