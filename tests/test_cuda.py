@@ -5,11 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from objective_cases import CASES, SEEDS, X, assert_same
 
 from evidence import models
+from evidence.captured import Replay
 from evidence.cli import command_line
+from evidence.data import Batches
+from evidence.parts import Parts
 from evidence.runs import lifecycle
+from evidence.stack import Member, Stack
+from evidence.stack import train as stack_train
 from evidence.streams import TEST, TRAINING, Stream, drawing, normal, samples, uniform
+from evidence.training import Segment, parameter_groups, train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
 
@@ -56,6 +63,56 @@ def test_random_numbers_are_the_cpus(seed: int) -> None:
 
     for here, there in zip(drawn("cpu"), drawn("cuda"), strict=True):
         torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("case", CASES)
+def test_captured_steps_end_as_the_loop_on_the_cpu(case: str, number: int, compiled: bool) -> None:
+    """45 steps: the first as they are, then twenty at a time, then one at a time, over the ends of passes."""
+    if compiled and case == "uivi":
+        pytest.skip("it is not compiled as one graph")
+    images = torch.arange(150 * X, dtype=torch.uint8).view(150, X) % 5
+    schedule = [Segment(25, 1e-2), Segment(45, 5e-3)]
+
+    def made(device: str) -> Parts:
+        torch.manual_seed(5)
+        model, objective = (each.to(device) for each in CASES[case]())
+        optimizer = torch.optim.Adam(parameter_groups(model, objective, 0.2), lr=1.0)  # type: ignore[arg-type]
+        return Parts(None, model, objective, optimizer, schedule)  # type: ignore[arg-type]
+
+    members, seeds = [made("cuda") for _ in range(number)], SEEDS[:number]
+    own = [Batches(images.cuda(), 4, 6, seed) for seed in seeds]
+    together = [Member(*each) for each in zip(members, seeds, own, strict=True)]
+    stack = Stack(together, "sum", 0, compiled, Replay)
+    for _ in stack_train(stack, [schedule] * number, 15):
+        pass
+    for parts, seed in zip(members, seeds, strict=True):
+        single = made("cpu")
+        batches = Batches(images, 4, 6, seed).after(0)
+        list(train(single.model, single.objective, single.optimizer, batches, schedule, "sum", 15, seed=seed))
+        for ours, expected in ((parts.model, single.model), (parts.objective, single.objective)):
+            found = {name: value.cpu() for name, value in ours.state_dict().items()}
+            assert_same(found, expected.state_dict())
+
+
+def test_a_sweep_packs_its_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Different cells compute side by side, each captured, and end as they do alone."""
+    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    words = [*SMALL, "objective=vae,iwae", "seed=0,1", "trainer.steps=200", "compile=true"]
+    assert command_line.main(["-m", *words], CONF) == 0
+    found = {
+        path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("outputs/*/result.json")
+    }
+    assert all(each["execution"]["captured"] for each in found.values())
+    logs = [path.read_text() for path in tmp_path.glob("outputs/*/run.log")]
+    assert all("in a stack of 2 runs, as a captured graph" in text for text in logs)
+    (tmp_path / "outputs").rename(tmp_path / "before")
+    assert command_line.main(["-m", *words, "hydra/launcher=basic"], CONF) == 0
+    for path in tmp_path.glob("outputs/*/result.json"):
+        alone, together = json.loads(path.read_text())["metrics"], found[path.parent.name]["metrics"]
+        assert together["test/nll"] == pytest.approx(alone["test/nll"], rel=1e-3)
 
 
 def test_continued_training_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
