@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from evidence.display.output import unfailing
-from experiments.speed import drawing, growth, machine, others, steps
+from experiments.speed import drawing, growth, machine, others, stacks, steps
 from experiments.speed.records import Row, table, write_csv
 from experiments.speed.workers.building import training_images
 
@@ -45,6 +45,7 @@ def main() -> None:
         path = Path(folder) / "images.npy"
         np.save(path, images)
         rows = _section("training steps", lambda: steps.measure(path, device, contestants()))
+        rows += _section("many runs", lambda: stacks.measure(path, device, _is_installed("jax")))
         rows += _section("UIVI", lambda: others.uivi(path, device))
         rows += _section("evaluation", lambda: others.evaluation(path, device))
         rows += _section("start-up", lambda: others.start_up(device))

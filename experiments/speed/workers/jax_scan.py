@@ -1,4 +1,7 @@
-"""The fastest peer: JAX, many steps compiled as one program (jit of a scan), with Adam written out."""
+"""The fastest peer: JAX, many steps compiled as one program (jit of a scan), with Adam written out.
+
+An option says how many runs take their steps together, by vmap.
+"""
 
 from functools import partial
 from typing import Any
@@ -65,7 +68,15 @@ def adam(parameters: Any, gradients: Any, state: Any) -> tuple[Any, Any]:
 
 
 @partial(jax.jit, static_argnames=("k", "steps"))
-def many(images: Array, carry: Any, key: Array, k: int, steps: int) -> Any:
+def many(images: Array, carry: Any, keys: Array, k: int, steps: int) -> Any:
+    """`steps` training steps of every run, each with a key of its own."""
+    if len(keys) > 1:
+        return jax.vmap(lambda carry, key: one(images, carry, key, k, steps))(carry, keys)
+    alone = one(images, jax.tree.map(lambda each: each[0], carry), keys[0], k, steps)
+    return jax.tree.map(lambda each: each[None], alone)
+
+
+def one(images: Array, carry: Any, key: Array, k: int, steps: int) -> Any:
     """`steps` training steps: a fresh batch, fresh pixels, fresh noise, gradient, Adam."""
 
     def body(carry: Any, key: Array) -> tuple[Any, None]:
@@ -83,24 +94,25 @@ def prepare(case: str) -> Run:
     """The case is k; a program of 100 steps at k = 1 and 10 at k = 50, so that a turn can be short."""
     k = int(case)
     steps = max(10, 100 // k)
-    parameters = start(jax.random.key(0))
+    parameters = jax.vmap(start)(jax.random.split(jax.random.key(0), RUNS))
     zeros = jax.tree.map(jnp.zeros_like, parameters)
-    carry, key = (parameters, (zeros, zeros, jnp.array(0.0))), jax.random.key(1)
+    carry, key = (parameters, (zeros, zeros, jnp.zeros(RUNS))), jax.random.key(1)
 
     def run(count: int) -> int:
         nonlocal carry, key
-        programs = -(-count // steps)
+        programs = -(-count // (steps * RUNS))
         for _ in range(programs):
             key, this = jax.random.split(key)
-            carry = many(IMAGES, carry, this, k, steps)
+            carry = many(IMAGES, carry, jax.random.split(this, RUNS), k, steps)
         jax.block_until_ready(carry)
-        return programs * steps
+        return programs * steps * RUNS
 
     return run
 
 
 if __name__ == "__main__":
-    images, device, _ = task()
+    images, device, options = task()
+    RUNS = int(options[0]) if options else 1
     IMAGES = jax.device_put(images, jax.devices({"cpu": "cpu", "cuda": "gpu"}[device])[0])
     jax.config.update("jax_default_device", next(iter(IMAGES.devices())))
     serve(prepare)
