@@ -78,8 +78,9 @@ class MadeUp:
     def prepare(self, settings: Settings) -> None:
         self.prepared.append(settings.name)
 
-    def sync(self, settings: Settings) -> None:
+    def sync(self, settings: Settings) -> bool:
         self.synced.append(settings.name)
+        return True
 
 
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
