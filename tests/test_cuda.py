@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from evidence import models
+from evidence import models, project
 from evidence.cli import command_line
-from evidence.runs import lifecycle
 from evidence.streams import TEST, TRAINING, Stream, drawing, normal, samples, uniform
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -27,7 +26,7 @@ def start(root: Path, *overrides: str) -> dict[str, float]:
 def test_every_objective_trains_and_is_evaluated(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     metrics = start(tmp_path, f"objective={objective}", "trainer=smoke", "trainer.steps=60")
     assert 0 < metrics["test/nll"] < 60
 
@@ -60,7 +59,7 @@ def test_random_numbers_are_the_cpus(seed: int) -> None:
 
 def test_continued_training_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise is a function of the seed and the step, on a GPU too."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     start(tmp_path, "trainer.steps=30")
     assert command_line.main([*SMALL, "trainer.steps=60"], CONF) == 0
     continued = {path.read_text() for path in tmp_path.glob("outputs/*/result.json")}

@@ -9,10 +9,10 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
+from evidence import project
 from evidence.display import style
 from evidence.display.style import DARK, MIDDLE
 from evidence.records.directory import RunDirectory
-from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
 from experiments.iwae_table1.drawing import layers_in_words
 from experiments.iwae_table1.paper import OBJECTIVES, PASSES
@@ -71,7 +71,7 @@ def gains(runs: pd.DataFrame) -> Gains:
 
 def _curve(run: "pd.Series[str]") -> dict[int, float]:
     """valid/nll by the number of passes; empty where the folder is not here, or holds another record by now."""
-    directory = RunDirectory(Path(ROOT, run["folder"]))
+    directory = RunDirectory(project.root() / run["folder"])
     record = directory.read()
     if record is None or record.record != run["record"]:
         return {}

@@ -28,9 +28,8 @@ from typing import NamedTuple
 import remains
 import torch
 
-from evidence import tracking
+from evidence import project, tracking
 from evidence.cli import command_line
-from evidence.runs import lifecycle
 
 PROJECT = Path(__file__).resolve().parents[2]
 SLOW_TO_IMPORT = [
@@ -207,7 +206,7 @@ def _command(root: Path, argv: list[str]) -> None:
     os.dup2(terminal, 1)
     os.dup2(terminal, 2)
     os.chdir(root)
-    lifecycle.ROOT = root
+    project.work_in(root)
     sys.exit(command_line.main(argv, PROJECT / "conf"))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from evidence.runs import lifecycle
+from evidence import project
 
 OBJECTIVE = "from evidence.objectives import ELBO\nclass Flow(ELBO):\n"
 CASES = {
@@ -43,7 +43,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     sys.modules.pop("myflow", None)

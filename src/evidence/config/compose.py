@@ -5,20 +5,17 @@ Here everything is composed and validated first. Whatever is wrong becomes one U
 """
 
 import argparse
-import contextlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, cast
 
-from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -30,6 +27,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from evidence.config import launchers, messages, search
 from evidence.config.job_context import searches
+from evidence.config.loader import opened
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
 
@@ -85,7 +83,7 @@ def _refuse(message: str) -> NoReturn:
 
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
     """The config of the command line, with Hydra's own section. Raises: UserError."""
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         config = _load(loader, arguments.config_name, _overrides(loader, arguments))
         if arguments.resolve:
             resolved(config)
@@ -94,7 +92,7 @@ def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
 
 def request(conf: Path, arguments: argparse.Namespace) -> Request:
     """Every job that the command line asks for, validated. Raises: UserError on the first wrong one."""
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         overrides = _overrides(loader, arguments)
         config = _load(loader, arguments.config_name, overrides)
         is_sweep = bool(arguments.multirun) or config.hydra.mode == RunMode.MULTIRUN
@@ -149,7 +147,7 @@ def sweep(
 ) -> None:
     """Let Hydra run the jobs. Errors of its launcher or sweeper are raised, where hydra.main would print them."""
     folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         words = [str(override.input_line) for override in _overrides(loader, arguments)]
         launcher_overrides = [
             *words,
@@ -160,18 +158,6 @@ def sweep(
         hydra = GlobalHydra.instance().hydra
         assert hydra is not None  # the loader belongs to it
         hydra.multirun(arguments.config_name or "config", job, launcher_overrides)
-
-
-@contextlib.contextmanager
-def _loader(conf: Path) -> Iterator[ConfigLoader]:
-    with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
-        for kind in ("launcher", "sweeper"):  # our files replace the plugins' own of the same name
-            for file in (conf / "hydra" / kind).glob("*.yaml"):
-                ConfigStore.instance().repo["hydra"][kind].pop(file.name, None)
-        try:
-            yield GlobalHydra.instance().config_loader()
-        finally:
-            HydraConfig.instance().cfg = None
 
 
 def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Override]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from evidence import execution, tracking
+from evidence import execution, project, tracking
 from evidence.config.settings import Settings
 from evidence.data import evenly_spaced
 from evidence.display import terminal
@@ -29,7 +29,6 @@ from evidence.startup import without_garbage_collection
 from evidence.tracking import mlflow_sync
 from evidence.trial import interfaces
 
-ROOT = Path(__file__).resolve().parents[3]  # run.py's folder: relative paths and MLflow's store start here
 SHOWN = {"run", "folder", "eval_samples", "eval_images", "device"}  # beside the metrics
 
 
@@ -41,14 +40,14 @@ def prepare(settings: Settings) -> None:
     store = _store(settings)
     if store is not None:
         tracking.prepare(store)
-    mlflow_sync.close_vanished(ROOT / settings.paths.outputs, store)
+    mlflow_sync.close_vanished(project.root() / settings.paths.outputs, store)
 
 
 def sync(settings: Settings) -> None:
     """Deliver to MLflow the records that it lacks. Raises: UserError where the store cannot be used."""
-    outputs = ROOT / settings.paths.outputs
+    outputs = project.root() / settings.paths.outputs
     mlflow_sync.close_vanished(outputs, None)
-    mlflow_sync.sync(outputs, settings.tracking.uri, ROOT)
+    mlflow_sync.sync(outputs, settings.tracking.uri, project.root())
     prepare(settings)
 
 
@@ -70,7 +69,7 @@ def life(
     Raises: UserError for what the user can correct.
     """
     execution.prepare()
-    located = lookup.locate(settings, ROOT) if located is None else located
+    located = lookup.locate(settings, project.root()) if located is None else located
     directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
         yield from _compute(settings, located, job_number, progress)
@@ -96,9 +95,8 @@ def _compute(
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
-        parts = build(
-            settings, device, ROOT, located.dataset
-        )  # before anything is written: there may be no data
+        # before anything is written: there may be no data
+        parts = build(settings, device, project.root(), located.dataset)
     interfaces.check_kinds(parts.model, parts.objective)
     evaluator = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
@@ -200,11 +198,12 @@ def _save_config(directory: RunDirectory, settings: Settings) -> None:
 def _store(settings: Settings) -> tracking.Store | None:
     if settings.tracking.name == "none":
         return None
-    return tracking.Store(settings.tracking.uri, settings.name, ROOT)
+    return tracking.Store(settings.tracking.uri, settings.name, project.root())
 
 
 def _short(folder: Path) -> str:
-    return str(folder.relative_to(ROOT)) if folder.is_relative_to(ROOT) else str(folder)
+    root = project.root()
+    return str(folder.relative_to(root)) if folder.is_relative_to(root) else str(folder)
 
 
 def _device_name(device: torch.device) -> str:

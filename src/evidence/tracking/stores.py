@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+class NoStore(UserError):
+    """There is no store to read."""
+
+
 class Store(NamedTuple):
     """The store and the experiment of runs.
 
@@ -42,16 +46,32 @@ class Store(NamedTuple):
 @without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run sends nothing to others
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    _quieten()
     from mlflow import MlflowClient
 
-    for chatter in ("mlflow", "alembic"):
-        getLogger(chatter).setLevel(CRITICAL)  # errors come as exceptions, and are printed once
-    uri = store.uri or f"sqlite:///{store.root.resolve() / 'mlflow.db'}"
+    uri = store.uri or _default(store.root)
     with store_errors(uri), _loggers_left_alone(), _alone_in(uri) as location:
         client = MlflowClient(uri)
         return client, _experiment_id(client, store.experiment, location), uri
+
+
+@without_garbage_collection()
+def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
+    """A client that only reads, and the URI. It makes no store and no experiment.
+
+    Raises: UserError where there is no store.
+    """
+    _quieten()
+    from mlflow import MlflowClient
+
+    uri = uri or _default(root)
+    file = _file(uri)
+    if file is not None and not file.exists():
+        raise NoStore(f"there is no MLflow store {file}: a run makes it, or MLFLOW_TRACKING_URI names another")
+    with store_errors(uri), _loggers_left_alone():
+        if file is not None:
+            _check(file)
+        return MlflowClient(uri), uri
 
 
 @contextlib.contextmanager
@@ -68,18 +88,40 @@ def _loggers_left_alone() -> Iterator[None]:
 @contextlib.contextmanager
 def _alone_in(uri: str) -> Iterator[str | None]:
     """For a SQLite store: lock it, and yield the folder of artifacts. For any other store: yield None."""
-    if not uri.startswith("sqlite:///"):
+    store = _file(uri)
+    if store is None:
         yield None
         return
-    store = Path(uri.removeprefix("sqlite:///")).resolve()
     store.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{store}.lock"):
         if not store.exists():
             files.write(store, _empty_store())
-        with contextlib.closing(sqlite3.connect(store)) as connection:
-            # MLflow would try for minutes to read a file that is no database.
-            connection.execute("PRAGMA schema_version")
+        _check(store)
         yield str(store.parent / "mlruns")
+
+
+def _default(root: Path) -> str:
+    return f"sqlite:///{root.resolve() / 'mlflow.db'}"
+
+
+def _file(uri: str) -> Path | None:
+    """The file of a SQLite store. None for any other store."""
+    prefix = "sqlite:///"
+    return Path(uri.removeprefix(prefix)).resolve() if uri.startswith(prefix) else None
+
+
+def _check(store: Path) -> None:
+    """Raise sqlite3.Error for a file that is no database. MLflow would try for minutes to read it."""
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
+def _quieten() -> None:
+    """Let MLflow print nothing and send nothing to others. Its errors come as exceptions, and are printed once."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for chatter in ("mlflow", "alembic"):
+        getLogger(chatter).setLevel(CRITICAL)
 
 
 def _empty_store() -> bytes:
