@@ -11,10 +11,9 @@ import warnings
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, cast
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -25,7 +24,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from evidence.config import launchers, messages, search
+from evidence.config import launchers, messages, search, typed
+from evidence.config.flags import read_arguments as read_arguments
 from evidence.config.job_context import searches
 from evidence.config.loader import opened
 from evidence.config.settings import Settings, validate
@@ -58,35 +58,15 @@ class Request(NamedTuple):
     launcher_overrides: list[str]
 
 
-def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What Hydra's parser reads in `argv`, and the same command line with the overrides before the flags.
-
-    The parser refuses overrides on both sides of a flag, such as `k=1 -m seed=0,1`, and people write these.
-    """
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
-    arguments, rest = parser.parse_known_args(argv)
-    flags = [word for word in rest if word.startswith("-")]
-    if flags:
-        known = [flag for action in parser._actions for flag in action.option_strings]
-        bare = flags[0].lstrip("-")
-        match = bare if "=" in bare else messages.nearest(flags[0], [*known, "--help"])
-        hint = f": did you mean '{match}'?" if match else "."
-        raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
-    arguments.overrides += rest
-    return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
-
-
-def _refuse(message: str) -> NoReturn:
-    raise UserError(message)
-
-
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
     """The config of the command line, with Hydra's own section. Raises: UserError."""
     with opened(conf) as loader:
         config = _load(loader, arguments.config_name, _overrides(loader, arguments))
         if arguments.resolve:
             resolved(config)
+        if arguments.package and OmegaConf.select(config, arguments.package) is None:
+            keys = cast(dict[str, Any], OmegaConf.to_container(config))
+            raise UserError(f"--package: {messages.unknown_key(arguments.package, keys)}")
         return config
 
 
@@ -116,7 +96,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
                         f"{override.input_line}: more than one value; use -m to sweep over them"
                         " ([...] makes a list, quotes make text with commas)"
                     )
-            jobs = [Job([str(override.input_line) for override in overrides], settings(config))]
+            jobs = [Job([str(override.input_line) for override in overrides], _settings(config, overrides))]
         folder = Path(config.hydra.sweep.dir)
         return Request(
             jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, launcher_overrides
@@ -164,17 +144,30 @@ def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Over
     lines = list(arguments.overrides)
     if arguments.config_dir is not None:
         lines.append(f"hydra.searchpath=['file://{Path(arguments.config_dir).resolve()}']")
-    return [_parse(loader, line) for line in lines]
+    overrides = [_parse(loader, line) for line in lines]
+    _check_replaced(loader, arguments.config_name, overrides)
+    return overrides
+
+
+def _check_replaced(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> None:
+    """Compose each choice that a later one of its group replaces: Hydra does not, so a mistyped one would pass."""
+    last = {override.get_key_element(): override for override in overrides}
+    searched = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
+    for override in overrides:
+        is_choice = not override.is_delete() and loader.get_group_options(override.key_or_group)
+        if is_choice and last[override.get_key_element()] is not override:
+            is_swept = override.is_sweep_override()
+            values = override.sweep_string_iterator() if is_swept else [override.value()]
+            for value in values:
+                choice = _parse(loader, f"{override.get_key_element()}={value}")
+                _load(loader, config_name, [*searched, choice])
 
 
 def _parse(loader: ConfigLoader, line: str) -> Override:
     try:
         (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
     except HydraException as error:
-        raise UserError(
-            f"cannot read '{messages.one_line(line)}': write key=value; a value with brackets in it"
-            " goes in quotes, which the shell must leave alone: \"key='a (value)'\""
-        ) from error
+        raise UserError(typed.unreadable(line)) from error
     group = override.key_or_group
     if not group:
         raise UserError(f"cannot read '{messages.one_line(line)}': write key=value")
@@ -214,6 +207,10 @@ def _complaint(
 ) -> str:
     """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
     said = str(error) or str(error.__cause__)
+    if added := re.match(r"Multiple values for (\S+)\. To override a value use 'override (\S+): (.*)'", said):
+        return (
+            f"+{added[2]}={added[3]}: {added[1]} has a choice already, which {added[2]}={added[3]} replaces"
+        )
     missing = re.search(r"Could not find '(.+)/(.*?)'", said)
     if isinstance(error, MissingConfigException) and missing:
         return messages.unknown_choice(missing[1], missing[2], loader.get_group_options(missing[1]))
@@ -251,11 +248,19 @@ def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override])
     return jobs
 
 
+def _settings(config: DictConfig, overrides: list[Override]) -> Settings:
+    try:
+        return settings(config)
+    except UserError as error:
+        raise UserError(typed.as_typed(str(error), overrides)) from error
+
+
 def _settings_of_job(
     loader: ConfigLoader, config_name: str | None, fixed: list[Override], job: list[str]
 ) -> Settings:
     try:
-        return settings(_load(loader, config_name, [*fixed, *(_parse(loader, line) for line in job)]))
+        overrides = [*fixed, *(_parse(loader, line) for line in job)]
+        return _settings(_load(loader, config_name, overrides), overrides)
     except UserError as error:
         raise UserError(f"job '{' '.join(job)}': {error}") from error
 

@@ -67,7 +67,9 @@ def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
     uri = uri or _default(root)
     file = _file(uri)
     if file is not None and not file.exists():
-        raise NoStore(f"there is no MLflow store {file}: a run makes it, or MLFLOW_TRACKING_URI names another")
+        raise NoStore(
+            f"there is no MLflow store {file}: a run makes it, or MLFLOW_TRACKING_URI names another"
+        )
     with store_errors(uri), _loggers_left_alone():
         if file is not None:
             _check(file)
