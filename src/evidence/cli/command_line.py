@@ -180,7 +180,10 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     try:
         compose.sweep(conf, arguments, request, partial(job_in, root))
     except Exception as error:  # such as a cluster that does not answer, or a process that was killed
-        _complain(error)
+        if request.is_search and job_notes.has_only_failures():
+            _say("no job of the search has finished, so none is the best")
+        else:
+            _complain(error)
         is_broken = True
     finally:
         outcomes = summary.outcomes(request, planned.jobs, job_notes)

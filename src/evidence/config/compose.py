@@ -8,8 +8,8 @@ import argparse
 import math
 import re
 import warnings
-from collections.abc import Callable
-from itertools import islice
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -206,6 +206,9 @@ def _complaint(
     error: Exception, loader: ConfigLoader, config_name: str | None, overrides: list[Override]
 ) -> str:
     """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
+    if isinstance(error, UnicodeDecodeError):
+        searched = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
+        return _not_utf8([*(each.path for each in loader.get_search_path().get_path()), *chain(*searched)])
     said = str(error) or str(error.__cause__)
     if added := re.match(r"Multiple values for (\S+)\. To override a value use 'override (\S+): (.*)'", said):
         return (
@@ -227,6 +230,17 @@ def _complaint(
         reason = str(error.__cause__).partition("\n")[0]
         said = f"{said}: {reason}"
     return messages.one_line(said.partition("\nConfig search path:")[0])
+
+
+def _not_utf8(search_path: Iterable[str]) -> str:
+    """The message about the first file on Hydra's search path that is not UTF-8, which Hydra does not name."""
+    folders = [Path(place.removeprefix("file://")) for place in search_path if place.startswith("file://")]
+    for file in sorted(file for folder in folders for file in folder.rglob("*.yaml") if file.is_file()):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            return f"{file} is not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8"
+    return "a config file is not UTF-8"
 
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
