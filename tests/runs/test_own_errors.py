@@ -88,7 +88,7 @@ def test_the_file_is_that_of_the_helper_in_which_the_error_is(
 def test_a_module_that_is_not_there_is_named_with_its_key(
     override: str, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = f"{key}._target_=no_such_module.Flow: there is no module 'no_such_module' beside run.py"
+    expected = f"{key}._target_=no_such_module.Flow: there is no module 'no_such_module' in {project.root()}"
     assert said(capsys, override).startswith(expected)
 
 

@@ -32,6 +32,7 @@ from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
 
 MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
+SEARCH_PATH = "hydra.searchpath"
 OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
 
 
@@ -143,7 +144,7 @@ def sweep(
 def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Override]:
     lines = list(arguments.overrides)
     if arguments.config_dir is not None:
-        lines.append(f"hydra.searchpath=['file://{Path(arguments.config_dir).resolve()}']")
+        lines.append(f"{SEARCH_PATH}=['file://{Path(arguments.config_dir).resolve()}']")
     overrides = [_parse(loader, line) for line in lines]
     _check_replaced(loader, arguments.config_name, overrides)
     return overrides
@@ -152,7 +153,7 @@ def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Over
 def _check_replaced(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> None:
     """Compose each choice that a later one of its group replaces: Hydra does not, so a mistyped one would pass."""
     last = {override.get_key_element(): override for override in overrides}
-    searched = [override for override in overrides if override.key_or_group == "hydra.searchpath"]
+    searched = [override for override in overrides if override.key_or_group == SEARCH_PATH]
     for override in overrides:
         is_choice = not override.is_delete() and loader.get_group_options(override.key_or_group)
         if is_choice and last[override.get_key_element()] is not override:
@@ -207,8 +208,8 @@ def _complaint(
 ) -> str:
     """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
     if isinstance(error, UnicodeDecodeError):
-        searched = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
-        return _not_utf8([*(each.path for each in loader.get_search_path().get_path()), *chain(*searched)])
+        paths = [cast(list[str], each.value()) for each in overrides if each.key_or_group == SEARCH_PATH]
+        return _not_utf8([*(each.path for each in loader.get_search_path().get_path()), *chain(*paths)])
     said = str(error) or str(error.__cause__)
     if added := re.match(r"Multiple values for (\S+)\. To override a value use 'override (\S+): (.*)'", said):
         return (
