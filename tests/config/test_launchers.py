@@ -166,15 +166,17 @@ def test_the_processes_of_jobs_have_the_configs_the_root_and_the_modules_of_the_
     launcher: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The configs of --config-dir and in place of a plugin's own, the root, and the modules beside run.py."""
-    for name in ("root", "elsewhere", "configs/trainer"):
+    for name in ("root", "elsewhere", "it's configs/trainer"):
         (folder / name).mkdir(parents=True)
     (folder / "root" / "own.py").write_text(OWN)
-    (folder / "configs" / "trainer" / "mine.yaml").write_text("defaults: [smoke]\nname: mine\nsteps: 7\n")
+    (folder / "it's configs" / "trainer" / "mine.yaml").write_text(
+        "defaults: [smoke]\nname: mine\nsteps: 7\n"
+    )
     monkeypatch.setattr(project, "_root", folder / "root")
     monkeypatch.syspath_prepend(folder / "root")  # as for run.py
     monkeypatch.chdir(folder / "elsewhere")
     own = ["objective=vae", "objective._target_=own.Mine", "trainer=mine", "trainer.steps=7"]
-    words = [*own, f"hydra/launcher={launcher}", "--config-dir=../configs", "paths.outputs=outputs"]
+    words = [*own, f"hydra/launcher={launcher}", "--config-dir=../it's configs", "paths.outputs=outputs"]
     try:
         assert sweep(folder, *words) == 0
     finally:

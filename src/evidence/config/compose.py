@@ -127,13 +127,12 @@ def sweep(
     conf: Path, arguments: argparse.Namespace, request: Request, job: Callable[[DictConfig], Any]
 ) -> None:
     """Let Hydra run the jobs. Errors of its launcher or sweeper are raised, where hydra.main would print them."""
-    folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
     with opened(conf) as loader:
         words = [str(override.input_line) for override in _overrides(loader, arguments)]
         launcher_overrides = [
             *words,
             "hydra.mode=MULTIRUN",
-            f"hydra.sweep.dir='{folder}'",
+            f"hydra.sweep.dir={typed.quoted(str(request.folder))}",
             *request.launcher_overrides,
         ]
         hydra = GlobalHydra.instance().hydra
@@ -144,7 +143,8 @@ def sweep(
 def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Override]:
     lines = list(arguments.overrides)
     if arguments.config_dir is not None:
-        lines.append(f"{SEARCH_PATH}=['file://{Path(arguments.config_dir).resolve()}']")
+        folder = typed.quoted(f"file://{Path(arguments.config_dir).resolve()}")
+        lines.append(f"{SEARCH_PATH}=[{folder}]")
     overrides = [_parse(loader, line) for line in lines]
     _check_replaced(loader, arguments.config_name, overrides)
     return overrides

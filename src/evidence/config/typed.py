@@ -13,6 +13,12 @@ BAD_IN_KEY = re.compile(r"[^\w@./+~-]", re.ASCII)
 BAD_IN_VALUE = re.compile(r"[^\w/\\+.$%*@?|:, \[\](){}-]", re.ASCII)  # where it stands without quotes
 
 
+def quoted(text: str) -> str:
+    """The text in quotes, as Hydra reads it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def unreadable(line: str) -> str:
     """The message about a word that Hydra cannot parse. It names the character that is to blame."""
     key, _, value = line.partition("=")
