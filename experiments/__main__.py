@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import run  # noqa: F401  makes the checkout the root, before anything else is imported
 from evidence.report import command
 
 if __name__ == "__main__":

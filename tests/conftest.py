@@ -48,10 +48,10 @@ def fresh_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(tmp_path: Path, fresh_store: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder in which a test's runs and their MLflow store lie."""
-    from evidence.runs import lifecycle
+    from evidence import project
 
     shutil.copy(fresh_store, tmp_path)
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     return tmp_path
 
 
@@ -68,10 +68,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     """What a small run ends with when nothing happens to it."""
     import runs
 
-    from evidence.runs import lifecycle
+    from evidence import project
 
     root = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lifecycle, "ROOT", root)
+        patch.setattr(project, "_root", root)
         assert runs.start("tracking=none") == 0
     return runs.numbers(runs.only_directory(root))

@@ -7,12 +7,11 @@ import pytest
 import torch
 from objective_cases import CASES, SEEDS, X, assert_same
 
-from evidence import models
+from evidence import models, project
 from evidence.captured import Replay
 from evidence.cli import command_line
 from evidence.data import Batches
 from evidence.parts import Parts
-from evidence.runs import lifecycle
 from evidence.stack import Member, Stack
 from evidence.stack import train as stack_train
 from evidence.streams import TEST, TRAINING, Stream, drawing, normal, samples, uniform
@@ -34,7 +33,7 @@ def start(root: Path, *overrides: str) -> dict[str, float]:
 def test_every_objective_trains_and_is_evaluated(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     metrics = start(tmp_path, f"objective={objective}", "trainer=smoke", "trainer.steps=60")
     assert 0 < metrics["test/nll"] < 60
 
@@ -99,7 +98,7 @@ def test_captured_steps_end_as_the_loop_on_the_cpu(case: str, number: int, compi
 
 def test_a_sweep_packs_its_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Different cells compute side by side, each captured, and end as they do alone."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     words = [*SMALL, "objective=vae,iwae", "seed=0,1", "trainer.steps=200", "compile=true"]
     assert command_line.main(["-m", *words], CONF) == 0
     found = {
@@ -117,7 +116,7 @@ def test_a_sweep_packs_its_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_continued_training_is_uninterrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Noise is a function of the seed and the step, on a GPU too."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     start(tmp_path, "trainer.steps=30")
     assert command_line.main([*SMALL, "trainer.steps=60"], CONF) == 0
     continued = {path.read_text() for path in tmp_path.glob("outputs/*/result.json")}

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -57,6 +58,7 @@ def test_the_examples_bound_lies_between_the_elbo_and_the_iwaes(renyi: Any) -> N
 
 def test_the_example_runs_from_the_command_line(tmp_path: Path) -> None:
     shutil.copy(ROOT / "run.py", tmp_path)
+    (tmp_path / "src").symlink_to(ROOT / "src")
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "renyi.py").write_text(example()["python"])
     (tmp_path / "conf" / "objective" / "renyi.yaml").write_text(example()["yaml"])
@@ -68,10 +70,10 @@ def test_the_example_runs_from_the_command_line(tmp_path: Path) -> None:
         "eval=smoke",
         "tracking=none",
     ]
-    outputs = f"paths.outputs={tmp_path / 'outputs'}"
     done = subprocess.run(
-        [sys.executable, "run.py", *overrides, "trainer.steps=20", outputs],
+        [sys.executable, "run.py", *overrides, "trainer.steps=20"],
         cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "src")},
         capture_output=True,
         text=True,
         check=False,

@@ -15,7 +15,7 @@ import torch
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import data, training
+from evidence import data, project, training
 from evidence.config.settings import validate
 from evidence.display import style
 from evidence.display.output import unfailing
@@ -27,7 +27,7 @@ from evidence.parts import Parts, restore
 from evidence.records import checkpoints
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
-from evidence.report.frame import ROOT, finished
+from evidence.report.frame import finished
 from evidence.report.selection import Chosen, choose, pairs
 from evidence.runs import resume
 from evidence.runs.build import build
@@ -172,7 +172,7 @@ def main() -> None:
     for note in (*notes, *unpaired):
         print(note)
     if arguments.images:
-        first = RunDirectory(Path(ROOT, chosen["folder"].iloc[0]))
+        first = RunDirectory(project.root() / chosen["folder"].iloc[0])
         variance = at_checkpoints(first, arguments.images)
         variance.to_csv(HERE / "variance.csv", index=False, float_format="%.5f")
         draw(variance, HERE / "variance.png")
@@ -181,7 +181,7 @@ def main() -> None:
 
 def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     """Variances and times at the start of a run, after its first stage and at its end."""
-    parts = build(validate(directory.settings), torch.device("cpu"), ROOT)
+    parts = build(validate(directory.settings), torch.device("cpu"), project.root())
     objectives: dict[int | str, Objective] = {"all": IWAE(K)}
     objectives |= {m: IWAE(K, m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
@@ -211,4 +211,6 @@ def _step(parts: Parts, objective: Objective, differentiate: training.Differenti
 
 
 if __name__ == "__main__":
+    import run  # noqa: F401  makes the checkout the root
+
     main()

@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
+from evidence import project
 from evidence.display import style
 from evidence.display.style import DARK, MIDDLE
 from evidence.records.damage import left_out
 from evidence.records.directory import Row, RunDirectory
-from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
 from experiments.iwae_table1.drawing import layers_in_words
 from experiments.iwae_table1.paper import OBJECTIVES, PASSES
@@ -72,7 +72,7 @@ def gains(runs: pd.DataFrame) -> Gains:
 
 def _curve(run: "pd.Series[str]") -> dict[int, float]:
     """valid/nll by the number of passes; empty where the folder is not here, is damaged or has another record."""
-    directory = RunDirectory(Path(ROOT, run["folder"]))
+    directory = RunDirectory(project.root() / run["folder"])
     per_pass = int(run["steps"]) // int(run["passes"])
     rows: list[Row] = []
     with left_out(directory.folder):

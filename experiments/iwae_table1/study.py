@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from evidence.report.frame import ROOT
+from evidence import project
 from evidence.report.study import Budget, Findings, Picture, Study
 from experiments.iwae_table1 import gains, tables
 
@@ -19,7 +19,7 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     """The grid of conf/experiment/iwae_table1.yaml; beyond `quick` also on OMNIGLOT where its file is at hand."""
     grid = tables.arguments(NAME, budget)
     yield grid
-    if budget != "quick" and Path(ROOT, os.environ.get("EVIDENCE_DATA", "data"), OMNIGLOT).exists():
+    if budget != "quick" and Path(project.root(), os.environ.get("EVIDENCE_DATA", "data"), OMNIGLOT).exists():
         yield [*grid, "data=omniglot"]
 
 

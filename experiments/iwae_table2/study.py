@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from evidence import project
 from evidence.report import protocol
 from evidence.report.compare import apart, mean_and_deviation, summaries, verdict
-from evidence.report.frame import ROOT
 from evidence.report.selection import Chosen, choose, is_from_seed
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Study
 from evidence.runs import lookup
@@ -42,7 +42,7 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
     for number, arguments in firsts.items():
         other, other_k = FIRST[3 - number]
         for settings in protocol.asked(arguments):
-            ended = lookup.locate(settings, ROOT)
+            ended = lookup.locate(settings, project.root())
             if ended.is_finished:
                 yield [
                     f"experiment={NAME}",

@@ -199,6 +199,18 @@ def test_help_lists_what_is_in_conf(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 110
 
 
+@pytest.mark.parametrize("columns", ["70", "110"])
+def test_help_has_every_word_of_a_choice_within_the_width(
+    columns: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert main(["--help"], CONF) == 0
+    _, groups, _ = re.split(r"^Groups and .*$|^Keys that .*$", capsys.readouterr().out, flags=re.MULTILINE)
+    assert "..." not in groups
+    assert "400,000 steps of 100, lr g / (1 + sqrt(G)) with G = 0.9 G + 0.1 g^2." in " ".join(groups.split())
+    assert max(map(len, groups.splitlines())) <= int(columns)
+
+
 def command(*argv: str, cwd: Path, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
     """run.py in a process of its own."""
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}

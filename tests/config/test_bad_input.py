@@ -15,7 +15,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("k=-3", "k=-3: must be at least 1"),
     ("k=abc", "k=abc: must be a whole number"),
     ("k=1.5", "k=1.5: must be a whole number"),
-    ("k=1e3", "k=1000.0: must be a whole number"),
+    ("k=1e3", "k=1e3: must be a whole number: 1000"),
     ("k=true", "k=true: must be a whole number"),
     ("k=", "k=: must be a whole number"),
     ("k=null", "k=null: must be a whole number"),
@@ -56,6 +56,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("trainer.decay=0.5 trainer.decay_every=10", "trainer.decay goes with trainer.steps only"),
     ("trainer.learning_rate=0", "trainer.learning_rate=0: must be above 0"),
     ("trainer.learning_rate=inf", "trainer.learning_rate=inf: must be a finite number"),
+    ("trainer.learning_rate=123E456", "trainer.learning_rate=123E456: must be a finite number"),
     ("trainer.learning_rate=nan", "trainer.learning_rate=nan: must be a finite number"),
     ("trainer.optimizer.betas=[0.9,1.0]", "trainer.optimizer.betas[1]=1.0: must be below 1"),
     ("trainer.optimizer.betas=[0.9]", "trainer.optimizer.betas=[0.9]: must be a list of at least 2"),
@@ -80,7 +81,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("objective=critic objective.bound=0", "objective.bound=0: must be above 0, or null (clipped at"),
     ("objective=critic objective.warmup=-1", "objective.warmup=-1: must be at least 0"),
     ("objective=critic objective.critic.data_dim=3", "objective.critic.data_dim=3: must be data.pixels=784"),
-    ("objective=uivi model.scale=1e-9", "model.scale=1e-09: must be above model.scale_floor=1e-05"),
+    ("objective=uivi model.scale=1e-9", "model.scale=1e-9: must be above model.scale_floor=1e-05"),
     ("objective=uivi model.hidden=[]", "model.hidden=[]: must be a list of at least 1"),
     (
         "objective=uivi objective.reverse_conditional.target_acceptance=1",
@@ -151,8 +152,27 @@ MALFORMED = [
     ("--k=3", "unknown flag '--k=3': did you mean 'k=3'?"),
     ("--multrun k=1,5", "unknown flag '--multrun': did you mean '--multirun'?"),
     ("--cfg=jobs", "argument --cfg/-c: invalid choice: 'jobs'"),
-    ("--resolve", "--resolve flag can only be used"),
-    ("-m --cfg=job", "Only one of --run, --multirun, --cfg"),
+    ("name=a=b", "a value with '=' in it goes in quotes, which the shell must leave alone: \"name='a=b'\""),
+    ("name=a#b", "a value with '#' in it goes in quotes"),
+    ("name=größe", "a value with 'ö' in it goes in quotes"),
+    ("name=[a=b]", "a value with '=' in it goes in quotes"),
+    ("name=f(x)", "a value with '(' in it goes in quotes"),
+    ('name="a', "a value with '\"' in it goes in quotes"),
+    ("kü=3", "a key has no 'ü'"),
+    ("+experiment=critic", "experiment has a choice already, which experiment=critic replaces"),
+    ("+experiment=", "unknown choice 'experiment='. Choices: critic"),
+    ("trainer=papper trainer=smoke", "unknown choice 'trainer=papper': did you mean 'trainer=paper'?"),
+    ("-m trainer=smoke,papper k=1,2 trainer=smoke", "unknown choice 'trainer=papper'"),
+    ("--resolve", "--resolve goes with --cfg"),
+    ("--package=objective", "--package goes with --cfg"),
+    ("--package", "--package/-p: expected one argument"),
+    ("--cfg=job --package=objectve", "--package: unknown key 'objectve': did you mean 'objective'?"),
+    ("--shell-completion", "--shell-completion: needs one of install=,"),
+    ("--experimental-rerun=x", "--experimental-rerun: type the same command again"),
+    ("--config-name=", "--config-name: needs a name"),
+    ("--config-dir=", "--config-dir=: there is no such folder"),
+    ("-m --run", "--run, --multirun, --cfg, --info and --shell-completion exclude one another"),
+    ("-m --cfg=job", "--run, --multirun, --cfg, --info and --shell-completion exclude one another"),
     ("--cfg=job objectve=iwae", "unknown key 'objectve'"),
     ("--cfg=job --resolve k=${nope}", "k: Interpolation key 'nope' not found"),
     ("--config-dir=nowhere k=1", "nowhere"),
@@ -208,6 +228,20 @@ def test_broken_config_file_is_named(
     said = capsys.readouterr().err
     assert "mine.yaml" in said
     assert said.count("\n") == 1
+
+
+def test_a_config_file_that_is_not_utf8_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Wherever it lies. The help says what it can."""
+    conf, more = shutil.copytree(ROOT / "conf", tmp_path / "conf"), tmp_path / "more"
+    for folder in (conf, more):
+        file = folder / "trainer" / "latin.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes("# Größe.\nname: x\n".encode("latin-1"))
+        assert main(["trainer=latin", f"--config-dir={more if folder == more else conf}"], conf) == 2
+        assert capsys.readouterr().err == f"evidence: {file} is not UTF-8 (byte 0xf6): save it as UTF-8\n"
+        assert main(["--help"], conf) == 0
+        assert ("latin           Gr" in capsys.readouterr().out) == (folder == conf)
+        file.unlink()
 
 
 def test_full_error_adds_the_traceback(

@@ -13,6 +13,7 @@ import torch
 from joblib.externals import loky
 from runs import CONF, SMALL, directories, said
 
+from evidence import project
 from evidence.cli.command_line import main
 from evidence.config import launchers
 from evidence.records import checkpoints
@@ -37,24 +38,28 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("choice", "extra"),
+    ("choice", "package"),
     [
-        ("hydra/launcher=joblib", "joblib"),
-        ("hydra/launcher=ray", "ray"),
-        ("hydra/launcher=submitit_slurm", "submitit"),
-        ("hydra/launcher=submitit_local", "submitit"),
-        ("hydra/sweeper=optuna", "optuna"),
+        ("hydra/launcher=joblib", "joblib-launcher"),
+        ("hydra/launcher=ray", "ray-launcher"),
+        ("hydra/launcher=submitit_slurm", "submitit-launcher"),
+        ("hydra/launcher=submitit_local", "submitit-launcher"),
+        ("hydra/sweeper=optuna", "optuna-sweeper"),
     ],
 )
-def test_a_missing_extra_is_named(
-    choice: str, extra: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_missing_plugin_is_named(
+    choice: str,
+    package: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name: None if "hydra_plugins" in name else find(name)
     )
     assert main(["-m", *SMALL, "seed=0,1", choice], CONF) == 2
-    assert said(capsys) == [f"evidence: {choice} needs an extra: pip install -e '.[{extra}]'"]
+    assert said(capsys) == [f"evidence: {choice} needs another package: pip install hydra-{package}"]
     assert list(folder.iterdir()) == []
 
 
@@ -146,6 +151,39 @@ def test_submitit_runs_jobs_here(folder: Path) -> None:
     assert threads(folder) == [1, 1]
     printed = [path.read_text() for path in folder.glob("outputs/.sweeps/*/submitit/*/*_log.out")]
     assert len([text for text in printed if "Job completed successfully" in text]) == 2
+
+
+OWN = """
+from evidence.objectives import ELBO
+
+class Mine(ELBO):
+    pass
+"""
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_the_processes_of_jobs_have_the_configs_the_root_and_the_modules_of_the_sweep(
+    launcher: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The configs of --config-dir and in place of a plugin's own, the root, and the modules beside run.py."""
+    for name in ("root", "elsewhere", "it's configs/trainer"):
+        (folder / name).mkdir(parents=True)
+    (folder / "root" / "own.py").write_text(OWN)
+    (folder / "it's configs" / "trainer" / "mine.yaml").write_text(
+        "defaults: [smoke]\nname: mine\nsteps: 7\n"
+    )
+    monkeypatch.setattr(project, "_root", folder / "root")
+    monkeypatch.syspath_prepend(folder / "root")  # as for run.py
+    monkeypatch.chdir(folder / "elsewhere")
+    own = ["objective=vae", "objective._target_=own.Mine", "trainer=mine", "trainer.steps=7"]
+    words = [*own, f"hydra/launcher={launcher}", "--config-dir=../it's configs", "paths.outputs=outputs"]
+    try:
+        assert sweep(folder, *words) == 0
+    finally:
+        loky.get_reusable_executor().shutdown(wait=True)
+    found = [directory.read() for directory in directories(folder / "root")]
+    assert [(record.status, record.steps) for record in found] == [("FINISHED", 7)] * 2
+    assert list((folder / "elsewhere").iterdir()) == []
 
 
 def test_slurm_is_told_what_the_config_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import evidence.runs
+from evidence import project
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
@@ -89,6 +90,7 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MadeUp:
     monkeypatch.setitem(sys.modules, "evidence.runs.lifecycle", made_up)  # type: ignore[arg-type]
     monkeypatch.setattr(evidence.runs, "lifecycle", made_up, raising=False)
     monkeypatch.setattr(sys, "argv", ["run.py"])
+    monkeypatch.setattr(project, "_root", made_up.ROOT)
     return made_up
 
 

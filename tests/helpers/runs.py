@@ -13,13 +13,12 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from evidence import training
+from evidence import project, training
 from evidence.cli import command_line
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.models import LatentVariableModel
 from evidence.records.directory import RunDirectory, latest_checkpoint
-from evidence.runs import lifecycle
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Reports, and with them checkpoints, at steps 20, 40 and 60.
@@ -99,7 +98,7 @@ def numbers(directory: RunDirectory) -> dict[str, float]:
 
 def client(uri: str | None = None) -> MlflowClient:
     """For the store of the test's `root`, or another."""
-    return MlflowClient(uri or f"sqlite:///{lifecycle.ROOT / 'mlflow.db'}")
+    return MlflowClient(uri or f"sqlite:///{project.root() / 'mlflow.db'}")
 
 
 def mlflow_runs(uri: str | None = None, name: str = "evidence") -> list[Run]:

@@ -24,8 +24,8 @@ from typing import NamedTuple
 
 import remains
 
+from evidence import project
 from evidence.cli import command_line
-from evidence.runs import lifecycle
 
 PROJECT = Path(__file__).resolve().parents[2]
 SLOW_TO_IMPORT = [
@@ -234,7 +234,7 @@ def _command(root: Path, argv: list[str]) -> None:
     os.dup2(terminal, 1)
     os.dup2(terminal, 2)
     os.chdir(root)
-    lifecycle.ROOT = root
+    project.work_in(root)
     sys.exit(command_line.main(argv, PROJECT / "conf"))
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from runs import at_step, begin, directories, interrupt, numbers, only_directory, said, start
 
+from evidence import project
 from evidence.errors import UserError
 from evidence.records.directory import RunDirectory
 from evidence.report import measurements
@@ -61,11 +62,11 @@ COMMANDS = {  # each reads the records of all runs
 @pytest.fixture(scope="module")
 def neighbours(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The folders of a finished run, and of one that was interrupted at step 60 on the path of `start()`."""
-    from evidence.runs import figures, lifecycle
+    from evidence.runs import figures
 
     root = tmp_path_factory.mktemp("neighbour")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lifecycle, "ROOT", root)
+        patch.setattr(project, "_root", root)
         patch.setattr(figures, "draw", lambda *_: None)
         assert start("seed=5") == 0
         with at_step(60, interrupt):

@@ -10,10 +10,11 @@ import runs
 import torch
 from runs import directories, numbers
 
+from evidence import project
 from evidence.records import identity
 from evidence.records.directory import RunDirectory
 from evidence.records.identity import Identity, identify
-from evidence.runs import lifecycle, lookup, provenance
+from evidence.runs import lookup, provenance
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -42,7 +43,7 @@ RECORD = {
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a test's runs lie; they need no store."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
     return tmp_path
@@ -284,7 +285,7 @@ def test_a_record_of_an_earlier_version_is_named_and_not_used(
     (old,) = directories(root)
     record = old.read()
     monkeypatch.undo()
-    monkeypatch.setattr(lifecycle, "ROOT", root)
+    monkeypatch.setattr(project, "_root", root)
     notes(capsys)
     assert start("seed=1") == 0
     assert notes(capsys) == []  # not its settings

@@ -20,7 +20,8 @@ from experiments.iwae_table1 import study as table1
 from experiments.iwae_table1 import tables
 from experiments.iwae_table1.paper import PASSES
 
-STUDIES = discovered(frame.ROOT / "experiments")
+ROOT = Path(__file__).resolve().parents[2]
+STUDIES = discovered(ROOT / "experiments")
 PUBLISHED = pd.read_csv(table1.HERE / "published.csv")
 
 
@@ -29,8 +30,7 @@ def cells(*made: dict[str, Any]) -> pd.DataFrame:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_runs_are_two_lines_of_python(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "ROOT", root)
+def test_runs_are_two_lines_of_python(root: Path) -> None:
     assert report.runs("study").empty
     assert runs.start("name=study") == 0
     assert runs.start("name=other", "seed=1") == 0
@@ -49,10 +49,7 @@ def test_runs_are_two_lines_of_python(root: Path, monkeypatch: pytest.MonkeyPatc
     assert list(frame.finished("study")["run"]) == [run["run"]]
 
 
-def test_runs_that_are_not_ours_or_were_deleted_do_not_count(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frame, "ROOT", root)
+def test_runs_that_are_not_ours_or_were_deleted_do_not_count(root: Path) -> None:
     store = tracking.Store(None, "study", root)
     seeds = [2**63 - 1, 2**63 - 2]  # as floats they would be one
     ours = [tracking.create_run(store, f"seed {seed}", {"record": str(seed)}) for seed in seeds]
@@ -73,8 +70,7 @@ def test_runs_that_are_not_ours_or_were_deleted_do_not_count(
     assert frame.finished("study")["seed"].nunique() == 2
 
 
-def test_the_end_of_a_run_is_known_to_the_millisecond(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "ROOT", root)
+def test_the_end_of_a_run_is_known_to_the_millisecond(root: Path) -> None:
     began = datetime(2026, 1, 2, tzinfo=UTC)
     run = tracking.create_run(tracking.Store(None, "study", root), "run", {"record": "r"}, began)
     assert report.runs("study")["ended"].isna().all()
@@ -188,12 +184,7 @@ def test_the_claims_follow_the_numbers() -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_the_report_has_every_study_and_keeps_what_it_found(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frame, "ROOT", root)
-    monkeypatch.setattr(command, "ROOT", root)
-    monkeypatch.setattr(command, "FOLDER", root / "outputs" / "report")
+def test_the_report_has_every_study_and_keeps_what_it_found(root: Path) -> None:
     assert runs.start("name=iwae_table1") == 0
     (root / "experiments" / "iwae_table1").mkdir(parents=True)
     written, lines = command.write(STUDIES, keep=True)
@@ -209,20 +200,18 @@ def test_the_report_has_every_study_and_keeps_what_it_found(
 
 
 def test_every_study_has_a_target_of_make_with_a_line_of_help() -> None:
-    listed = subprocess.run(["make", "-s", "help"], cwd=command.ROOT, capture_output=True, text=True).stdout
+    listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True).stdout
     for study in STUDIES:
         (words,) = re.findall(rf"^make {study.target} +(.+) \(BUDGET\)$", listed, re.MULTILINE)
         module = sys.modules[f"experiments.{study.name}.study"]
         assert (module.__doc__ or "").splitlines()[0] == f"{words}."
-    made = subprocess.run(
-        ["make", "-n", STUDIES[-1].target], cwd=command.ROOT, capture_output=True, text=True
-    )
+    made = subprocess.run(["make", "-n", STUDIES[-1].target], cwd=ROOT, capture_output=True, text=True)
     assert f"-m experiments {STUDIES[-1].target} --budget quick" in made.stdout
 
 
 @pytest.mark.parametrize(
     "results",
-    sorted((command.ROOT / "experiments").glob("*/results.csv")),
+    sorted((ROOT / "experiments").glob("*/results.csv")),
     ids=lambda path: path.parent.name,
 )
 def test_results_that_are_kept_are_read_with_the_command_that_makes_them(results: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Pat
 def test_a_second_phase_repeats_the_last_stage_of_the_run_that_the_first_command_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table2, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
 
     def finish(*words: str) -> str:
         (job,) = request("experiment=iwae_table2", "eval=paper", "trainer.stages=8", *words).jobs

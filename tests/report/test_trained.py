@@ -12,10 +12,7 @@ from evidence.report import measurements
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_run_is_had_again_though_another_one_trained_it(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(measurements, "ROOT", root)
+def test_a_run_is_had_again_though_another_one_trained_it(root: Path) -> None:
     assert runs.start() == 0
     (directory,) = runs.directories(root)
     assert runs.start("eval.samples=7") == 0
@@ -39,7 +36,7 @@ def test_a_run_is_had_again_though_another_one_trained_it(
 def test_a_folder_that_holds_another_record_by_now_is_not_taken_for_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measurements, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
     directory = RunDirectory(tmp_path / "vae-k1")
     directory.folder.mkdir()
     directory.update(record="b", status="FINISHED")

@@ -71,8 +71,6 @@ def test_the_measuring_code_is_known_by_all_that_it_imports() -> None:
 def test_a_trained_run_is_measured_again_only_by_other_code(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("evidence.report.measurements", "evidence.report.frame"):
-        monkeypatch.setattr(f"{module}.ROOT", root)
     monkeypatch.setattr(critic, "DRAWS", 3)
     assert runs.start("objective=vae", "k=1", "name=study") == 0
     (_, run), *_ = selection.choose(frame.finished("study"), ["k"]).runs.iterrows()

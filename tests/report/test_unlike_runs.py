@@ -23,11 +23,7 @@ def names(made: pd.DataFrame) -> list[str]:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recorded, "ROOT", root)
-    monkeypatch.setattr("experiments.iwae_table1.gains.ROOT", root)
+def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(root: Path) -> None:
     for seed in (0, 1):
         assert runs.start(*VAE, f"seed={seed}") == 0
     other = ["seed=2", "trainer.learning_rate=0.01", "model.latent=[7]", "model.hidden=[[20,20]]"]

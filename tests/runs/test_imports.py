@@ -9,7 +9,8 @@ import pytest
 import runs
 from runs import directories, numbers, only_directory, said
 
-from evidence.runs import lifecycle, package_code, provenance
+from evidence import project
+from evidence.runs import package_code, provenance
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 
@@ -42,7 +43,7 @@ OWN = ["objective._target_=mine.Own", "objective.name=own", "tracking=none"]
 @pytest.fixture(autouse=True)
 def edit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Writes a user's file anew, as between two commands: nothing of the user's stays loaded."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
 

@@ -13,10 +13,10 @@ import runs
 import torch
 from independent import Array, Weights
 
-from evidence import evaluation, models
+from evidence import evaluation, models, project
 from evidence.data import digits
 from evidence.models import LatentVariableModel
-from evidence.runs import figures, lifecycle
+from evidence.runs import figures
 
 HIDDEN = {1: [[20, 15]], 2: [[20, 15], [12, 10]]}
 LATENT = {1: [20], 2: [8, 8]}  # of one size, so that the layers can be mistaken for each other
@@ -52,7 +52,7 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     layers = request.param
     root = tmp_path_factory.mktemp("independent")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lifecycle, "ROOT", root)
+        patch.setattr(project, "_root", root)
         patch.setattr(figures, "draw", lambda *_: None)
         sizes = [f"model.latent={LATENT[layers]}", f"model.hidden={HIDDEN[layers]}"]
         training = ["k=5", "trainer.steps=1200", "trainer.learning_rate=0.003", "trainer.batch_size=50"]

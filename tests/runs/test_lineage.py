@@ -9,10 +9,10 @@ import runs
 import torch
 from equality import assert_equal
 
-from evidence import execution
+from evidence import execution, project
 from evidence.records import checkpoints
 from evidence.records.directory import RunDirectory, stored
-from evidence.runs import lifecycle, provenance
+from evidence.runs import provenance
 from evidence.tracking import housekeeping
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where a test's runs lie; they need no store."""
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     return tmp_path
 
 

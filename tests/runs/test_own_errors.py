@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import runs
 
-from evidence.runs import lifecycle
+from evidence import project
 
 OBJECTIVE = "from evidence.objectives import ELBO\nclass Flow(ELBO):\n"
 CASES = {
@@ -43,7 +43,7 @@ CASES = {
 
 @pytest.fixture(autouse=True)
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path)
+    monkeypatch.setattr(project, "_root", tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     sys.modules.pop("myflow", None)
@@ -88,7 +88,7 @@ def test_the_file_is_that_of_the_helper_in_which_the_error_is(
 def test_a_module_that_is_not_there_is_named_with_its_key(
     override: str, key: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    expected = f"{key}._target_=no_such_module.Flow: there is no module 'no_such_module' beside run.py"
+    expected = f"{key}._target_=no_such_module.Flow: there is no module 'no_such_module' in {project.root()}"
     assert said(capsys, override).startswith(expected)
 
 

@@ -8,10 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evidence import project
 from evidence.errors import UserError
 from evidence.report import command
 from evidence.report.study import Budget, Findings, Study, discovered
 
+ROOT = Path(__file__).resolve().parents[2]
 SMALL = ["data=digits", "trainer=smoke", "trainer.steps=20", "eval=smoke", "eval.images=20", "tracking=none"]
 
 
@@ -24,7 +26,8 @@ def done(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         said.append(f"report, keep={keep}")
         return tmp_path / "index.html", ""
 
-    monkeypatch.setattr(command, "FOLDER", tmp_path)
+    monkeypatch.setattr(project, "_root", ROOT)
+    monkeypatch.setattr(command, "_report", lambda: tmp_path)
     monkeypatch.setattr(command, "write", write)
     return said
 
@@ -110,7 +113,7 @@ def test_a_store_that_cannot_be_read_is_one_line(
 )
 def test_an_unknown_target_or_budget_is_one_line_with_the_choices(arguments: list[str], words: str) -> None:
     program = [sys.executable, "-m", "experiments", *arguments]
-    process = subprocess.run(program, capture_output=True, text=True, cwd=command.ROOT)
+    process = subprocess.run(program, capture_output=True, text=True, cwd=ROOT)
     assert process.returncode == 2
     (line,) = process.stderr.splitlines()
     assert words in line

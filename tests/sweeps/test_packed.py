@@ -14,10 +14,11 @@ import runs
 import torch
 from runs import SMALL, mlflow_runs, numbers, recorded_rows, stored_rows
 
+from evidence import project
 from evidence.cli.command_line import main
 from evidence.display.terminal import SharedProgress
 from evidence.records.directory import RunDirectory
-from evidence.runs import driver, lifecycle
+from evidence.runs import driver
 from evidence.stack import Stack
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +63,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunDirectory]:
     root = tmp_path_factory.mktemp("alone")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["run.py"])
-        patch.setattr(lifecycle, "ROOT", root)
+        patch.setattr(project, "_root", root)
         assert main(["-m", *SMALL, "tracking=none", "seed=0,1,2", CELLS], runs.CONF) == 0
     return by_name(root)
 
@@ -187,8 +188,8 @@ import sys
 from pathlib import Path
 import runs
 from evidence.cli.command_line import main
-from evidence.runs import lifecycle
-lifecycle.ROOT = Path({root!r})
+from evidence import project
+project.work_in(Path({root!r}))
 sys.argv = ["run.py"]
 sys.exit(main({words!r}, runs.CONF))
 """

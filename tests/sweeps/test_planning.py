@@ -59,6 +59,11 @@ def test_the_plan_counts_what_is_done(runs: MadeUp, capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "evidence: 2 jobs: 2 already done\n"
 
 
+def test_equal_jobs_have_a_name() -> None:
+    assert plan.distinguishing([["k=1", "seed=0"], ["k=1", "seed=0"]]) == ["k=1 seed=0"] * 2
+    assert plan.distinguishing([["k=1", "seed=0"], ["k=1", "seed=1"]]) == ["seed=0", "seed=1"]
+
+
 def test_plan_only_runs_nothing_and_creates_nothing(
     runs: MadeUp, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

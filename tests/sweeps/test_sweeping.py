@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from made_up import CONF, METRICS, MadeUp, directory_of, fails_at, request, rows, stand_in
 
+from evidence import project
 from evidence.cli.command_line import main
 from evidence.config.settings import Settings
 from evidence.records.directory import RunDirectory
-from evidence.runs import lifecycle
 from evidence.sweeps import plan, summary
 from evidence.sweeps.notes import JobNotes, Note
 
@@ -177,14 +177,14 @@ def test_a_real_sweep_is_run_and_told_and_says_how_long_the_next_takes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["run.py"])
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path / "swept")
+    monkeypatch.setattr(project, "_root", tmp_path / "swept")
     assert main(["-m", *SMALL, "seed=0,1", "objective=vae"], CONF) == 0
     assert [line[1] for line in rows(capsys.readouterr().out)[-2:]] == ["FINISHED", "FINISHED"]
     (job,) = request(*SMALL, "seed=2", "objective=vae", "eval.samples=10", "trainer.steps=60").jobs
-    (estimated,) = plan.survey([job], lifecycle.ROOT).estimates.values()
+    (estimated,) = plan.survey([job], project.root()).estimates.values()
     assert estimated.seconds is not None
     assert 0 < estimated.seconds < 60
-    monkeypatch.setattr(lifecycle, "ROOT", tmp_path / "alone")
+    monkeypatch.setattr(project, "_root", tmp_path / "alone")
     assert main([*SMALL, "seed=1", "objective=vae"], CONF) == 0
     swept, alone = (
         {path.parent.name: path.read_text() for path in (tmp_path / name).glob("outputs/*/metrics.csv")}

@@ -28,10 +28,7 @@ ODD: dict[str, Any] = {
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_runs_that_differ_in_any_setting_have_other_params(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(frame, "ROOT", root)
+def test_runs_that_differ_in_any_setting_have_other_params(root: Path) -> None:
     changes = [
         "trainer.learning_rate=0.01",
         "trainer.optimizer.eps=0.5",

@@ -7,9 +7,9 @@ import pytest
 import runs
 from runs import CONF, directories, mlflow_runs, said, start
 
+from evidence import project
 from evidence.cli.command_line import main
 from evidence.report import frame, measurements
-from evidence.runs import lifecycle
 from evidence.tracking import housekeeping
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -25,7 +25,7 @@ def _cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     there = tmp_path / "cluster"
     there.mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(lifecycle, "ROOT", there)
+        patch.setattr(project, "_root", there)
         patch.setattr("socket.gethostname", lambda: "node7")
         assert start("tracking=none", "seed=7") == 0
         with runs.at_step(60, runs.interrupt):
@@ -58,8 +58,7 @@ def test_records_of_an_offline_cluster_are_delivered_from_a_copy(
         assert run.data.tags["record"] == directory.read().record
         if run.info.status == "FINISHED":
             assert runs.stored_rows(run) == runs.recorded_rows(directory)
-    monkeypatch.setattr(frame, "ROOT", root)
-    monkeypatch.setattr(measurements, "ROOT", root)
+    monkeypatch.setattr(project, "_root", root)
     finished = frame.finished("evidence")
     assert "node7" in set(finished["host"])
     for _, run in finished.iterrows():

@@ -12,10 +12,12 @@ import os
 import signal
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
+from evidence import project
 from evidence.cli.help import help_text
 from evidence.display.output import unfailing
 from evidence.errors import Terminated, UserError
@@ -85,6 +87,12 @@ def job(config: "DictConfig") -> float | None:
         sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
 
+def job_in(root: Path, config: "DictConfig") -> float | None:
+    """Run one job of a sweep with the root of the sweep's process, in the process that a launcher has chosen."""
+    project.work_in(root)
+    return job(config)
+
+
 def jobs_together(configs: "Sequence[DictConfig]") -> list[float | None]:
     """Run the jobs of a sweep with these configs, Hydra's section included; they train together."""
     from evidence.config.job_context import job_context
@@ -115,7 +123,7 @@ def _job_of_sweep(
             return None
         from evidence.runs import lifecycle, lookup
 
-        located = lookup.locate(settings, lifecycle.ROOT)
+        located = lookup.locate(settings, project.root())
         work = (located.identity.run, settings.name, settings.tracking.uri)
         if not context.is_search and not job_notes.claim(*work):
             return None  # an earlier job computes this run; only a search uses what is returned
@@ -166,7 +174,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     from evidence.sweeps import plan, summary
     from evidence.sweeps.notes import JobNotes
 
-    root = lifecycle.ROOT
+    root = project.root()
     if request.jobs[0].settings.plan:
         plan.show(request, root)
         return 0
@@ -182,9 +190,12 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
     job_notes.clear()
     is_broken = False
     try:
-        compose.sweep(conf, arguments, request, job)
+        compose.sweep(conf, arguments, request, partial(job_in, root))
     except Exception as error:  # such as a cluster that does not answer, or a process that was killed
-        _complain(error)
+        if request.is_search and job_notes.has_only_failures():
+            _say("no job of the search has finished, so none is the best")
+        else:
+            _complain(error)
         is_broken = True
     finally:
         outcomes = summary.outcomes(request, planned.jobs, job_notes)

@@ -1,9 +1,12 @@
 """Writes what `python run.py --help` prints. It reads conf/ and imports nothing slow."""
 
 import re
+import shutil
+import sys
 import textwrap
 from pathlib import Path
 
+WIDTH = 110  # of a line at most
 _TEXT = """\
 Trains a variational autoencoder on images and measures its log-likelihood. The result is the test negative
 log-likelihood in nats (lower is better) with its standard error, and the number of active units.
@@ -54,23 +57,33 @@ Hydra reads the command line: --hydra-help lists its own flags."""
 
 
 def help_text(conf: Path) -> str:
-    """The help, with the groups and choices in the folder `conf`."""
-    config = (conf / "config.yaml").read_text(encoding="utf-8")
+    """The help, with the groups and choices in the folder `conf`, as wide as the terminal and at most WIDTH."""
+    config = _text(conf / "config.yaml")
     defaults = dict(re.findall(r"^  - (\w+): (\w+)$", config, re.MULTILINE))
     order = ["objective", *defaults, *sorted(folder.name for folder in conf.iterdir() if folder.is_dir())]
     groups = [group for group in dict.fromkeys(order) if any((conf / group).glob("*.yaml"))]
     groups += ["hydra/launcher", "hydra/sweeper"]
-    return _TEXT.format(groups="\n".join(_group(conf, group, defaults.get(group)) for group in groups))
+    text = _TEXT if Path(sys.argv[0]).name == "run.py" else _TEXT.replace("python run.py", "evidence     ")
+    return text.format(groups="\n".join(_group(conf, group, defaults.get(group)) for group in groups))
 
 
 def _group(conf: Path, group: str, default: str | None) -> str:
+    width = max(60, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
     lines = [f"  {group}"]
     for file in sorted((conf / group).glob("*.yaml")):
-        lines.append(f"   {'*' if file.stem == default else ' '} {file.stem:<15} {_purpose(file)}".rstrip())
+        name = f"   {'*' if file.stem == default else ' '} {file.stem:<15} "
+        purpose = textwrap.fill(_purpose(file), width, initial_indent=name, subsequent_indent=" " * len(name))
+        lines.append(purpose or name.rstrip())
     return "\n".join(lines)
 
 
 def _purpose(file: Path) -> str:
     """The comment that a config file opens with."""
-    comments = re.findall(r"^# (?!@package)(.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-    return textwrap.shorten(comments[0], 89, placeholder=" ...") if comments else ""
+    opening = re.match(r"(?:# @package.*\n)?((?:#.*\n)*)", _text(file))
+    assert opening is not None  # it matches nothing too
+    return " ".join(line.lstrip("# ") for line in opening[1].splitlines())
+
+
+def _text(file: Path) -> str:
+    """The file's text, also where it is not UTF-8: the help has to say something all the same."""
+    return file.read_text(encoding="utf-8", errors="replace")

@@ -5,20 +5,16 @@ Here everything is composed and validated first. Whatever is wrong becomes one U
 """
 
 import argparse
-import contextlib
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, cast
+from typing import Any, NamedTuple, cast
 
-from hydra import initialize_config_dir
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -28,13 +24,16 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from evidence.config import launchers, messages, search, store_address
+from evidence.config import launchers, messages, search, store_address, typed
+from evidence.config.flags import read_arguments as read_arguments
 from evidence.config.job_context import searches
+from evidence.config.loader import opened
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
 from evidence.passwords import masked
 
 MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
+SEARCH_PATH = "hydra.searchpath"
 OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
 
 
@@ -61,41 +60,21 @@ class Request(NamedTuple):
     launcher_overrides: list[str]
 
 
-def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
-    """What Hydra's parser reads in `argv`, and the same command line with the overrides before the flags.
-
-    The parser refuses overrides on both sides of a flag, such as `k=1 -m seed=0,1`, and people write these.
-    """
-    parser = get_args_parser()
-    parser.error = _refuse  # type: ignore[method-assign]
-    arguments, rest = parser.parse_known_args(argv)
-    flags = [word for word in rest if word.startswith("-")]
-    if flags:
-        known = [flag for action in parser._actions for flag in action.option_strings]
-        bare = flags[0].lstrip("-")
-        match = bare if "=" in bare else messages.nearest(flags[0], [*known, "--help"])
-        hint = f": did you mean '{match}'?" if match else "."
-        raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
-    arguments.overrides += rest
-    return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
-
-
-def _refuse(message: str) -> NoReturn:
-    raise UserError(message)
-
-
 def compose(conf: Path, arguments: argparse.Namespace) -> DictConfig:
     """The config of the command line, with Hydra's own section. Raises: UserError."""
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         config = _load(loader, arguments.config_name, _overrides(loader, arguments))
         if arguments.resolve:
             resolved(config)
+        if arguments.package and OmegaConf.select(config, arguments.package) is None:
+            keys = cast(dict[str, Any], OmegaConf.to_container(config))
+            raise UserError(f"--package: {messages.unknown_key(arguments.package, keys)}")
         return config
 
 
 def request(conf: Path, arguments: argparse.Namespace) -> Request:
     """Every job that the command line asks for, validated. Raises: UserError on the first wrong one."""
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         overrides = _overrides(loader, arguments)
         config = _load(loader, arguments.config_name, overrides)
         is_sweep = bool(arguments.multirun) or config.hydra.mode == RunMode.MULTIRUN
@@ -123,7 +102,8 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
                         f"{override.input_line}: more than one value; use -m to sweep over them"
                         " ([...] makes a list, quotes make text with commas)"
                     )
-            jobs = [Job([masked(str(override.input_line)) for override in overrides], settings(config))]
+            words = [masked(str(override.input_line)) for override in overrides]
+            jobs = [Job(words, _settings(config, overrides))]
         folder = Path(config.hydra.sweep.dir)
         return Request(
             jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, launcher_overrides
@@ -153,8 +133,7 @@ def sweep(
     conf: Path, arguments: argparse.Namespace, request: Request, job: Callable[[DictConfig], Any]
 ) -> None:
     """Let Hydra run the jobs. Errors of its launcher or sweeper are raised, where hydra.main would print them."""
-    folder = str(request.folder).replace("\\", "\\\\").replace("'", "\\'")
-    with _loader(conf) as loader:
+    with opened(conf) as loader:
         address = store_address.override(request.jobs[0].settings.tracking.uri)
         launcher_overrides = [
             *(
@@ -164,7 +143,7 @@ def sweep(
             ),
             *address,
             "hydra.mode=MULTIRUN",
-            f"hydra.sweep.dir='{folder}'",
+            f"hydra.sweep.dir={typed.quoted(str(request.folder))}",
             *request.launcher_overrides,
         ]
         hydra = GlobalHydra.instance().hydra
@@ -175,33 +154,35 @@ def sweep(
             store_address.mask(request.folder / "multirun.yaml")
 
 
-@contextlib.contextmanager
-def _loader(conf: Path) -> Iterator[ConfigLoader]:
-    with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
-        for kind in ("launcher", "sweeper"):  # our files replace the plugins' own of the same name
-            for file in (conf / "hydra" / kind).glob("*.yaml"):
-                ConfigStore.instance().repo["hydra"][kind].pop(file.name, None)
-        try:
-            yield GlobalHydra.instance().config_loader()
-        finally:
-            HydraConfig.instance().cfg = None
-
-
 def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Override]:
     lines = list(arguments.overrides)
     if arguments.config_dir is not None:
-        lines.append(f"hydra.searchpath=['file://{Path(arguments.config_dir).resolve()}']")
-    return [_parse(loader, line) for line in lines]
+        folder = typed.quoted(f"file://{Path(arguments.config_dir).resolve()}")
+        lines.append(f"{SEARCH_PATH}=[{folder}]")
+    overrides = [_parse(loader, line) for line in lines]
+    _check_replaced(loader, arguments.config_name, overrides)
+    return overrides
+
+
+def _check_replaced(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> None:
+    """Compose each choice that a later one of its group replaces: Hydra does not, so a mistyped one would pass."""
+    last = {override.get_key_element(): override for override in overrides}
+    searched = [override for override in overrides if override.key_or_group == SEARCH_PATH]
+    for override in overrides:
+        is_choice = not override.is_delete() and loader.get_group_options(override.key_or_group)
+        if is_choice and last[override.get_key_element()] is not override:
+            is_swept = override.is_sweep_override()
+            values = override.sweep_string_iterator() if is_swept else [override.value()]
+            for value in values:
+                choice = _parse(loader, f"{override.get_key_element()}={value}")
+                _load(loader, config_name, [*searched, choice])
 
 
 def _parse(loader: ConfigLoader, line: str) -> Override:
     try:
         (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
     except HydraException as error:
-        raise UserError(
-            f"cannot read '{messages.one_line(line)}': write key=value; a value with brackets in it"
-            " goes in quotes, which the shell must leave alone: \"key='a (value)'\""
-        ) from error
+        raise UserError(typed.unreadable(line)) from error
     group = override.key_or_group
     if not group:
         raise UserError(f"cannot read '{messages.one_line(line)}': write key=value")
@@ -240,7 +221,14 @@ def _complaint(
     error: Exception, loader: ConfigLoader, config_name: str | None, overrides: list[Override]
 ) -> str:
     """What is wrong with a config that Hydra cannot compose: what it says, and the cause if that is missing."""
+    if isinstance(error, UnicodeDecodeError):
+        paths = [cast(list[str], each.value()) for each in overrides if each.key_or_group == SEARCH_PATH]
+        return _not_utf8([*(each.path for each in loader.get_search_path().get_path()), *chain(*paths)])
     said = str(error) or str(error.__cause__)
+    if added := re.match(r"Multiple values for (\S+)\. To override a value use 'override (\S+): (.*)'", said):
+        return (
+            f"+{added[2]}={added[3]}: {added[1]} has a choice already, which {added[2]}={added[3]} replaces"
+        )
     missing = re.search(r"Could not find '(.+)/(.*?)'", said)
     if isinstance(error, MissingConfigException) and missing:
         return messages.unknown_choice(missing[1], missing[2], loader.get_group_options(missing[1]))
@@ -257,6 +245,17 @@ def _complaint(
         reason = str(error.__cause__).partition("\n")[0]
         said = f"{said}: {reason}"
     return messages.one_line(said.partition("\nConfig search path:")[0])
+
+
+def _not_utf8(search_path: Iterable[str]) -> str:
+    """The message about the first file on Hydra's search path that is not UTF-8, which Hydra does not name."""
+    folders = [Path(place.removeprefix("file://")) for place in search_path if place.startswith("file://")]
+    for file in sorted(file for folder in folders for file in folder.rglob("*.yaml") if file.is_file()):
+        try:
+            file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            return f"{file} is not UTF-8 (byte 0x{error.object[error.start]:02x}): save it as UTF-8"
+    return "a config file is not UTF-8"
 
 
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
@@ -278,11 +277,19 @@ def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override])
     return jobs
 
 
+def _settings(config: DictConfig, overrides: list[Override]) -> Settings:
+    try:
+        return settings(config)
+    except UserError as error:
+        raise UserError(typed.as_typed(str(error), overrides)) from error
+
+
 def _settings_of_job(
     loader: ConfigLoader, config_name: str | None, fixed: list[Override], job: list[str]
 ) -> Settings:
     try:
-        return settings(_load(loader, config_name, [*fixed, *(_parse(loader, line) for line in job)]))
+        overrides = [*fixed, *(_parse(loader, line) for line in job)]
+        return _settings(_load(loader, config_name, overrides), overrides)
     except UserError as error:
         raise UserError(f"job '{' '.join(job)}': {error}") from error
 

@@ -114,7 +114,9 @@ def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
     if package not in PLUGINS:
         return
     if importlib.util.find_spec(f"hydra_plugins.{package}") is None:  # its extra is named as what it runs
-        raise UserError(f"hydra/{kind}={choice} needs an extra: pip install -e '.[{package.split('_')[1]}]'")
+        raise UserError(
+            f"hydra/{kind}={choice} needs another package: pip install {package.replace('_', '-')}"
+        )
     try:
         PLUGINS[package].model_validate(config)
     except ValidationError as error:

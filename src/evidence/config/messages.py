@@ -19,6 +19,7 @@ from evidence.passwords import masked
 Keys = tuple[str | int, ...]
 
 PACKAGE = str(Path(__file__).parents[1])
+TRACEBACK = "Traceback (most recent call last)"
 LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 _MUST_BE = {
@@ -170,7 +171,10 @@ def _own_location(error: BaseException) -> tuple[str, int] | None:
 
 def describe(error: BaseException) -> str:
     """The error's message, with its type where the message alone may be unclear, and the line of a user's file."""
-    said = " ".join((error.msg if isinstance(error, SyntaxError) else str(error)).split())
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    if causes := re.findall(r"^[\w.]+: .+", said.partition(TRACEBACK)[2], re.MULTILINE):
+        said = causes[-1]  # what a launcher tells of a job's process is a whole traceback
+    said = " ".join(said.split())
     if isinstance(error, UserError):
         return said
     if not isinstance(error, ImportError | SyntaxError):

@@ -14,13 +14,12 @@ from typing import NoReturn
 
 import torch
 
+from evidence import project
 from evidence.display.output import unfailing
 from evidence.errors import UserError
 from evidence.report import page
-from evidence.report.frame import ROOT, finished
+from evidence.report.frame import finished
 from evidence.report.study import BUDGETS, Budget, Study, discovered
-
-FOLDER = ROOT / "outputs" / "report"
 
 
 class OneLine(argparse.ArgumentParser):
@@ -88,35 +87,39 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
 
     `keep` copies the figures and results to experiments/ too.
     """
-    sections, links, lines = [], {}, []
+    sections, links, lines, folder = [], {}, [], _report()
     for study in studies:
         runs = finished(study.experiment or study.name)
         found = study.find(runs, _folder(study))
         sections.append(page.Section(study, found))
         if len(runs):
             for name, where, url in zip(runs["run"], runs["folder"], runs["url"], strict=True):
-                links[name] = page.Links(os.path.relpath(Path(ROOT, where), FOLDER), url)
+                links[name] = page.Links(os.path.relpath(project.root() / where, folder), url)
         verdicts = [claim.holds for claim in found.claims]
         counts = (verdicts.count(True), verdicts.count(False), verdicts.count(None))
         lines.append("{:14} claims: {} hold, {} do not, {} not measured".format(study.target, *counts))
-    written = page.write(sections, links, FOLDER)
+    written = page.write(sections, links, folder)
     for study, found in sections if keep else []:
         if len(found.results):
             for name in ("results.csv", *(picture.file for picture in found.pictures)):
-                shutil.copyfile(_folder(study) / name, ROOT / "experiments" / study.name / name)
+                shutil.copyfile(_folder(study) / name, project.root() / "experiments" / study.name / name)
     return written, "\n".join(lines)
+
+
+def _report() -> Path:
+    return project.root() / "outputs" / "report"
 
 
 def _folder(study: Study) -> Path:
     """The study's folder of the report, with its measurements and figures. It is made if it is missing."""
-    folder = FOLDER / study.name
+    folder = _report() / study.name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _run(arguments: list[str]) -> bool:
     """Run one sweep in a process of its own, and return whether it ended well. Ctrl-C reaches that process itself."""
-    process = subprocess.Popen([sys.executable, str(Path(ROOT, "run.py")), *arguments])
+    process = subprocess.Popen([sys.executable, str(project.root() / "run.py"), *arguments])
     try:
         status = process.wait()
     except KeyboardInterrupt:

@@ -5,13 +5,11 @@
 """
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pandas as pd
 
-from evidence import tracking
+from evidence import project, tracking
 
-ROOT = Path(__file__).resolve().parents[3]  # the checkout, with the store and the runs' folders
 NUMBERS = ("k", "seed", "batch_size", "latent_dim", "eval_samples", "eval_images", "steps")
 
 
@@ -22,12 +20,12 @@ def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
     `date` (of its start), `ended` (to the millisecond; missing while it runs). The params are columns: objective,
     variant, k, model, data, seed, stages ..., and every setting by its dotted key, such as `trainer.learning_rate`.
     So are the metrics by their names, such as `test/nll` (nats per image, lower is better), and the tags (folder,
-    git_commit ...). The store is `uri`, or MLFLOW_TRACKING_URI, or mlflow.db in the checkout.
+    git_commit ...). The store is `uri`, or MLFLOW_TRACKING_URI, or mlflow.db in the root (evidence.project).
 
-    Raises: UserError where the store cannot be read.
+    Raises: UserError where there is no store, or where it cannot be read. Reading makes none.
     """
     rows = []
-    for name, found in tracking.recorded(uri, ROOT, experiment):
+    for name, found in tracking.recorded(uri, project.root(), experiment):
         info = found.info
         is_over = info.status != "RUNNING" and info.end_time is not None
         about = {
@@ -50,7 +48,10 @@ def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
 
 def finished(experiment: str, uri: str | None = None) -> pd.DataFrame:
     """The finished runs of an experiment that this program made. Without columns where there are none."""
-    found = runs(experiment, uri)
+    try:
+        found = runs(experiment, uri)
+    except tracking.NoStore:
+        return pd.DataFrame()
     if "record" not in found:
         return pd.DataFrame()
     return found[(found["status"] == "FINISHED") & found["record"].notna()]

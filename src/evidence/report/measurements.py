@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence import execution
+from evidence import execution, project
 from evidence.config.settings import validate
 from evidence.data import evenly_spaced_rows
 from evidence.display import terminal
@@ -25,7 +25,6 @@ from evidence.records import files
 from evidence.records.damage import left_out, reading
 from evidence.records.directory import RunDirectory
 from evidence.report.compare import commit, distinct
-from evidence.report.frame import ROOT
 from evidence.runs import provenance, resume
 from evidence.runs.build import build
 
@@ -44,14 +43,14 @@ def trained(run: Mapping[str, Any], device: torch.device = CPU) -> Parts:
     Raises: UserError where the folder has another record or none, or where its last checkpoint is missing or
     damaged.
     """
-    directory = RunDirectory(Path(ROOT, run["folder"]))
+    directory = RunDirectory(project.root() / run["folder"])
     record = directory.read()
     if record is None or record.record != run["record"]:
         raise UserError(
             f"{directory.folder} is not the record {run['record']} that MLflow has of this run: train it again,"
             " or delete the run in MLflow"
         )
-    parts = build(validate(directory.settings), device, ROOT)
+    parts = build(validate(directory.settings), device, project.root())
     restore(resume.end(directory).state, parts.stateful)
     parts.model.eval()
     return parts

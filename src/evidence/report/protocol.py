@@ -5,14 +5,12 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from evidence import tracking
+from evidence import project, tracking
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.report.frame import ROOT
 from evidence.report.selection import EVALUATION, LENGTH, SECTIONS, differences
 
-CONF = ROOT / "conf"
 NOT_ASKED = (*LENGTH, *EVALUATION)  # the budget decides these, and the tables show them
 RUN = ["objective", "k", "model", "data"]
 
@@ -20,7 +18,7 @@ RUN = ["objective", "k", "model", "data"]
 def asked(arguments: Sequence[str]) -> list[Settings]:
     """The settings of each job that `run.py` makes of the arguments; raises UserError."""
     read, _ = compose.read_arguments([*arguments])
-    return [job.settings for job in compose.request(CONF, read).jobs]
+    return [job.settings for job in compose.request(project.CONF, read).jobs]
 
 
 def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) -> list[str]:

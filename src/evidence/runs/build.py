@@ -9,7 +9,7 @@ import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from evidence import data, execution, parts, training
+from evidence import data, execution, parts, project, training
 from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
 from evidence.config.settings import Eval, Settings
@@ -95,4 +95,4 @@ def _missing(target: str) -> str | None:
         hint = f": did you mean '{match}'?" if match else ""
         return f"{module} has no '{name}'{hint}"
     top = target.partition(".")[0]
-    return None if find_spec(top) else f"there is no module '{top}' beside run.py, and no installed one"
+    return None if find_spec(top) else f"there is no module '{top}' in {project.root()}, and no installed one"

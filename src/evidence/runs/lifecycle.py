@@ -6,12 +6,11 @@ one continues from its last checkpoint. If another process computes the run now,
 
 import contextlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 
 import torch
 from omegaconf import OmegaConf
 
-from evidence import execution, tracking
+from evidence import execution, project, tracking
 from evidence.config.settings import Settings
 from evidence.data import evenly_spaced
 from evidence.display import terminal
@@ -30,7 +29,6 @@ from evidence.startup import without_garbage_collection
 from evidence.tracking import housekeeping, mlflow_sync
 from evidence.trial import interfaces
 
-ROOT = Path(__file__).resolve().parents[3]  # run.py's folder: relative paths and MLflow's store start here
 SHOWN = {"run", "eval_samples", "eval_images", "device", "precision"}  # beside the metrics
 
 
@@ -42,7 +40,7 @@ def prepare(settings: Settings) -> None:
     store = _store(settings)
     if store is not None:
         tracking.prepare(store)
-    housekeeping.close_vanished(ROOT / settings.paths.outputs, store)
+    housekeeping.close_vanished(project.root() / settings.paths.outputs, store)
 
 
 def sync(settings: Settings) -> bool:
@@ -50,14 +48,14 @@ def sync(settings: Settings) -> bool:
 
     Raises: UserError where the store cannot be used.
     """
-    outputs, store = ROOT / settings.paths.outputs, _store(settings)
+    outputs, store = project.root() / settings.paths.outputs, _store(settings)
     if store is None:
         raise UserError(
             "sync: delivers to MLflow, which tracking=none leaves out; sync=all is for its records"
         )
     tracking.prepare(store)
     housekeeping.close_vanished(outputs, None)
-    is_all_there = housekeeping.sync(outputs, store.uri, ROOT, everything=settings.sync == "all")
+    is_all_there = housekeeping.sync(outputs, store.uri, project.root(), everything=settings.sync == "all")
     housekeeping.close_vanished(outputs, store)
     return is_all_there
 
@@ -80,7 +78,7 @@ def life(
     Raises: UserError for what the user can correct.
     """
     execution.prepare(settings.precision)
-    located = lookup.locate(settings, ROOT) if located is None else located
+    located = lookup.locate(settings, project.root()) if located is None else located
     directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
         yield from _compute(settings, located, job_number, progress)
@@ -95,7 +93,7 @@ def life(
             " rerun=true computes it afresh, in a record of its own"
         )
     if job_number is None or not was_finished:
-        place = {"folder": shown_folder(directory.folder, ROOT)}  # it may have been moved
+        place = {"folder": shown_folder(directory.folder, project.root())}  # it may have been moved
         terminal.result_table(record.metrics | record.model_dump(include=SHOWN) | place)
     return record.metrics["valid/nll"]
 
@@ -108,9 +106,8 @@ def _compute(
     device = execution.choose_device(settings.device, job_number or 0)
     execution.check_precision(settings.precision, device)
     with without_garbage_collection():  # the optimizer imports torch.compile's half of torch
-        parts = build(
-            settings, device, ROOT, located.dataset
-        )  # before anything is written: there may be no data
+        # before anything is written: there may be no data
+        parts = build(settings, device, project.root(), located.dataset)
     interfaces.check_kinds(parts.model, parts.objective)
     evaluator = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
@@ -132,7 +129,7 @@ def _compute(
                 directory,
                 **located.facts(),
                 run=directory.folder.name,
-                folder=shown_folder(directory.folder, ROOT),
+                folder=shown_folder(directory.folder, project.root()),
                 device=_device_name(device),
                 precision=settings.precision,
                 eval_samples=evaluator.num_samples,
@@ -211,7 +208,7 @@ def _save_config(directory: RunDirectory, settings: Settings) -> None:
 def _store(settings: Settings) -> tracking.Store | None:
     if settings.tracking.name == "none":
         return None
-    return tracking.Store(settings.tracking.uri, settings.name, ROOT)
+    return tracking.Store(settings.tracking.uri, settings.name, project.root())
 
 
 def _device_name(device: torch.device) -> str:

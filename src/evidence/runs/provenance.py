@@ -17,6 +17,7 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any
 
+from evidence import __version__, project
 from evidence.data import Dataset
 from evidence.runs import hardware
 from evidence.runs.package_code import package_hash
@@ -98,7 +99,8 @@ def provenance() -> dict[str, str]:
         "host": socket.gethostname(),
         "processor": hardware.processor(),
         "version_python": platform.python_version(),
-        **{f"version_{name}": _version(name) for name in ("evidence", "torch", "mlflow")},
+        "version_evidence": __version__,
+        **{f"version_{name}": _version(name) for name in ("torch", "mlflow")},
         "version_hydra": _version("hydra-core"),
     }
 
@@ -128,7 +130,9 @@ def _version_of(package: str) -> str:
 
 
 def _git(*arguments: str) -> str | None:
-    command = ["git", "-C", str(PACKAGE), *arguments]
+    if project.CHECKOUT is None:  # another project's repository may be around the environment
+        return None
+    command = ["git", "-C", str(project.CHECKOUT), *arguments]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

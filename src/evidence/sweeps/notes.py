@@ -57,6 +57,10 @@ class JobNotes:
         """Whether any job has failed."""
         return any(note.status == "FAILED" for note in self.notes().values())
 
+    def has_only_failures(self) -> bool:
+        """Whether there are jobs, and all of them have failed."""
+        return {note.status for note in self.notes().values()} == {"FAILED"}
+
     def claim(self, *work: str | None) -> bool:
         """Claim this work for the calling job. False where another job of the sweep has claimed it."""
         name = f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"

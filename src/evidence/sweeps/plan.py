@@ -83,9 +83,10 @@ def show(request: Request, root: Path) -> None:
 
 
 def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """The overrides of each job without those that all jobs have; of a single job, all."""
+    """The overrides of each job without those that all jobs have; of a job that has no other, all."""
     common = set.intersection(*map(set, jobs)) if len(jobs) > 1 else set()
-    return [" ".join(word for word in overrides if word not in common) for overrides in jobs]
+    own = [[word for word in overrides if word not in common] for overrides in jobs]
+    return [" ".join(words or overrides) for words, overrides in zip(own, jobs, strict=True)]
 
 
 def _located(jobs: Sequence[Job], root: Path, records: Callable[[Path], list[Stored]]) -> list[PlannedJob]:

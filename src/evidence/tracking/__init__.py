@@ -15,11 +15,12 @@ from evidence.tracking.runs import (
     recorded,
     running,
 )
-from evidence.tracking.stores import Store
+from evidence.tracking.stores import NoStore, Store
 
 __all__ = [
     "HEARTBEAT",
     "MLflowRun",
+    "NoStore",
     "Store",
     "StoreRefused",
     "StoreUnavailable",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from evidence.passwords import masked
 from evidence.tracking.calls import store_errors
 from evidence.tracking.params import LONGEST_TAG, shortened
-from evidence.tracking.stores import Store, connect
+from evidence.tracking.stores import Store, connect, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -151,8 +151,11 @@ def running(store: Store) -> list[MLflowRun]:
 
 
 def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[str, "Run"]]:
-    """Every run of an experiment, or of all experiments, with the experiment's name. Empty where there is none."""
-    client, _, uri = connect(Store(uri or os.environ.get("MLFLOW_TRACKING_URI"), "Default", root))
+    """Every run of an experiment, or of all experiments, with the experiment's name. Empty where there is none.
+
+    Raises: NoStore where there is no store; UserError where it cannot be read.
+    """
+    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
     found: list[Run] = []
     with store_errors(uri):
         names = {each.experiment_id: each.name for each in client.search_experiments()}

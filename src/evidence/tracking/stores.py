@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+class NoStore(UserError):
+    """There is no store to read."""
+
+
 class Store(NamedTuple):
     """The store and the experiment of runs.
 
@@ -44,20 +48,38 @@ class Store(NamedTuple):
 @without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI, which may have a password."""
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # a run sends nothing to others
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    _quieten()
     from mlflow import MlflowClient
     from mlflow.store.db import utils
 
     utils.MAX_RETRY_COUNT = 1  # it would ask a database that is down for two minutes
-    for chatter in ("mlflow", "alembic"):
-        getLogger(chatter).setLevel(CRITICAL)  # errors come as exceptions, and are printed once
     uri = store.uri or addresses.default(store.root)
     with store_errors(uri), _loggers_left_alone():
         place = addresses.read(uri, store.root)
         with _alone_in(place):
             client = MlflowClient(place.uri)
             return client, _experiment_id(client, store.experiment, place.artifacts), uri
+
+
+@without_garbage_collection()
+def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
+    """A client that only reads, and the URI. It makes no store and no experiment.
+
+    Raises: UserError where there is no store.
+    """
+    _quieten()
+    from mlflow import MlflowClient
+
+    uri = uri or addresses.default(root)
+    with store_errors(uri), _loggers_left_alone():
+        place = addresses.read(uri, root)
+        if place.file is not None and not place.file.exists():
+            raise NoStore(
+                f"there is no MLflow store {place.file}: a run makes it, or MLFLOW_TRACKING_URI names another"
+            )
+        if place.file is not None:
+            _check(place.file)
+        return MlflowClient(place.uri), uri
 
 
 @contextlib.contextmanager
@@ -81,10 +103,22 @@ def _alone_in(place: addresses.Place) -> Iterator[None]:
     with FileLock(f"{place.file}.lock"):
         if not place.file.exists():
             files.write(place.file, _empty_store(place.artifacts))
-        with contextlib.closing(sqlite3.connect(place.file)) as connection:
-            # MLflow would try for minutes to read a file that is no database.
-            connection.execute("PRAGMA schema_version")
+        _check(place.file)
         yield
+
+
+def _check(store: Path) -> None:
+    """Raise sqlite3.Error for a file that is no database. MLflow would try for minutes to read it."""
+    with contextlib.closing(sqlite3.connect(store)) as connection:
+        connection.execute("PRAGMA schema_version")
+
+
+def _quieten() -> None:
+    """Let MLflow print nothing and send nothing to others. Its errors come as exceptions, and are printed once."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    for chatter in ("mlflow", "alembic"):
+        getLogger(chatter).setLevel(CRITICAL)
 
 
 def _empty_store(artifacts: Path) -> bytes:
