@@ -93,8 +93,9 @@ def job_in(root: Path, config: "DictConfig") -> float | None:
     return job(config)
 
 
-def jobs_together(configs: "Sequence[DictConfig]") -> list[float | None]:
-    """Run the jobs of a sweep with these configs, Hydra's section included; they train together."""
+def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | None]:
+    """Run the jobs of a sweep with these configs, Hydra's section included; they train together. See `job_in`."""
+    project.work_in(root)
     from evidence.config.job_context import job_context
     from evidence.display import terminal
     from evidence.runs.driver import together

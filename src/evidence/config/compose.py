@@ -17,7 +17,6 @@ from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from hydra.types import RunMode
@@ -28,13 +27,13 @@ from evidence.config import launchers, messages, search, store_address, typed
 from evidence.config.flags import read_arguments as read_arguments
 from evidence.config.job_context import searches
 from evidence.config.loader import opened
+from evidence.config.overrides import is_choice, parse
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
 from evidence.passwords import masked
 
 MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
 SEARCH_PATH = "hydra.searchpath"
-OURS = ("hydra.run", "hydra.output_subdir", "hydra.job.chdir", "hydra.job_logging", "hydra.hydra_logging")
 
 
 class Job(NamedTuple):
@@ -49,6 +48,7 @@ class Request(NamedTuple):
 
     folder: where the jobs of a sweep leave notes, below the root.
     parallel: how many jobs run at a time.
+    is_packed: whether they train together.
     launcher_overrides: overrides that give the launcher this number.
     """
 
@@ -57,6 +57,7 @@ class Request(NamedTuple):
     is_search: bool
     folder: Path
     parallel: int
+    is_packed: bool
     launcher_overrides: list[str]
 
 
@@ -79,7 +80,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
         config = _load(loader, arguments.config_name, overrides)
         is_sweep = bool(arguments.multirun) or config.hydra.mode == RunMode.MULTIRUN
         is_search = is_sweep and searches(config.hydra)
-        parallel, launcher_overrides = 1, []
+        parallel, is_packed, launcher_overrides = 1, False, []
         if is_sweep:
             sweeper, launcher = _engine(config, "sweeper"), _engine(config, "launcher")
             fixed = [override for override in overrides if override.is_hydra_override()]
@@ -94,7 +95,9 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
             store_address.check(job.settings.tracking.uri for job in jobs)
             most = sweeper.get("n_jobs", 1) if is_search else len(jobs)
             parallel = launchers.at_a_time(launcher, most, jobs[0].settings.device)
-            launcher_overrides = launchers.overrides(launcher, parallel)
+            is_free = not is_search and all(each.key_or_group != "hydra/launcher" for each in overrides)
+            is_packed = launchers.is_packed(launcher, jobs[0].settings.device, is_free)
+            launcher_overrides = launchers.overrides(launcher, parallel, is_packed)
         else:
             for override in overrides:
                 if override.is_sweep_override():
@@ -105,9 +108,8 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
             words = [masked(str(override.input_line)) for override in overrides]
             jobs = [Job(words, _settings(config, overrides))]
         folder = Path(config.hydra.sweep.dir)
-        return Request(
-            jobs[:1] if is_search else jobs, is_sweep, is_search, folder, parallel, launcher_overrides
-        )
+        jobs = jobs[:1] if is_search else jobs
+        return Request(jobs, is_sweep, is_search, folder, parallel, is_packed, launcher_overrides)
 
 
 def settings(config: DictConfig) -> Settings:
@@ -159,7 +161,7 @@ def _overrides(loader: ConfigLoader, arguments: argparse.Namespace) -> list[Over
     if arguments.config_dir is not None:
         folder = typed.quoted(f"file://{Path(arguments.config_dir).resolve()}")
         lines.append(f"{SEARCH_PATH}=[{folder}]")
-    overrides = [_parse(loader, line) for line in lines]
+    overrides = [parse(loader, line) for line in lines]
     _check_replaced(loader, arguments.config_name, overrides)
     return overrides
 
@@ -174,33 +176,8 @@ def _check_replaced(loader: ConfigLoader, config_name: str | None, overrides: li
             is_swept = override.is_sweep_override()
             values = override.sweep_string_iterator() if is_swept else [override.value()]
             for value in values:
-                choice = _parse(loader, f"{override.get_key_element()}={value}")
+                choice = parse(loader, f"{override.get_key_element()}={value}")
                 _load(loader, config_name, [*searched, choice])
-
-
-def _parse(loader: ConfigLoader, line: str) -> Override:
-    try:
-        (override,) = OverridesParser.create(config_loader=loader).parse_overrides([line])
-    except HydraException as error:
-        raise UserError(typed.unreadable(line)) from error
-    group = override.key_or_group
-    if not group:
-        raise UserError(f"cannot read '{messages.one_line(line)}': write key=value")
-    if override.is_hydra_override() and override.is_sweep_override():
-        raise UserError(f"{line}: Hydra's own settings take one value, also in a sweep")
-    if f"{group}.".replace("/", ".").startswith(tuple(f"{key}." for key in OURS)):
-        raise UserError(f"{line}: a run has a folder and a log of its own, below paths.outputs")
-    if _is_choice(loader, override) and not isinstance(override.value(), str):
-        choice = messages.shown(override.value())
-        raise UserError(messages.unknown_choice(group, choice, loader.get_group_options(group)))
-    return override
-
-
-def _is_choice(loader: ConfigLoader, override: Override) -> bool:
-    """Whether an override chooses from a config group, one option."""
-    if override.is_delete() or override.is_sweep_override() or override.package is not None:
-        return False
-    return bool(loader.get_group_options(override.key_or_group))
 
 
 def _load(loader: ConfigLoader, config_name: str | None, overrides: list[Override]) -> DictConfig:
@@ -233,7 +210,7 @@ def _complaint(
     if isinstance(error, MissingConfigException) and missing:
         return messages.unknown_choice(missing[1], missing[2], loader.get_group_options(missing[1]))
     unknown = re.match(r"Could not (?:override|delete from config\.) '(.+?)'", said)
-    choices = [override for override in overrides if _is_choice(loader, override)]
+    choices = [override for override in overrides if is_choice(loader, override)]
     if isinstance(error, ConfigCompositionException) and unknown and len(choices) < len(overrides):
         keys = cast(dict[str, Any], OmegaConf.to_container(_load(loader, config_name, choices)))
         if not unknown[1].startswith("hydra."):
@@ -261,7 +238,7 @@ def _not_utf8(search_path: Iterable[str]) -> str:
 def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override]) -> list[list[str]]:
     """The overrides of each job of a sweep."""
     params = OmegaConf.select(config, "hydra.sweeper.params") or {}
-    overrides = [*(_parse(loader, f"{key}={value}") for key, value in params.items()), *overrides]
+    overrides = [*(parse(loader, f"{key}={value}") for key, value in params.items()), *overrides]
     if searches(config.hydra):
         return search.corners(overrides)
     for override in overrides:
@@ -288,7 +265,7 @@ def _settings_of_job(
     loader: ConfigLoader, config_name: str | None, fixed: list[Override], job: list[str]
 ) -> Settings:
     try:
-        overrides = [*fixed, *(_parse(loader, line) for line in job)]
+        overrides = [*fixed, *(parse(loader, line) for line in job)]
         return _settings(_load(loader, config_name, overrides), overrides)
     except UserError as error:
         raise UserError(f"job '{' '.join(job)}': {error}") from error

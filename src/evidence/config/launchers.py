@@ -88,20 +88,20 @@ class Optuna(_Engine):
     storage: None  # Optuna 2 cannot use one with the SQLAlchemy that MLflow wants
 
 
-class Packed(_Engine):
+class TrainTogether(_Engine):
     """conf/hydra/launcher/packed.yaml."""
 
     n_jobs: Count | None
 
 
 JOBLIB, RAY, SUBMITIT = "hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"
-OPTUNA = "hydra_optuna_sweeper"
+OPTUNA, PACKED = "hydra_optuna_sweeper", "evidence_packed"
 PLUGINS: dict[str, type[_Engine]] = {  # by their package in hydra_plugins
     JOBLIB: Joblib,
     RAY: Ray,
     SUBMITIT: Submitit,
     OPTUNA: Optuna,
-    "evidence_packed": Packed,
+    PACKED: TrainTogether,
 }
 
 
@@ -148,8 +148,15 @@ def at_a_time(launcher: Mapping[str, Any], num_jobs: int, device: str) -> int:
     return max(1, min(most, num_jobs))
 
 
-def overrides(launcher: Mapping[str, Any], parallel: int) -> list[str]:
+def is_packed(launcher: Mapping[str, Any], device: str, is_free: bool) -> bool:
+    """Whether jobs train together: as it was chosen, or where the choice `is_free` and there is a GPU."""
+    return _package(launcher) == PACKED or (is_free and _num_gpus(device) > 0)
+
+
+def overrides(launcher: Mapping[str, Any], parallel: int, is_packed: bool) -> list[str]:
     """Overrides for Hydra: joblib divides the cores by the number of jobs at a time."""
+    if is_packed and _package(launcher) != PACKED:
+        return ["hydra/launcher=packed"]
     return [f"hydra.launcher.n_jobs={parallel}"] if _package(launcher) == JOBLIB else []
 
 

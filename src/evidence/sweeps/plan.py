@@ -77,9 +77,31 @@ def show(request: Request, root: Path) -> None:
             status = "continues" if each.state == "begun" else "begins"
             status += f" from step {step:,}" if step else ""
         rows.append([str(number), each.name, status, time, shown_folder(each.located.directory.folder, root)])
-    terminal.table(["", "job", "status", "time", "folder"], rows, numbers=["time"])
+    columns = ["", "job", "status", "time", "folder"]
+    if request.is_packed:
+        columns.insert(3, "stack")
+        rows = [[*row[:3], stack, *row[3:]] for row, stack in zip(rows, _stacks(planned), strict=True)]
+    terminal.table(columns, rows, numbers=["time"])
     for line in words(request, planned):
         terminal.line(f"  {line}")
+
+
+def _stacks(planned: Plan) -> list[str]:
+    """The letter of each job's stack, the runs of one form that are at one step; empty for a job by itself."""
+    keys = [
+        (each.located.identity.form, planned.estimates[number].first_step) if each.is_left else None
+        for number, each in enumerate(planned.jobs)
+    ]
+    number = Counter(key for key in keys if key is not None)
+    stacked = [key for key in number if number[key] > 1]
+    letters = {key: _letters(place) for place, key in enumerate(stacked)}
+    return ["" if key is None else letters.get(key, "") for key in keys]
+
+
+def _letters(number: int) -> str:
+    """a, b, ..., z, aa, ab, ..."""
+    rest, last = divmod(number, 26)
+    return (_letters(rest - 1) if rest else "") + chr(ord("a") + last)
 
 
 def distinguishing(jobs: Sequence[Sequence[str]]) -> list[str]:

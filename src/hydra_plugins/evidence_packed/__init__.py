@@ -4,6 +4,7 @@ Hydra looks for its plugins in this package, and imports them at each start. So 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -26,6 +27,7 @@ class PackedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """What the jobs return, in their order."""
+        from evidence import project
         from evidence.cli.command_line import jobs_together
         from evidence.sweeps import packed
 
@@ -33,7 +35,7 @@ class PackedLauncher(Launcher):
         Path(str(self._config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         configs = [self._job(overrides, initial_job_idx + n) for n, overrides in enumerate(job_overrides)]
         returns = []
-        for value in packed.train(configs, self._n_jobs, jobs_together):
+        for value in packed.train(configs, self._n_jobs, partial(jobs_together, project.root())):
             found = JobReturn()
             found.return_value, found.status = value, JobStatus.COMPLETED
             returns.append(found)
