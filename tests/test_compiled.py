@@ -1,5 +1,6 @@
 """A compiled step computes what the same lines compute as they stand, and a compiled run can be continued."""
 
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from torch import Tensor
 from evidence import execution, models, training
 from evidence.distributions import Bernoulli
 from evidence.errors import UserError
-from evidence.numerics import sum_softplus
+from evidence.numerics import sum_softplus, tanh
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
@@ -76,6 +77,25 @@ def test_a_product_of_factors_gives_the_likelihood_and_its_gradient() -> None:
     torch.testing.assert_close(fused.double(), exact, rtol=1e-6, atol=0.0)
     torch.testing.assert_close(gradient, (x - torch.sigmoid(logits)).detach(), rtol=1e-6, atol=1e-7)
     assert sum_softplus(torch.full((784,), -100.0)) == 0.0
+
+
+def test_a_rational_function_gives_tanh_and_its_gradient() -> None:
+    x = torch.cat([torch.linspace(-12, 12, 4001), torch.tensor([0.0, 1e-30, -1e-6, math.inf, math.nan])])
+    x.requires_grad_()
+
+    def with_gradient(x: Tensor) -> tuple[Tensor, Tensor]:
+        value = tanh(x)
+        return value.detach(), torch.autograd.grad(value.sum(), x)[0]
+
+    value, gradient = training.fused_step(with_gradient)(x)
+    exact = x.detach().double().tanh()
+    assert not torch.equal(value.nan_to_num(), x.tanh().nan_to_num())  # it is another function
+    torch.testing.assert_close(value.double(), exact, rtol=5e-7, atol=0.0, equal_nan=True)
+    torch.testing.assert_close(gradient.double(), 1 - exact.square(), rtol=0.0, atol=1e-6, equal_nan=True)
+    assert value[0] == -1.0
+    assert torch.equal(tanh(x).nan_to_num(), x.tanh().nan_to_num())
+    rows = torch.stack([x, x.flip(0)]).detach()
+    torch.testing.assert_close(training.fused_step(torch.vmap(tanh))(rows)[0], value, equal_nan=True)
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -12,8 +12,18 @@ from torch import Tensor, nn
 
 from evidence import products
 from evidence.distributions import Bernoulli, Chain, DiagonalNormal, SemiImplicit
+from evidence.numerics import tanh
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU}
+
+class Tanh(nn.Tanh):
+    """tanh by numerics.tanh."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """tanh x, element by element."""
+        return tanh(x)
+
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": Tanh, "relu": nn.ReLU}
 # Their derivatives as functions of their outputs.
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {"tanh": lambda h: 1 - h * h, "relu": torch.sign}
 

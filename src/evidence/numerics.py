@@ -5,7 +5,7 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -54,6 +54,55 @@ class _SumSoftplus(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return grad.unsqueeze(-1) * torch.sigmoid(x)
+
+
+# tanh x = x P(x^2) / Q(x^2) to 4e-7 of its value, for |x| up to where its float32 is 1 (Eigen, MathFunctionsImpl.h).
+TANH_END = 7.90531110763549805
+TANH_P = (
+    4.89352455891786e-03,
+    6.37261928875436e-04,
+    1.48572235717979e-05,
+    5.12229709037114e-08,
+    -8.60467152213735e-11,
+    2.00018790482477e-13,
+    -2.76076847742355e-16,
+)
+TANH_Q = (4.89352518554385e-03, 2.26843463243900e-03, 1.18534705686654e-04, 1.19825839466702e-06)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """tanh x. Compiled for a CPU, float32 numbers take a rational function, in a third of the time."""
+    if torch.compiler.is_compiling() and x.dtype == torch.float32 and x.device.type == "cpu":
+        return _RationalTanh.apply(x)
+    return x.tanh()
+
+
+class _RationalTanh(torch.autograd.Function):
+    """Its gradient is 1 - tanh^2."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x: Tensor) -> Tensor:
+        x = x.clamp(-TANH_END, TANH_END)
+        return x * _polynomial(TANH_P, x * x) / _polynomial(TANH_Q, x * x)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        (value,) = ctx.saved_tensors
+        return grad * (1 - value * value)
+
+
+def _polynomial(coefficients: Sequence[float], x: Tensor) -> Tensor:
+    """c_0 + c_1 x + c_2 x^2 + ..., by Horner's rule."""
+    value = torch.full_like(x, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        value = value * x + coefficient
+    return value
 
 
 class WeightSums(NamedTuple):
