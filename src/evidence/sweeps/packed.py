@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from typing import Any
 
 import torch
-from omegaconf import DictConfig
 
 from evidence.config import compose, limits
 from evidence.records import identity
@@ -17,10 +17,11 @@ SHARE = 0.5  # of the memory that is free: a step's graph and libraries need the
 MOST = 64  # jobs at a time: on an H100 thirty stacked runs take two thirds of the time of ten, and more gain little
 
 
-Run = Callable[[Sequence[DictConfig]], list[float | None]]  # runs jobs together, in one process
+Config = Any  # of a job, as Hydra composes it
+Run = Callable[[Sequence[Config]], list[float | None]]  # runs jobs together, in one process
 
 
-def train(configs: Sequence[DictConfig], n_jobs: int | None, run: Run) -> list[float | None]:
+def train(configs: Sequence[Config], n_jobs: int | None, run: Run) -> list[float | None]:
     """What the jobs of these configs return, in their order. At most `n_jobs` train at a time on a device.
 
     Without `n_jobs` they are as many as fit into half of its memory.
@@ -60,9 +61,7 @@ def deal(forms: Sequence[Hashable], devices: int) -> list[list[int]]:
     return [share for share in shares if share]
 
 
-def _train_share(
-    run: Run, most: int, configs: Sequence[DictConfig], device: int | None
-) -> list[float | None]:
+def _train_share(run: Run, most: int, configs: Sequence[Config], device: int | None) -> list[float | None]:
     """On one device: of those that are visible the one with this number, or what the settings say."""
     if device is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
