@@ -1,6 +1,7 @@
 """What a CUDA device changes: nothing but the rounding. Skipped where there is none."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,7 +85,7 @@ def test_captured_steps_end_as_the_loop_on_the_cpu(case: str, number: int, compi
     members, seeds = [made("cuda") for _ in range(number)], SEEDS[:number]
     own = [Batches(images.cuda(), 4, 6, seed) for seed in seeds]
     together = [Member(*each) for each in zip(members, seeds, own, strict=True)]
-    stack = Stack(together, "sum", 0, compiled, Replay)
+    stack = Stack(together, "sum", 0, compiled, partial(Replay, device=torch.device("cuda", 0)))
     for _ in stack_train(stack, [schedule] * number, 15):
         pass
     for parts, seed in zip(members, seeds, strict=True):

@@ -28,20 +28,20 @@ class Repeat:
 
 
 class Replay(Repeat):
-    """Takes a number of steps on the current CUDA device, on a stream of its own, by replaying graphs of them.
+    """Takes a number of steps on a CUDA device, on a stream of its own, by replaying graphs of them.
 
     The first steps are taken as they are. Then STEPS of them are captured as one graph, and one step as another.
     """
 
-    def __init__(self, step: Callable[[], None]) -> None:
+    def __init__(self, step: Callable[[], None], device: torch.device) -> None:
         super().__init__(step)
-        self._warm = 0
+        self._device, self._warm = device, 0
         self._graphs: dict[int, torch.cuda.CUDAGraph] = {}
-        self._stream = torch.cuda.Stream()
+        self._stream = torch.cuda.Stream(device)
 
     def __call__(self, count: int) -> None:
         """Start `count` steps. They begin after what the device was told before, and this does not wait for them."""
-        self._stream.wait_stream(torch.cuda.current_stream())
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         while count and self._warm < WARM_UP:
             with torch.cuda.stream(self._stream):
                 self._step()
@@ -55,12 +55,13 @@ class Replay(Repeat):
 
     def wait(self) -> None:
         """What the device is told from here on begins after these steps."""
-        torch.cuda.current_stream().wait_stream(self._stream)
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-            for _ in range(size):
-                self._step()
+        with torch.cuda.device(self._device):
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                for _ in range(size):
+                    self._step()
         self._graphs[size] = graph
         return graph

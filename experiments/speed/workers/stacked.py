@@ -4,6 +4,7 @@ Options: iwae, iwae_top, two_layers or uivi; how many runs; float32 or tf32. The
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def prepare(case: str) -> Run:
         optimizer = torch.optim.Adam(groups, lr=LEARNING_RATE, eps=ADAM_EPS)
         parts = Parts(images, model, objective, optimizer, [])
         members.append(Member(parts, seed, Batches.of(images, batch, seed, DEVICE)))
-    repeat: type[Repeat] = Replay if DEVICE.type == "cuda" else Repeat
+    repeat = partial(Replay, device=DEVICE) if DEVICE.type == "cuda" else Repeat
     stack = Stack(members, "sum", 0, objective.is_compilable, repeat)
     stack.set_rates([LEARNING_RATE] * RUNS)
 

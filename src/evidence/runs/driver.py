@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
@@ -231,5 +232,5 @@ def _stack(trainings: Sequence[Training]) -> Stack:
         Member(each.parts, each.seed, Batches.of(each.parts.dataset, each.batch_size, each.seed, each.device))
         for each in trainings
     ]
-    repeat: type[Repeat] = Replay if first.execution["captured"] else Repeat
+    repeat = partial(Replay, device=first.device) if first.execution["captured"] else Repeat
     return Stack(members, first.reduction, first.step, first.execution["compiled"], repeat)
