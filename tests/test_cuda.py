@@ -107,7 +107,7 @@ def test_a_sweep_packs_its_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.Mo
     }
     assert all(each["execution"]["captured"] for each in found.values())
     logs = [path.read_text() for path in tmp_path.glob("outputs/*/run.log")]
-    assert all("in a stack of 2 runs, as a captured graph" in text for text in logs)
+    assert all("in a stack of 2 runs, captured and replayed" in text for text in logs)
     (tmp_path / "outputs").rename(tmp_path / "before")
     assert command_line.main(["-m", *words, "hydra/launcher=basic"], CONF) == 0
     for path in tmp_path.glob("outputs/*/result.json"):

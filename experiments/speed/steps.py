@@ -24,8 +24,8 @@ class Contestant(NamedTuple):
 
 
 CONTESTANTS = (
-    Contestant("evidence, compiled", "ours", ("all", "compiled")),
-    Contestant("evidence, compiled, top 4", "ours", ("top", "compiled"), NUM_EXACT),
+    Contestant("evidence, compiled", "stacked", ("iwae", "1", "float32")),
+    Contestant("evidence, compiled, top 4", "stacked", ("iwae_top", "1", "float32"), NUM_EXACT),
     Contestant("evidence, as it stands", "ours", ("all",)),
     Contestant("evidence, as it stands, top 4", "ours", ("top",), NUM_EXACT),
     Contestant(JAX, "jax_scan"),

@@ -124,9 +124,12 @@ class Stack:
             for name, value in metrics.items()
         }
         self._adam = StackedAdam([each.parts.optimizer for each in members], used)
-        self._state.update(self._adam.parameters)
+        for name in used:
+            del self._state[name]
         self._give_rows(rows)
-        self._advance = repeat(fused_step(self.take) if compiled else self.take)
+        parts = (self._adam.count, self._move)
+        self._parts = tuple(fused_step(part) for part in parts) if compiled else parts
+        self._advance = repeat(self.take)
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """The learning rate of each member."""
@@ -156,30 +159,36 @@ class Stack:
             for column in zip(*table, strict=True)
         ]
 
-    @torch.no_grad()
     def take(self) -> None:
         """One step of every member, in place."""
-        found, metrics = self._differentiate()
+        for part in self._parts:
+            part()
+
+    @torch.no_grad()
+    def _move(self) -> None:
+        found, metrics = self._differentiate(self._state | self._adam.parameters())
         self._adam.update({name: gradient for name, gradient in found.items() if gradient is not None})
         for name, sums in self._sums.items():
             sums.add_(metrics[name])
         self._step.add_(1)
 
     @torch.enable_grad()
-    def _differentiate(self) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+    def _differentiate(
+        self, all_state: dict[str, Tensor]
+    ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
         """The gradients [R, ...] to descend, and the metrics [R]."""
         place = (self._step % self._order.shape[1]).unsqueeze(0)
         rows = self._order.index_select(1, place).squeeze(1)
         if len(self._members) == 1:
-            state = {name: value.squeeze(0) for name, value in self._state.items()}
+            state = {name: value.squeeze(0) for name, value in all_state.items()}
             numbers = [each.squeeze(0) for each in self._numbers]
             surrogate, metrics = self._of_one(state, rows[0], self._seeds[0], numbers)
             metrics = {name: value.unsqueeze(0) for name, value in metrics.items()}
         else:
             of_all = torch.vmap(self._of_one)
-            surrogate, metrics = of_all(self._state, rows, self._seeds, self._numbers)
+            surrogate, metrics = of_all(all_state, rows, self._seeds, self._numbers)
         per_image = 1 if self._reduction == "sum" else 1 / rows.shape[1]
-        trained = {name: value for name, value in self._state.items() if value.requires_grad}
+        trained = {name: value for name, value in all_state.items() if value.requires_grad}
         found = torch.autograd.grad(-per_image * surrogate.sum(), [*trained.values()], allow_unused=True)
         return dict(zip(trained, found, strict=True)), metrics
 
@@ -194,7 +203,7 @@ class Stack:
         """The names of the parameters that have a gradient, and metrics, of a step that changes nothing."""
         buffers = {name: value.clone() for name, value in self._state.items() if not value.requires_grad}
         try:
-            found, metrics = self._differentiate()
+            found, metrics = self._differentiate(self._state)
         except UserError:
             raise
         except Exception as error:
@@ -209,12 +218,13 @@ class Stack:
 
     def _give_rows(self, rows: Sequence[_Value]) -> None:
         """Each member's modules have their rows of the stacked tensors."""
+        state = {name: value.detach() for name, value in (self._state | self._adam.parameters()).items()}
         for number, row in enumerate(rows):
             for name, parameter in row.named_parameters():
-                parameter.data = self._state[name].detach()[number]
+                parameter.data = state[name][number]
             for name, _ in list(row.named_buffers()):
                 owner, _, leaf = name.rpartition(".")
-                row.get_submodule(owner)._buffers[leaf] = self._state[name][number]
+                row.get_submodule(owner)._buffers[leaf] = state[name][number]
 
     def _load_order(self) -> None:
         """The order of the images in the present pass."""

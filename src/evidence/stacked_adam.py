@@ -13,11 +13,21 @@ from torch import Tensor
 Optimizers = Sequence[torch.optim.Optimizer]
 
 
+class _Constants(NamedTuple):
+    """Of each run, [R, 1], in the parameters' type: 1 - beta_1, beta_2, 1 - beta_2, eps and the weight decay."""
+
+    new_mean: Tensor
+    old_square: Tensor
+    new_square: Tensor
+    eps: Tensor
+    decay: Tensor
+
+
 class _Group(NamedTuple):
     """Parameters with one set of constants and one number of steps taken.
 
-    names: of the parameters. sizes: their numbers. flat, mean, square: parameters and both moments, [R, P]. taken,
-    rate: [R, 1], float64. constants: the group's number in each run's optimiser, whose constants are [R, 1].
+    number: of the group in each run's optimiser. names, shapes: of the parameters. flat, mean, square: they and both
+    moments, [R, P]. taken, rate, beta_1, beta_2, decay: [R, 1], float64. step, bias, kept: what `count` computes.
     """
 
     number: int
@@ -30,8 +40,11 @@ class _Group(NamedTuple):
     rate: Tensor
     beta_1: Tensor
     beta_2: Tensor
-    eps: Tensor
     decay: Tensor
+    step: Tensor
+    bias: Tensor
+    kept: Tensor
+    constants: _Constants
     is_decoupled: bool
 
     def windows(self, buffer: Tensor) -> dict[str, Tensor]:
@@ -59,11 +72,11 @@ class StackedAdam:
             for number in range(len(optimizers[0].param_groups))
             for made in _groups(optimizers, number, set(used))
         ]
-        self.parameters = {
-            name: window.detach().requires_grad_()
-            for group in self._groups
-            for name, window in group.windows(group.flat).items()
-        }
+
+    @torch.enable_grad()
+    def parameters(self) -> dict[str, Tensor]:
+        """The parameters [R, *shape] by name: views of the flat buffers, which require a gradient."""
+        return {name: window for group in self._groups for name, window in group.windows(group.flat).items()}
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """The learning rate of each run, from here on; a group has it times its `rate`."""
@@ -74,22 +87,30 @@ class StackedAdam:
             group.rate.copy_(_column(group.rate.device, self._optimizers, group.number, "lr"))
 
     @torch.no_grad()
-    def update(self, gradients: Mapping[str, Tensor]) -> None:
-        """One step along the gradients [R, *shape] to descend, by name."""
+    def count(self) -> None:
+        """Count a step that is about to be taken, and compute what it is scaled by, in float64."""
         for group in self._groups:
-            flat, dtype = group.flat, group.flat.dtype
+            group.taken.add_(1)
+            group.step.copy_(group.rate / (1 - group.beta_1**group.taken))
+            group.bias.copy_((1 - group.beta_2**group.taken).sqrt())
+            group.kept.copy_(1 - group.rate * group.decay)
+
+    @torch.no_grad()
+    def update(self, gradients: Mapping[str, Tensor]) -> None:
+        """The step that was counted, along the gradients [R, *shape] to descend, by name.
+
+        One pass over the buffers. The bias corrections, inside it, would be computed for each number.
+        """
+        for group in self._groups:
+            flat, constants = group.flat, group.constants
             gradient = torch.cat([gradients[name].reshape(len(flat), -1) for name in group.names], 1)
             if group.is_decoupled:
-                flat.mul_((1 - group.rate * group.decay).to(dtype))
+                flat.mul_(group.kept)
             else:
-                gradient = gradient + group.decay.to(dtype) * flat
-            group.taken.add_(1)
-            group.mean.lerp_(gradient, (1 - group.beta_1).to(dtype))
-            squared = (1 - group.beta_2).to(dtype) * gradient * gradient
-            group.square.mul_(group.beta_2.to(dtype)).add_(squared)
-            step = (group.rate / (1 - group.beta_1**group.taken)).to(dtype)
-            bias = (1 - group.beta_2**group.taken).sqrt().to(dtype)
-            flat.sub_(step * group.mean / (group.square.sqrt() / bias + group.eps.to(dtype)))
+                gradient = gradient + constants.decay * flat
+            group.mean.lerp_(gradient, constants.new_mean)
+            group.square.mul_(constants.old_square).add_(constants.new_square * gradient * gradient)
+            flat.sub_(group.step * group.mean / (group.square.sqrt() / group.bias + constants.eps))
 
     def share(self) -> None:
         """Each run's own optimiser has its rows of the state, and its parameters are those of its modules."""
@@ -146,22 +167,27 @@ def _group(
             [torch.cat([_part(each, own, key).flatten() for own in owned]) for each, owned in pairs]
         )
 
+    flat = rows(None)
     betas = [each.param_groups[number]["betas"] for each in optimizers]
-    first, second = torch.tensor(betas, dtype=torch.float64, device=device).T[:, :, None]
+    beta_1, beta_2 = torch.tensor(betas, dtype=torch.float64, device=device).T[:, :, None]
+    decay, eps = (_column(device, optimizers, number, key) for key in ("weight_decay", "eps"))
     own = optimizers[0].param_groups[number]
     return _Group(
         number,
         names,
         [parameter.shape for parameter in parameters[0]],
-        rows(None),
+        flat.requires_grad_(),
         rows("exp_avg"),
         rows("exp_avg_sq"),
         torch.tensor(taken, dtype=torch.float64, device=device)[:, None],
         _column(device, optimizers, number, "lr"),
-        first,
-        second,
-        _column(device, optimizers, number, "eps"),
-        _column(device, optimizers, number, "weight_decay"),
+        beta_1,
+        beta_2,
+        decay,
+        flat.new_ones(len(flat), 1),
+        flat.new_ones(len(flat), 1),
+        flat.new_ones(len(flat), 1),
+        _Constants(*(each.to(flat.dtype) for each in (1 - beta_1, beta_2, 1 - beta_2, eps, decay))),
         bool(own.get("decoupled_weight_decay", isinstance(optimizers[0], torch.optim.AdamW))),
     )
 

@@ -53,7 +53,6 @@ def loop(
     batch: int,
     device: torch.device,
     report_every: int,
-    differentiate: training.Differentiate = training.gradients,
 ) -> Run:
     """The training loop that a user runs, from one report to the next."""
     model.to(device)
@@ -68,7 +67,6 @@ def loop(
         [training.Segment(ENDLESS, LEARNING_RATE)],
         "sum",
         report_every,
-        differentiate=differentiate,
     )
 
     def run(count: int) -> int:

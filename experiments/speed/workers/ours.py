@@ -1,8 +1,7 @@
-"""evidence itself: the training loop on IWAE. Options: backward (all or top), and compiled or not."""
+"""evidence itself: the training loop on IWAE, not compiled. Option: backward (all or top)."""
 
 import torch
 
-from evidence import training
 from evidence.objectives import IWAE
 from experiments.speed.setting import BATCH, NUM_EXACT, task
 from experiments.speed.workers import building
@@ -14,16 +13,12 @@ def prepare(case: str) -> Run:
     k = int(case)
     torch.manual_seed(0)
     objective = IWAE(k, NUM_EXACT if BACKWARD == "top" else None)
-    differentiate = training.compiled(training.gradients) if COMPILED else training.gradients
     report_every = 500 if DEVICE.type == "cuda" else max(10, 100 // k)
-    return building.loop(
-        building.one_layer(IMAGES), objective, IMAGES, BATCH, DEVICE, report_every, differentiate
-    )
+    return building.loop(building.one_layer(IMAGES), objective, IMAGES, BATCH, DEVICE, report_every)
 
 
 if __name__ == "__main__":
-    IMAGES, device, (BACKWARD, *others) = task()
-    COMPILED = "compiled" in others
+    IMAGES, device, (BACKWARD,) = task()
     DEVICE = torch.device(device)
     building.set_up(DEVICE)
     serve(prepare)

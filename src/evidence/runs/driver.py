@@ -157,9 +157,11 @@ class _Group:
 
 
 def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
+    """One run alone takes the loop's steps, but where they are compiled and can be one graph from batch to Adam."""
     trainings = [wanted[number] for number in numbers]
     first = trainings[0]
-    if len(numbers) == 1 and not first.execution["captured"]:
+    is_whole = first.execution["compiled"] or first.execution["captured"]
+    if len(numbers) == 1 and (not is_whole or why_not(first.parts)):
         return _Group(_beside(trainings), trainings)
     try:
         stack = _stack(trainings)
@@ -168,9 +170,9 @@ def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
         return _Group(_beside(trainings), trainings)
     except Exception as error:
         return _Group(_failed(error), trainings)
-    how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "alone"
-    graph = ", as a captured graph" if first.execution["captured"] else ""
-    _say(numbers, f"from step {first.step} {how}{graph}")
+    how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "as whole graphs"
+    replayed = ", captured and replayed" if first.execution["captured"] else ""
+    _say(numbers, f"from step {first.step} {how}{replayed}")
     return _Group(train(stack, [each.parts.schedule for each in trainings], first.log_every), trainings)
 
 
