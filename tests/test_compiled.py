@@ -134,7 +134,7 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert wants("auto")
     assert not wants("auto", steps=enough - 1)
     assert not wants("auto", rows=execution.ROWS_KEPT + 1)
-    assert not wants("auto", device="cuda")
+    assert wants("auto", device="cuda")
     assert not wants("auto", Own(5))
     assert not wants(False)
     assert wants(True, Own(5), 1, "cuda")

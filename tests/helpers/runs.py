@@ -19,6 +19,8 @@ from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.models import LatentVariableModel
 from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.runs import driver
+from evidence.stack import Stack
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 # Reports, and with them checkpoints, at steps 20, 40 and 60.
@@ -56,8 +58,17 @@ def at_step(step: int, act: Callable[[LatentVariableModel], object]) -> Iterator
                 act(model)
             yield report
 
+    whole = driver.train
+
+    def watched_whole(stack: Stack, *args: Any) -> Any:
+        for reports in whole(stack, *args):
+            if reports is not None and reports[0].step == step:
+                act(stack._members[0].parts.model)
+            yield reports
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train", watched)
+        patch.setattr(driver, "train", watched_whole)
         yield
 
 
