@@ -139,11 +139,12 @@ def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iter
 
 
 class SharedProgress:
-    """One line for several runs that train together: runs and steps done, steps a second, each run's bound."""
+    """One line for several runs that train together: passes, steps, steps a second, each run's bound, time left."""
 
     def __init__(self, count: int) -> None:
         self._count, self._ended = count, 0
         self._steps: dict[int, int] = {}
+        self._per_pass: dict[int, int] = {}
         self._bounds: dict[int, str] = {}
         self._display = _Display(None, 0, 0)
 
@@ -151,7 +152,7 @@ class SharedProgress:
     def member(self, total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iterator[Show]:
         """As `progress`, of one of the runs."""
         number = len(self._steps)
-        self._steps[number] = first_step
+        self._steps[number], self._per_pass[number] = first_step, steps_per_pass
         self._display.extend(total_steps, first_step)
         yield functools.partial(self.update, number)
         self._ended += 1
@@ -163,10 +164,13 @@ class SharedProgress:
         done = sum(self._steps.values())
         rate = self._display.rate(done)
         each = rate / max(1, len(self._bounds))
+        passes = [math.ceil(self._steps[run] / self._per_pass[run]) for run in self._bounds]
+        first, last = min(passes), max(passes)
+        place = f"pass {first}" if first == last else f"passes {first} to {last}"
         self._display.show(
             done,
-            f"{self._ended} of {self._count} runs trained  step {done:,} in all  {rate:.0f} steps/s, {each:.0f} a run"
-            f"  {name} {' '.join(self._bounds.values())}",
+            f"{self._ended} of {self._count} runs trained  {place}  step {done:,} in all  {rate:.0f} steps/s,"
+            f" {each:.0f} a run  {name} {' '.join(self._bounds.values())}",
         )
 
 
