@@ -92,7 +92,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
 UNKNOWN_KEYS = [
     (
         "objectve=iwae",
-        "unknown key 'objectve': did you mean 'objective'? Keys: k, seed, device, compile, name,",
+        "unknown key 'objectve': did you mean 'objective'? Keys: k, seed, device, precision, compile,",
     ),
     (
         "trainer.batchsize=3",

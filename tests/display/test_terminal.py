@@ -11,6 +11,7 @@ RESULT = {
     "run": "iwae-k5-two_layer-mnist-s0-a1b2c3",
     "folder": "/a/folder/whose/name/is/longer/than/one/line/of/an/old/terminal/outputs/iwae-k5-two_layer",
     "device": "cpu",
+    "precision": "float32",
     "eval_samples": 500,
     "eval_images": 10000,
     "test/nll": 94.654,
@@ -102,7 +103,7 @@ def test_the_table_holds_what_there_is_within_80_columns(
     assert [re.split(r"\s{2,}", row) for row in rows] == [
         ["test NLL", "94.65 ± 0.25", "nats per image; S = 500, 10,000 images"],
         ["active units", "29", "by layer from the data up: 25, 4"],
-        ["training", "0:02:05", "310 steps/s on cpu"],
+        ["training", "0:02:05", "310 steps/s on cpu, float32"],
     ]
     assert folder == RESULT["folder"]  # in one piece, to be copied
     assert max(len(line) for line in out.splitlines()[:-1]) <= 80

@@ -147,8 +147,8 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     real = runs.store_errors
 
     @contextmanager
-    def asking_on_a_full_disk(uri: str) -> Iterator[None]:
-        with real(uri), no_file_larger_than(0):
+    def asking_on_a_full_disk(*given: str) -> Iterator[None]:
+        with real(*given), no_file_larger_than(0):
             yield
 
     with (
@@ -164,9 +164,7 @@ def test_a_disk_full_for_the_store_stops_nothing_and_sync_delivers(
     (run,) = mlflow_runs()
     assert [step for name, _, step in stored_rows(run) if name == "train/iwae"] == [20]
     lifecycle.sync(settings())
-    assert said(capsys) == [
-        f"evidence: delivered 1 of the records in {root / 'outputs'}; the others were there"
-    ]
+    assert said(capsys) == [f"evidence: records in {root / 'outputs'}: delivered 1"]
     assert_ends_as(root, undisturbed)
 
 

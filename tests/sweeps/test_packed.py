@@ -220,6 +220,6 @@ def test_a_sweep_that_is_killed_goes_on_when_typed_again(
 def test_what_cannot_be_stacked_trains_beside_the_others(
     root: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(driver, "can_stack", lambda parts: False)
+    monkeypatch.setattr(driver, "why_not", lambda parts: "told so")
     assert sweep("tracking=none", "objective=vae") == 0
     assert [directory.read().status for directory in runs.directories(root)] == ["FINISHED"] * 3

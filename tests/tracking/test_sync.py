@@ -96,9 +96,9 @@ def test_what_cannot_be_delivered_is_counted_and_stops_no_other(
         status="RUNNING", process={"host": "node7", "pid": 1, "since": "2026-01-01T00:00:00+00:00"}
     )
     early.update(record="")
-    assert sync("sync=all") == 1
+    assert sync("sync=all") == 0
     assert said(capsys)[-1].endswith(
-        ": 1 still computed; 1 of an earlier version, which cannot be delivered; 1 not delivered"
+        ": 1 still computed; 1 of an earlier version, which cannot be delivered; 1 damaged"
     )
 
 

@@ -23,13 +23,14 @@ from evidence.tracking.mlflow_sync import deliver, ensure_delivered
 
 SILENT_SECONDS = 1800.0  # without a heartbeat for so long, a run on another host is dead
 
-Outcome = Literal["delivered", "there", "offline", "running", "early", "failed"]
+Outcome = Literal["delivered", "there", "offline", "running", "early", "damaged", "failed"]
 SAID: Mapping[Outcome, str] = {
     "delivered": "delivered {}",
     "there": "{} there already",
     "offline": "{} of tracking=none left out: sync=all delivers them too",
     "running": "{} still computed",
     "early": "{} of an earlier version, which cannot be delivered",
+    "damaged": "{} damaged",
     "failed": "{} not delivered",
 }
 
@@ -58,10 +59,16 @@ def sync(outputs: Path, uri: str | None, root: Path, everything: bool) -> bool:
     """
     number: Counter[Outcome] = Counter()
     for directory, record in stored(outputs):
-        number["failed"] += 1
-        with _noting(directory, StoreUnavailable):
-            number[_synced(directory, record, uri, root, everything)] += 1
-            number["failed"] -= 1
+        outcome: Outcome = "damaged"
+        try:
+            with left_out(directory.folder):
+                outcome = _synced(directory, record, uri, root, everything)
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            outcome = "failed"
+            _note(directory, error)
+        number[outcome] += 1
     said = "; ".join(text.format(number[outcome]) for outcome, text in SAID.items() if number[outcome])
     terminal.note(f"records in {outputs}: {said or 'none'}")
     return not number["failed"]
@@ -107,12 +114,14 @@ def _close_if_vanished(directory: RunDirectory, record: Record) -> None:
 
 
 @contextlib.contextmanager
-def _noting(directory: RunDirectory, *passed: type[Exception]) -> Iterator[None]:
-    """Turn an error of the block into a note, except those of the types `passed`."""
+def _noting(directory: RunDirectory) -> Iterator[None]:
+    """Turn an error of the block into a note."""
     try:
         with left_out(directory.folder):
             yield
-    except passed:
-        raise
     except Exception as error:
-        terminal.note(f"{directory.folder} is left as it is: {describe(error)}")
+        _note(directory, error)
+
+
+def _note(directory: RunDirectory, error: Exception) -> None:
+    terminal.note(f"{directory.folder} is left as it is: {describe(error)}")
