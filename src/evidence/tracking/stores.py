@@ -48,8 +48,7 @@ class Store(NamedTuple):
 @without_garbage_collection()
 def connect(store: Store) -> tuple["MlflowClient", str, str]:
     """A client, the id of the experiment, and the URI, which may have a password."""
-    _quieten()
-    from mlflow import MlflowClient
+    client_of = _client_class()
     from mlflow.store.db import utils
 
     utils.MAX_RETRY_COUNT = 1  # it would ask a database that is down for two minutes
@@ -57,7 +56,7 @@ def connect(store: Store) -> tuple["MlflowClient", str, str]:
     with store_errors(uri), _loggers_left_alone():
         place = addresses.read(uri, store.root)
         with _alone_in(place):
-            client = MlflowClient(place.uri)
+            client = client_of(place.uri)
             return client, _experiment_id(client, store.experiment, place.artifacts), uri
 
 
@@ -67,9 +66,7 @@ def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
 
     Raises: UserError where there is no store.
     """
-    _quieten()
-    from mlflow import MlflowClient
-
+    client_of = _client_class()
     uri = uri or addresses.default(root)
     with store_errors(uri), _loggers_left_alone():
         place = addresses.read(uri, root)
@@ -79,7 +76,7 @@ def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
             )
         if place.file is not None:
             _check(place.file)
-        return MlflowClient(place.uri), uri
+        return client_of(place.uri), uri
 
 
 @contextlib.contextmanager
@@ -113,12 +110,15 @@ def _check(store: Path) -> None:
         connection.execute("PRAGMA schema_version")
 
 
-def _quieten() -> None:
-    """Let MLflow print nothing and send nothing to others. Its errors come as exceptions, and are printed once."""
+def _client_class() -> "type[MlflowClient]":
+    """MLflow's client, which prints nothing and sends nothing to others. Errors come as exceptions, printed once."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    from mlflow import MlflowClient
+
     for chatter in ("mlflow", "alembic"):
-        getLogger(chatter).setLevel(CRITICAL)
+        getLogger(chatter).setLevel(CRITICAL)  # importing MLflow sets it
+    return MlflowClient
 
 
 def _empty_store(artifacts: Path) -> bytes:
