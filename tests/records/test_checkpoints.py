@@ -1,7 +1,9 @@
 """A checkpoint is a plain torch file with its checksum beside it, whatever moment its process dies at."""
 
+import contextlib
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ class Killed(BaseException):
     """The end of a process."""
 
 
-def dies_in(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> None:
-    """Let the process die before or after it replaces its file `number`, counted from 0."""
+@contextlib.contextmanager
+def killed_at(number: int, after: bool) -> Iterator[None]:
+    """Inside, the process dies before or after it replaces its file `number`, counted from 0."""
     real, calls = files.os.replace, iter(range(100))
 
     def replace(*paths: Any) -> None:
@@ -31,7 +34,9 @@ def dies_in(monkeypatch: pytest.MonkeyPatch, number: int, after: bool) -> None:
         if call == number:
             raise Killed
 
-    monkeypatch.setattr(files.os, "replace", replace)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "replace", replace)
+        yield
 
 
 def test_a_checkpoint_is_a_plain_file_that_sha256sum_checks(tmp_path: Path) -> None:
@@ -43,12 +48,11 @@ def test_a_checkpoint_is_a_plain_file_that_sha256sum_checks(tmp_path: Path) -> N
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_a_process_that_dies_while_it_replaces_one_leaves_the_old_or_the_new(
-    number: int, after: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: int, after: bool, tmp_path: Path
 ) -> None:
     path = tmp_path / "1.pt"
     checkpoints.save(path, OLD)
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        dies_in(patch, number, after)
+    with killed_at(number, after), pytest.raises(Killed):
         checkpoints.save(path, NEW)
     is_new = number == 2 or (number == 1 and after)
     assert torch.equal(checkpoints.load(path)["x"], (NEW if is_new else OLD)["x"])
@@ -58,12 +62,11 @@ def test_a_process_that_dies_while_it_replaces_one_leaves_the_old_or_the_new(
 
 
 def test_a_checksum_of_a_checkpoint_that_was_never_written_counts_for_nothing_and_goes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     directory = RunDirectory(tmp_path)
     (tmp_path / "checkpoints").mkdir()
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        dies_in(patch, 1, after=False)
+    with killed_at(1, after=False), pytest.raises(Killed):
         directory.save_checkpoint({"step": 2}, ())
     assert [path.name for path in tmp_path.glob("checkpoints/*.sha256")] == ["000000002.pt.sha256"]
     assert directory.checkpoints() == {}
