@@ -95,9 +95,12 @@ def digits() -> Tensor:
 
 
 def test_importing_the_package_imports_nothing_that_takes_long() -> None:
-    script = "import sys, evidence; dir(evidence); print(sorted({'torch', 'numpy', 'hydra', 'mlflow'} & {*sys.modules}))"
+    slow = "{'torch', 'numpy', 'hydra', 'mlflow'}"
+    script = f"import sys, evidence; dir(evidence); print(sorted({slow} & {{*sys.modules}}))"
     path = {"PYTHONPATH": str(Path(evidence.__file__).parents[1])}
-    said = subprocess.run([sys.executable, "-c", script], env=path, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", script], env=path, capture_output=True, text=True, check=True
+    )
     assert said.stdout == "[]\n"
     assert {*evidence.__all__} <= {*dir(evidence)}
     assert all(hasattr(evidence, name) for name in evidence.__all__)
@@ -106,7 +109,9 @@ def test_importing_the_package_imports_nothing_that_takes_long() -> None:
 
 
 @pytest.mark.usefixtures("no_data")
-def test_a_run_is_found_by_its_folder_its_name_and_its_mlflow_id(root: Path, trained: dict[str, Path]) -> None:
+def test_a_run_is_found_by_its_folder_its_name_and_its_mlflow_id(
+    root: Path, trained: dict[str, Path]
+) -> None:
     folder = trained["finished"]
     record = RunDirectory(folder).read()
     for given in (folder, str(folder), folder.name, run_id_of(folder)):
@@ -184,7 +189,7 @@ def test_a_semi_implicit_posterior_is_scored_and_has_no_log_weights(
     assert -float(scored.mean()) == pytest.approx(found.metrics["test/nll"], rel=1e-6)
     assert found.reconstruct(digits()[:2]).shape == (2, 64)
     assert found.encode(digits()[:2]).sample(3).shape[:2] == (3, 2)
-    with pytest.raises(evidence.UserError, match="semi-implicit and has no density.*log_prob"):
+    with pytest.raises(evidence.UserError, match=r"semi-implicit and has no density.*log_prob"):
         found.log_weights(digits())
 
 
@@ -198,10 +203,11 @@ def test_an_unfinished_run_has_its_latest_checkpoint_and_the_rows_that_it_commit
     assert found.log_prob(digits()[:2], 10).isfinite().all()
     copy = shutil.copytree(trained["unfinished"], root / "outputs" / "damaged")
     (copy / "checkpoints" / "000000040.pt").write_bytes(b"")
-    assert evidence.load("damaged", "cpu").step == 20
+    earlier = evidence.load("damaged", "cpu")
+    assert earlier.step == earlier.history["step"].max() == 20
     assert "000000040.pt cannot be read (its checksum is wrong): left out" in capsys.readouterr().err
     shutil.rmtree(copy / "checkpoints")
-    with pytest.raises(evidence.UserError, match="damaged has no checkpoint that can be read.*KILLED"):
+    with pytest.raises(evidence.UserError, match=r"damaged has no checkpoint that can be read.*KILLED"):
         evidence.load(copy)
     shutil.rmtree(copy)
 
