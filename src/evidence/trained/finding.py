@@ -27,8 +27,8 @@ def find(run: str | Path) -> RunDirectory:
     if RUN_ID.fullmatch(str(run)):
         return _of_mlflow(str(run), root)
     match = messages.nearest(str(run), [each.directory.folder.name for each in stored(root / OUTPUTS)])
-    hint = f": did you mean '{match}'?" if match else ", and no MLflow run has this id"
-    raise UserError(f"there is no run {run}: no such folder, none of that name in {root / OUTPUTS}{hint}")
+    hint = f": did you mean '{match}'?" if match else "; nor is it an MLflow run id"
+    raise UserError(f"there is no run {run}: no such folder, and none of that name in {root / OUTPUTS}{hint}")
 
 
 def _of_mlflow(run_id: str, root: Path) -> RunDirectory:
