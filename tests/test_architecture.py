@@ -130,8 +130,8 @@ def test_studies_that_build_on_each_other_make_no_circles():
     refuse_circles(between)
 
 
-def test_nothing_lies_beside_the_studies_but_their_command():
-    assert [path.name for path in EXPERIMENTS.glob("*.py")] == ["__main__.py"]
+def test_nothing_lies_beside_the_studies_but_their_command_and_the_example():
+    assert sorted(path.name for path in EXPERIMENTS.glob("*.py")) == ["__main__.py", "minimal.py"]
 
 
 def test_the_package_imports_no_study():
@@ -141,7 +141,11 @@ def test_the_package_imports_no_study():
 
 
 def test_the_mathematics_imports_nothing_but_mathematics():
-    machinery = {*folders(), "__main__"} - MATHEMATICS  # __main__ is the command `evidence`
+    machinery = {
+        *folders(),
+        "__init__",
+        "__main__",
+    } - MATHEMATICS  # what `import evidence` and `evidence` offer
     assert [
         f"{path} imports {there}"
         for path, here, there in own_imports()

@@ -24,5 +24,10 @@ def work_in(folder: Path) -> None:
     """Make the folder the root of this process. The modules in it can be imported, also by another command."""
     global _root
     _root = folder
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    find_modules()
+
+
+def find_modules() -> None:
+    """Let the modules in the root be imported."""
+    if str(root()) not in sys.path:
+        sys.path.insert(0, str(root()))

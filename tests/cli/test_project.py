@@ -64,6 +64,7 @@ def test_an_installed_package_works_in_any_folder_and_writes_there(way: str, tmp
         python, path = Path(sys.executable), laid_out(tmp_path)
         command = [python, "-m", "evidence"]
     library = (path or next(tmp_path.glob("venv/lib/python*/site-packages"))) / "evidence"
+    assert (library / "py.typed").is_file()
     before = {file for file in library.rglob("*") if "__pycache__" not in file.parts}
 
     helped = call(*command, "--help", cwd=empty, path=path)

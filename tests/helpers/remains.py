@@ -63,7 +63,10 @@ def differences(ours: Path, theirs: Path) -> Iterator[str]:
     """In words, each difference between two folders of one run, and between what MLflow has of each."""
     files, expected = _files(ours), _files(theirs)
     yield from (f"{name} is in one folder only" for name in sorted(files ^ expected))
-    for name in sorted(files & expected - TIMED):
+    timed = TIMED | {
+        name for name in files if name.endswith(checkpoints.SUFFIX)
+    }  # of what has `seconds` in it
+    for name in sorted(files & expected - timed):
         yield from _unequal(name, _content(ours / name), _content(theirs / name))
     yield from _unequal("MLflow's", _stored(ours), _stored(theirs))
 

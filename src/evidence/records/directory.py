@@ -27,7 +27,7 @@ except ImportError:  # PyYAML without libyaml
     from yaml import SafeLoader
 
 from evidence.records import files
-from evidence.records.checkpoints import Checkpoint, load, save
+from evidence.records.checkpoints import Checkpoint, drop, load, save
 from evidence.records.damage import damaged, left_out, reading
 from evidence.records.record import Record
 
@@ -201,8 +201,7 @@ class RunDirectory:
     def drop_checkpoints(self, for_good: Collection[int], keep: int) -> None:
         """Delete the checkpoints at steps that are not in `for_good`, except the last `keep`."""
         passing = [path for step, path in self.checkpoints().items() if step not in for_good]
-        for path in passing[: len(passing) - keep]:
-            path.unlink(missing_ok=True)
+        drop(self.folder / "checkpoints", passing[: len(passing) - keep])
 
 
 def begin(directory: RunDirectory, **facts: Any) -> None:

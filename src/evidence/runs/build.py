@@ -3,18 +3,20 @@
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from torch import Tensor
 
 from evidence import data, execution, parts, project, training
 from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
-from evidence.evaluation import Evaluators, ImportanceSampling, SemiImplicitSampling
+from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling
+from evidence.models import LatentVariableModel
 from evidence.parts import Parts
 
 
@@ -40,7 +42,7 @@ def build(settings: Settings, device: torch.device, root: Path, dataset: data.Da
     trainer = settings.trainer
     return parts.start(
         dataset,
-        lambda mean_pixels: _instantiate("model", settings.model, mean_pixels=mean_pixels),
+        lambda mean_pixels: build_model(settings, mean_pixels),
         lambda: _instantiate("objective", settings.objective),
         lambda groups: _instantiate("trainer.optimizer", trainer.optimizer, groups, lr=trainer.learning_rate),
         lambda: training.schedule(
@@ -57,12 +59,32 @@ def build(settings: Settings, device: torch.device, root: Path, dataset: data.Da
     )
 
 
+def build_model(settings: Settings, mean_pixels: Tensor) -> LatentVariableModel:
+    """Build the model alone. Raises: UserError where it cannot be built."""
+    model: LatentVariableModel = _instantiate("model", settings.model, mean_pixels=mean_pixels)
+    return model
+
+
 def evaluators(section: Eval, device: torch.device) -> Evaluators:
     """How to score: the `eval` settings have an S for posteriors with a density, and S and T for the others."""
     semi, rows = section.semi_implicit, section.rows or execution.rows_scored(device)
     return Evaluators(
         ImportanceSampling(section.samples, rows), SemiImplicitSampling(semi.samples, semi.noises, rows)
     )
+
+
+def compiled(
+    evaluator: Evaluator,
+    setting: bool | Literal["auto"],
+    model: LatentVariableModel,
+    num_images: int,
+    device: torch.device,
+) -> Evaluator:
+    """The evaluator, compiled where that saves time for so many images and is possible. `setting` is `compile`."""
+    if setting is False or not isinstance(evaluator, ImportanceSampling):
+        return evaluator
+    pays = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
+    return evaluator._replace(compiled=execution.wants_compiling("auto", [model], device, pays))
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:

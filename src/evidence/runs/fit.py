@@ -14,12 +14,13 @@ from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluation, Evaluator, ImportanceSampling, Keep, Noise, evaluate, validate
+from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, evaluate, validate
 from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
 from evidence.records.directory import Row
 from evidence.runs import figures
+from evidence.runs.build import compiled
 from evidence.runs.driver import Reported, Training
 from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
@@ -116,7 +117,10 @@ def score(run: Run) -> dict[str, float]:
 
         rows = data.evenly_spaced_rows(len(run.parts.dataset.test), section.images)
         noise = Noise(section.seed, streams.TEST, rows)
-        scores = evaluate(run.parts.model, run.images.to(run.device), _compiled(run), on_batch, keep, noise)
+        evaluator = compiled(
+            run.evaluator, run.settings.compile, run.parts.model, len(run.images), run.device
+        )
+        scores = evaluate(run.parts.model, run.images.to(run.device), evaluator, on_batch, keep, noise)
         metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, last_step)
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
@@ -168,15 +172,6 @@ def _validate(run: Run, step: int) -> list[Row]:
     metrics = _finite(found, step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
-
-
-def _compiled(run: Run) -> Evaluator:
-    """The evaluator, compiled where that saves time and is possible."""
-    if run.settings.compile is False or not isinstance(run.evaluator, ImportanceSampling):
-        return run.evaluator
-    pays = len(run.images) * run.evaluator.num_samples >= execution.PAYING_PAIRS
-    wants = execution.wants_compiling("auto", [run.parts.model], run.device, pays)
-    return run.evaluator._replace(compiled=wants)
 
 
 def _kept_log_weights(run: Run) -> contextlib.AbstractContextManager[Keep | None]:

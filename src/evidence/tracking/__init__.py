@@ -14,6 +14,7 @@ from evidence.tracking.runs import (
     prepare,
     recorded,
     running,
+    tags,
 )
 from evidence.tracking.stores import NoStore, Store
 
@@ -32,4 +33,5 @@ __all__ = [
     "prepare",
     "recorded",
     "running",
+    "tags",
 ]

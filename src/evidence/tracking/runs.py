@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evidence.errors import UserError
 from evidence.passwords import masked
 from evidence.tracking.calls import store_errors
 from evidence.tracking.params import LONGEST_TAG, shortened
@@ -165,6 +166,23 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
             found, token = [*found, *runs], runs.token
             wanted = wanted if token else []
     return [(names[run.info.experiment_id], run) for run in found]
+
+
+def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
+    """The tags of the run with this id.
+
+    Raises: NoStore where there is no store; UserError where it cannot be read, or has no such run.
+    """
+    from mlflow.exceptions import MlflowException
+
+    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    with store_errors(uri):
+        try:
+            return dict(client.get_run(run_id).data.tags)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise UserError(f"the MLflow store {uri} has no run {run_id}") from None
 
 
 def page(uri: str | None, run: "Run") -> str | None:

@@ -1,0 +1,85 @@
+"""Builds the model of a run from config.yaml, and gives it the parameters of the run's last checkpoint.
+
+No data is read. A model is given the mean pixels of its training images, from which initial biases are made. Here
+they are NaN. The checkpoint replaces what was made of them. A model that keeps more of them is refused, since its
+numbers would be others.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from evidence import execution, project
+from evidence.config import messages
+from evidence.config.settings import Settings, validate
+from evidence.errors import UserError
+from evidence.models import LatentVariableModel
+from evidence.numerics import forked_rng
+from evidence.records.checkpoints import Checkpoint
+from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.records.identity import VERSION
+from evidence.records.record import Record
+from evidence.runs import build, resume
+from evidence.trained.finding import find
+from evidence.trained.model import TrainedModel
+
+
+def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> TrainedModel:
+    """Open the model of a run: its folder, the folder's name in outputs/, or its MLflow run id.
+
+    A finished run has its last parameters, another one those of its latest checkpoint. No data is fetched.
+    Raises: UserError where the run or its checkpoint is missing, damaged or of an earlier version, or where the
+    model cannot be built.
+    """
+    project.find_modules()
+    directory = find(run)
+    record = directory.read() or Record()
+    if record.identity_version != VERSION:
+        raise UserError(f"{directory.folder} was made by an earlier version of evidence: load it with that")
+    config = directory.settings
+    try:
+        settings = validate(config)
+    except UserError as error:
+        raise UserError(f"{directory.config}: {error}") from None
+    found = _checkpoint(directory, record)
+    where = execution.choose_device(device, 0)
+    model = _model(settings, found).to(where).eval()
+    committed = None if record.status == "FINISHED" else found.state["metrics_size"]
+    history = pd.DataFrame(directory.read_metrics(committed), columns=["name", "value", "step"])
+    return TrainedModel(directory.folder, found.step, model, settings, record.metrics, history, where)
+
+
+def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
+    """The end of a finished run, which another run of its path may have. The latest of an unfinished one."""
+    found = latest_checkpoint([directory], record.steps)
+    if record.status == "FINISHED" and (found is None or found.step != record.steps):
+        return resume.end(directory)
+    if found is None:
+        raise UserError(
+            f"{directory.folder} has no checkpoint that can be read, and its run is {record.status}"
+        )
+    return found
+
+
+def _model(settings: Settings, found: Checkpoint) -> LatentVariableModel:
+    mean_pixels = torch.full((settings.data.pixels,), torch.nan)
+    with forked_rng(torch.device("cpu"), settings.seed):  # as the run began: parts.start
+        model = build.build_model(settings, mean_pixels)
+    try:
+        model.load_state_dict(found.state["model"])
+    except RuntimeError as error:
+        reason = messages.one_line(str(error))
+        raise UserError(
+            f"{found.path} does not suit model._target_={settings.model.built_by}: {reason}"
+        ) from None
+    for name, part in model.named_modules():
+        for key, value in {**vars(part), **part._parameters, **part._buffers}.items():
+            if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
+                raise UserError(
+                    f"model._target_={settings.model.built_by}: {name or 'the model'} keeps mean_pixels in '{key}',"
+                    " which no checkpoint has: make it a parameter or a persistent buffer, and train again"
+                )
+    return model
