@@ -83,7 +83,8 @@ def compiled(
     """The evaluator, compiled where that saves time for so many images and is possible. `setting` is `compile`."""
     if setting is False or not isinstance(evaluator, ImportanceSampling):
         return evaluator
-    pays = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
+    is_long = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
+    pays = is_long and device.type == "cpu"  # a GPU scores all test images in a second
     return evaluator._replace(compiled=execution.wants_compiling("auto", [model], device, pays))
 
 
