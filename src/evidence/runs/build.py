@@ -14,7 +14,7 @@ from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
-from evidence.evaluation import Evaluators, ImportanceSampling, SemiImplicitSampling
+from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling, WithMetrics
 from evidence.parts import Parts
 
 
@@ -63,6 +63,12 @@ def evaluators(section: Eval, device: torch.device) -> Evaluators:
     return Evaluators(
         ImportanceSampling(section.samples, rows), SemiImplicitSampling(semi.samples, semi.noises, rows)
     )
+
+
+def with_metrics(evaluator: Evaluator, section: Eval) -> Evaluator:
+    """The evaluator, with the metrics in `eval.metrics` where there are any."""
+    made = {key: _instantiate(f"eval.metrics.{key}", each) for key, each in section.metrics.items()}
+    return WithMetrics(evaluator, made) if made else evaluator
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:
