@@ -61,7 +61,7 @@ WRONG = [
     ("prior", Part(lambda: None), "which has no noise and no rsample and no log_prob"),
     ("prior", Part(lambda: normal(1, 3)), "it must be a tensor [K, D]"),
     ("likelihood", Part(lambda z: z), "which has no log_prob"),
-    ("likelihood", Part(lambda z: Bernoulli(torch.zeros(3, 6))), "it must be a tensor [K, B]"),
+    ("likelihood", Part(lambda z: Bernoulli(torch.zeros(3, 6))), "it must be a tensor [K, B, X]"),
 ]
 
 
