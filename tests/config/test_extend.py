@@ -1,5 +1,6 @@
 """docs/extend.md: its files, added to a copy of the repository, make a run, and their own tests pass."""
 
+import json
 import os
 import re
 import shutil
@@ -7,10 +8,21 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-COUNTS = {"objective": 4, "model": 4, "data set": 3, "test metric": 2}  # of files
+COUNTS = {
+    "objective": 4,
+    "model": 4,
+    "data set": 3,
+    "test metric": 2,
+    "convolutional model": 2,
+    "posterior from a library": 2,
+    "likelihood": 2,
+    "data set from a file": 2,
+    "metric of your own": 2,
+}  # of files
 # A paragraph that begins with a file's path, and the code below it.
 BLOCK = re.compile(r"^`(\S+)`[^\n]*(?:\n[^\n]+)*\n\n```\w+\n(.*?)```", re.MULTILINE | re.DOTALL)
 NEIGHBOUR = re.compile(
@@ -54,7 +66,10 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(root / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     return subprocess.run(
         [sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True, check=False
     )
@@ -70,6 +85,25 @@ def test_what_is_added_runs_and_is_scored(extended: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     (result,) = extended.glob("outputs/miwae-k5-affine-large_digits-*/result.json")
     assert '"test/reconstruction"' in result.read_text()
+
+
+OWN = ("trainer=smoke", "trainer.steps=3", "eval.samples=20", "eval.images=20", "tracking=none", "k=2")
+
+
+@pytest.mark.parametrize("model", ["convolutional", "flow", "flipped"])
+def test_a_model_of_ones_own_is_scored_on_ones_own_data_by_ones_own_metric(
+    model: str, extended: Path
+) -> None:
+    if model == "flow":
+        pytest.importorskip("zuko", reason="zuko, of the dev extra, is not installed")
+    images = np.random.default_rng(0).integers(0, 2, (3, 50, 784)).astype(np.uint8)
+    (extended / "data").mkdir(exist_ok=True)
+    np.savez(extended / "data" / "images.npz", train=255 * images[0], valid=images[1], test=images[2])
+    own = (f"model={model}", "data=arrays", "eval=largest_weight", f"paths.data={extended / 'data'}")
+    ended = call(extended, "run.py", *own, *OWN)
+    assert ended.returncode == 0, ended.stderr
+    (result,) = extended.glob(f"outputs/*-{model}-arrays-*/result.json")
+    assert 1 / 20 <= json.loads(result.read_text())["metrics"]["test/largest_weight"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -93,7 +127,7 @@ def test_what_is_added_is_checked_like_the_rest(typed: str, said: str, extended:
 
 def test_the_tests_of_what_is_added_pass(extended: Path) -> None:
     files = [path for blocks in additions().values() for path, _ in blocks if path.startswith("tests/")]
-    named = "tests/config/test_configs.py::test_each_choice_is_named_by_the_section_that_reads_it"
+    named = "tests/config/test_configs.py::test_each_choice_is_named_by_the_section_that_reads_it[objective-Objective]"
     ended = call(
         extended, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, named, "tests/test_architecture.py"
     )

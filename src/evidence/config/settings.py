@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from evidence.config import limits, messages
-from evidence.config.schema.base import Section, by_target, followers, subclasses
+from evidence.config.schema.base import Built, Section, by_target, followers, subclasses
 from evidence.config.schema.data import Data
 from evidence.config.schema.models import Model, Posterior
 from evidence.config.schema.objectives import Objective
@@ -66,6 +66,10 @@ class SemiImplicitEval(Section):
     noises: Count
 
 
+class Metric(Built):
+    """An entry of eval.metrics: the user's own."""
+
+
 class Eval(Section):
     """conf/eval/."""
 
@@ -76,6 +80,7 @@ class Eval(Section):
     rows: Annotated[LargeCount | None, Role.OUTSIDE]
     keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
+    metrics: dict[Name, SerializeAsAny[Metric]]
 
 
 class Tracking(Section):

@@ -25,6 +25,7 @@ from evidence.evaluation.units import (
     activity,
     posterior_means,
 )
+from evidence.evaluation.user_metrics import Metric, WithMetrics
 
 __all__ = [
     "ACTIVE_THRESHOLD",
@@ -37,10 +38,12 @@ __all__ = [
     "Evaluators",
     "ImportanceSampling",
     "Keep",
+    "Metric",
     "Noise",
     "Scores",
     "SemiImplicitSampling",
     "SemiImplicitScores",
+    "WithMetrics",
     "active_units",
     "activity",
     "blocks",

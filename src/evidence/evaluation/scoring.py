@@ -14,7 +14,7 @@ Given = ParamSpec("Given")
 Found = TypeVar("Found")
 IMAGES_PER_BATCH = 100
 # What random numbers are for, in a stream of images.
-IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B = range(7)
+IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B, METRICS = range(8)
 Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
 
 

@@ -80,7 +80,8 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that numbers depend on. `rule` says which schedule the learning rate follows."""
     kept = _without(config, NOT_COMPARED)
     rule = "steps" if kept["trainer"].get("stages") is None else "stages"
-    return kept | {"trainer": kept["trainer"] | {"rule": rule}}
+    scored = {key: value for key, value in kept["eval"].items() if key != "metrics" or value}
+    return kept | {"trainer": kept["trainer"] | {"rule": rule}, "eval": scored}
 
 
 def facts(source: Mapping[str, Any]) -> dict[str, Any]:

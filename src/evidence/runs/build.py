@@ -15,7 +15,7 @@ from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
-from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling
+from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling, WithMetrics
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts
 
@@ -86,6 +86,12 @@ def compiled(
     is_long = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
     pays = is_long and device.type == "cpu"  # a GPU scores all test images in a second
     return evaluator._replace(compiled=execution.wants_compiling("auto", [model], device, pays))
+
+
+def with_metrics(evaluator: Evaluator, section: Eval) -> Evaluator:
+    """The evaluator, with the metrics in `eval.metrics` where there are any."""
+    made = {key: _instantiate(f"eval.metrics.{key}", each) for key, each in section.metrics.items()}
+    return WithMetrics(evaluator, made) if made else evaluator
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:

@@ -21,7 +21,7 @@ from evidence.records import files
 from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record
 from evidence.runs import fit, lookup, provenance, resume
-from evidence.runs.build import build, evaluators
+from evidence.runs.build import build, evaluators, with_metrics
 from evidence.runs.driver import Life, Reported, Training, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
@@ -109,7 +109,8 @@ def _compute(
         # before anything is written: there may be no data
         parts = build(settings, device, project.root(), located.dataset)
     interfaces.check_kinds(parts.model, parts.objective)
-    evaluator = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
+    suited = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
+    evaluator = with_metrics(suited, settings.eval)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
     for note in located.notes:
         terminal.note(note)

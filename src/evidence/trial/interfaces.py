@@ -41,18 +41,20 @@ def check_kinds(model: object, objective: object) -> None:
 
 def check_returns(model: LatentVariableModel, x: Tensor) -> None:
     """Check the shapes of what prior, posterior and likelihood return in eval mode, x [B, X]."""
+    for part in (model.prior, model.likelihood, model.posterior):
+        _check_forward(part)
     with torch.no_grad(), scoring(model):
         q, prior = model.posterior(x), model.prior()
         z = _checked_z(model, q, x)
         pairs, dim = [SAMPLES, len(x)], z.shape[-1]
         _require(prior, model.prior, "noise", "rsample", "log_prob")
-        _check_shape(prior.log_prob(z), pairs, f"log p(z) of {named(model.prior)}", "[K, B]")
         drawn = prior.rsample(prior.noise(SAMPLES))
         _check_shape(drawn, [SAMPLES, dim], f"z of {named(model.prior)}", "[K, D]")
+        _check_shape(prior.log_prob(z), pairs, f"log p(z) of {named(model.prior)}", "[K, B]")
         p = model.likelihood(z)
         _require(p, model.likelihood, "log_prob", "mean")
-        _check_shape(p.log_prob(x), pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
         _check_shape(p.mean, [*pairs, x.shape[1]], f"mean of {named(model.likelihood)}", "[K, B, X]")
+        _check_shape(p.log_prob(x), pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
         _check_shape(model.log_joint(x, z), pairs, f"{named(model)}.log_joint", "[K, B]")
         if has_density(q):
             _check_shape(model.log_weights(x, SAMPLES), pairs, f"{named(model)}.log_weights", "[K, B]")
@@ -65,7 +67,7 @@ def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
     _require(q, model.posterior, "noise", "rsample", *density, "expectation")
     noise = q.noise(SAMPLES)
     z: Tensor = q.rsample(noise)
-    dim = z.shape[-1]
+    dim = z.shape[-1] if isinstance(z, Tensor) and z.dim() else sum(sizes)
     _check_shape(z, [SAMPLES, images, dim], f"z of {name}", "[K, B, D]")
     if sum(sizes) != dim:
         raise UserError(
@@ -77,7 +79,12 @@ def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
         scale = [dim] if q.scale.dim() == 1 else [images, dim]
         _check_shape(q.scale, scale, f"scale of {name}", "[D] or [B, D]")
     else:
-        log_q = q.rsample_and_log_prob(noise)[1]
+        pair = q.rsample_and_log_prob(noise)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise UserError(
+                f"rsample_and_log_prob of {name} is {_shown(pair)}; it must be z [K, B, D] and log q(z | x) [K, B]"
+            )
+        log_q = pair[1]
         _check_shape(log_q, [SAMPLES, images], f"log q(z | x) of {name}", "[K, B]")
     return z
 
@@ -169,6 +176,13 @@ def _check_metric_name(key: object, metrics: Mapping[Any, object], name: str) ->
     if f"train/{key}" in metrics:
         raise UserError(
             f"{name}: metrics '{key}' and 'train/{key}' have the same name in a record: rename one"
+        )
+
+
+def _check_forward(part: nn.Module) -> None:
+    if type(part).forward is nn.Module.forward:
+        raise UserError(
+            f"{named(part)} has no forward; it must return a distribution, such as those of evidence.distributions"
         )
 
 

@@ -1,0 +1,104 @@
+"""A wrong part ends before training with one line: which method, of which class, and what it must return."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import problems
+import pytest
+import torch
+from torch import nn
+
+from evidence.distributions import Bernoulli, DiagonalNormal
+from evidence.errors import UserError
+from evidence.evaluation import ImportanceSampling, WithMetrics, evaluate
+from evidence.models import LatentVariableModel
+from evidence.trial.interfaces import check_returns
+
+
+class Part(nn.Module):
+    """A module whose forward returns what the function makes of its arguments."""
+
+    def __init__(self, returned: Callable[..., Any]) -> None:
+        super().__init__()
+        self.returned = returned
+
+    def forward(self, *args: Any) -> Any:
+        return self.returned(*args)
+
+
+class NoForward(nn.Module):
+    """A module that only has parameters."""
+
+
+def normal(*shape: int) -> DiagonalNormal:
+    return DiagonalNormal(torch.zeros(shape), torch.ones(shape))
+
+
+def posterior(**methods: Any) -> Part:
+    """A posterior of right methods, but for those given."""
+    right = {name: getattr(normal(3, 2), name) for name in ("noise", "rsample", "expectation")}
+    pair = normal(3, 2).rsample_and_log_prob
+    return Part(lambda x: SimpleNamespace(**{**right, "rsample_and_log_prob": pair, **methods}))
+
+
+WRONG = [
+    ("posterior", posterior(rsample=lambda noise: 1.0), "it must be a tensor [K, B, D]"),
+    ("posterior", posterior(rsample_and_log_prob=lambda noise: noise), "it must be z [K, B, D] and log q"),
+    ("posterior", posterior(rsample_and_log_prob=lambda noise: (noise, noise)), "it must be a tensor [K, B]"),
+    ("posterior", posterior(expectation=lambda count: 1.0), "it must be a tensor [B, D]"),
+    ("posterior", NoForward(), "NoForward has no forward; it must return a distribution"),
+    ("prior", NoForward(), "NoForward has no forward; it must return a distribution"),
+    ("likelihood", NoForward(), "NoForward has no forward; it must return a distribution"),
+    ("posterior", Part(lambda x: x), "which has no noise and no rsample"),
+    ("posterior", Part(lambda x: (x, x)), "which has no noise and no rsample"),
+    (
+        "posterior",
+        Part(lambda x: SimpleNamespace(noise=None, rsample=None, expectation=None)),
+        "has no rsample_and_log_prob",
+    ),
+    ("posterior", Part(lambda x: normal(7)), "it must be a tensor [K, B, D]"),
+    ("prior", Part(lambda: None), "which has no noise and no rsample and no log_prob"),
+    ("prior", Part(lambda: normal(1, 3)), "it must be a tensor [K, D]"),
+    ("likelihood", Part(lambda z: z), "which has no log_prob"),
+    ("likelihood", Part(lambda z: Bernoulli(torch.zeros(3, 6))), "it must be a tensor [K, B, X]"),
+]
+
+
+@pytest.mark.parametrize(("name", "part", "said"), WRONG)
+def test_a_wrong_part_is_named_with_what_it_must_return(name: str, part: nn.Module, said: str) -> None:
+    model, x = problems.linear_gaussian(), problems.images(3)
+    check_returns(model, x)
+    setattr(model, name, part)
+    with pytest.raises(UserError) as raised:
+        check_returns(model, x)
+    assert said in str(raised.value)
+    assert type(part).__name__ in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def fails(model: LatentVariableModel, x: torch.Tensor, log_weights: torch.Tensor) -> Any:
+    raise ValueError("two\nlines")
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        (fails, "raised ValueError: two lines"),
+        (lambda model, x, log_w: log_w[0], "returned a Tensor; it must return a dict"),
+        (lambda model, x, log_w: {}, "it must return a dict"),
+        (lambda model, x, log_w: {"a": log_w}, "a is a tensor [2, 3]; it must be a real tensor [B] = [3]"),
+        (lambda model, x, log_w: {"a": 1.0}, "a is a float; it must be a real tensor"),
+        (lambda model, x, log_w: {"nll": log_w[0]}, "another metric has the name nll"),
+        (lambda model, x, log_w: {"nll_se": log_w[0]}, "another metric has the name nll_se"),
+        (lambda model, x, log_w: {"a/b": log_w[0]}, "must be of letters"),
+        (lambda model, x, log_w: {"a": log_w[0] / 0}, "a is not finite"),
+    ],
+)
+def test_a_wrong_metric_is_named(metric: Any, said: str) -> None:
+    model, x = problems.linear_gaussian(), problems.images(3)
+    with pytest.raises(UserError) as raised:
+        evaluate(model, x, WithMetrics(ImportanceSampling(2, 100), {"mine": metric}), lambda count: None)
+    assert str(raised.value).startswith("eval.metrics.mine: ")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
