@@ -65,6 +65,16 @@ def test_the_hashes_are_those_of_before(
     assert " ".join([*found[:4], found.settings]) == HASHES[case]
 
 
+def test_a_metric_of_the_users_is_part_of_the_runs_identity_and_not_of_the_paths() -> None:
+    def measured(metrics: dict[str, Any]) -> identity.Identity:
+        return identity.identify(CONFIG | {"eval": CONFIG["eval"] | {"metrics": metrics}}, {}, None)
+
+    plain, other = identity.identify(CONFIG, {}, None), measured({"mine": {"_target_": "mine.Metric"}})
+    assert measured({}) == plain
+    assert (other.train, other.form) == (plain.train, plain.form)
+    assert (other.run, other.cell) != (plain.run, plain.cell)
+
+
 def test_each_setting_of_a_run_has_the_role_that_its_declaration_says() -> None:
     def dotted(role: Role) -> set[str]:
         return {".".join(path) for path in paths(Settings, role)}

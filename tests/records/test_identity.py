@@ -101,13 +101,6 @@ def test_all_that_shapes_the_parameters_belongs_to_the_train_identity() -> None:
     assert len({each.train for each in [changed(), *others]}) == len(others) + 1
 
 
-def test_a_metric_of_the_users_is_part_of_the_runs_identity_and_not_of_the_paths() -> None:
-    measured = changed("eval", metrics={"mine": {"_target_": "mine.Metric"}})
-    assert measured.run != changed("eval", metrics={}).run == changed().run
-    assert measured.train == changed().train
-    assert measured.cell != changed().cell
-
-
 def test_a_cell_is_all_but_the_seed_and_of_a_source_all_but_its_seed() -> None:
     source = RECORD | {"code": {"evidence": "e"}}
     assert changed(seed=1).cell == changed().cell
