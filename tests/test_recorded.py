@@ -54,7 +54,8 @@ class Recorded(Repeat):
             if self.graph is None:
                 self.graph = make_fx(lambda _: self._step())(torch.empty(0))
             else:
-                self.graph(torch.empty(0))
+                with torch.no_grad():  # the gradient is in the recording
+                    self.graph(torch.empty(0))
 
 
 @pytest.mark.parametrize(
