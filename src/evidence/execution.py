@@ -86,8 +86,9 @@ def settle(
     device: torch.device, compiled: bool, captured: bool, kept: dict[str, Any] | None
 ) -> tuple[dict[str, Any], str]:
     """The execution from here on, in force; what was kept is used again, and in words what could not be."""
-    threads, library = THREADS, products.faster() if device.type == "cpu" else "torch"
-    if kept is not None:
+    if kept is None:
+        threads, library = THREADS, products.faster() if device.type == "cpu" else "torch"
+    else:
         threads, library = kept["threads"], kept["products"]
         compiled = kept["compiled"] and _has_compiler()
         captured = kept["captured"] and device.type == "cuda"

@@ -94,7 +94,10 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
             go_on(number, life.__next__)
         groups: dict[tuple[int, ...], _Group] = {}
         while wanted:
-            groups = {numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)}
+            if sum(map(len, groups)) != len(wanted):  # at first, and when a run has left
+                groups = {
+                    numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)
+                }
             for group in groups.values():
                 group.launch()
             for numbers, group in groups.items():

@@ -67,9 +67,8 @@ def _train_share(run: Run, most: int, configs: Sequence[Config], device: int | N
         visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[device] if visible else str(device)
     found: list[float | None] = []
-    for _, alike in itertools.groupby(
-        configs, lambda config: config.precision
-    ):  # it holds for a whole process
+    # The precision holds for a whole process.
+    for _, alike in itertools.groupby(configs, lambda config: config.precision):
         together = list(alike)
         for first in range(0, len(together), most):
             found += run(together[first : first + most])
