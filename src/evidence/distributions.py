@@ -32,9 +32,10 @@ class DiagonalNormal(NamedTuple):
         # Broadcasting takes as long as a layer, so equal shapes are left as they are.
         return mean if mean == scale else torch.broadcast_shapes(mean, scale)
 
-    def sample(self, num_samples: int) -> Tensor:
-        """Draws of z without a graph, [K, ..., D]."""
-        return self.rsample(self.noise(num_samples)).detach()
+    def sample(self, num_samples: int | None = None) -> Tensor:
+        """Draws without a graph, [K, ..., D], or one draw [..., D] where no number is given."""
+        drawn = self.rsample(self.noise(num_samples or 1)).detach()
+        return drawn[0] if num_samples is None else drawn
 
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D]."""

@@ -56,6 +56,13 @@ class LatentVariableModel(nn.Module):
         """log p(x, z) = log p(z) + log p(x | z): x [B, X], z [K, B, D] -> [K, B]."""
         return self.prior().log_prob(z) + self.likelihood(z).log_prob(x)
 
+    def log_posterior_at(self, z: Tensor, x: Tensor) -> Tensor:
+        """log q(z | x) as a function of z alone, the posterior's parameters out of the graph: z [K, B, D] -> [K, B].
+
+        Raises: UserError where it has no density.
+        """
+        return self.detached(lambda: with_density(self.posterior(x), "log_prob").log_prob(z), "posterior")
+
     def log_weights(self, x: Tensor, num_samples: int) -> Tensor:
         """log w = log p(x, z) - log q(z | x) of fresh, reparameterised z: x [B, X] -> [K, B].
 

@@ -2,21 +2,38 @@
 
 from evidence.objectives.base import Estimate, Objective
 from evidence.objectives.critic import CriticWeighted
+from evidence.objectives.dreg import STL, DReG, RWSDReG
 from evidence.objectives.elbo import ELBO
-from evidence.objectives.iwae import IWAE, choose_few
+from evidence.objectives.grouped import CIWAE, MIWAE, PIWAE
+from evidence.objectives.iwae import IWAE
 from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples
+from evidence.objectives.rws import RWS
 from evidence.objectives.sivi import SIVI
+from evidence.objectives.tvo import TVO
 from evidence.objectives.uivi import UIVI
+from evidence.objectives.vr_iwae import VRIWAE
+from evidence.objectives.weighting import Weighted, Weights, choose_few
 
 __all__ = [
+    "CIWAE",
     "ELBO",
     "IWAE",
+    "MIWAE",
+    "PIWAE",
+    "RWS",
     "SIVI",
+    "STL",
+    "TVO",
     "UIVI",
+    "VRIWAE",
     "CriticWeighted",
+    "DReG",
     "Estimate",
     "HMCSampler",
     "Objective",
+    "RWSDReG",
     "ReverseSamples",
+    "Weighted",
+    "Weights",
     "choose_few",
 ]

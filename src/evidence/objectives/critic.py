@@ -83,10 +83,7 @@ class CriticWeighted(Objective):
         if self.encoder == "literal":
             return model.log_joint(x, z) - log_q, None
         if self.encoder == "path":
-            log_q = model.detached(
-                lambda: with_density(model.posterior(x), "log_prob").log_prob(z), "posterior"
-            )
-            return model.log_joint(x, z) - log_q, None
+            return model.log_joint(x, z) - model.log_posterior_at(z, x), None
         encoder = model.detached(lambda: model.log_joint(x, z), "prior", "likelihood") - log_q
         return model.log_joint(x, z.detach()), encoder
 

@@ -1,8 +1,8 @@
 """The sections of conf/objective/."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, SerializeAsAny
+from pydantic import AfterValidator, Field, SerializeAsAny, model_validator
 
 from evidence.config.schema.base import Built, Follows, by_target
 from evidence.config.schema.models import Model, Pixels, Posterior
@@ -58,18 +58,114 @@ class ELBO(_Objective):
             )
 
 
-class IWAE(_Objective):
+class Weighted(_Objective):
+    """An objective whose gradient weighs k samples: `num_exact` says which of them go backward."""
+
+    posterior = Posterior.WITH_DENSITY
+    in_pieces = True
+    num_exact: Annotated[int, Field(ge=0, le=10**6)] | None
+
+
+class _OfSeveral(Weighted):
+    """Whose gradient is zero for one sample."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.k < 2 and self._needs_several():
+            raise UserError(f"k={self.k}: objective={self.name} needs k=2 or more, since {self._reason()}")
+        return self
+
+    def _needs_several(self) -> bool:
+        return True
+
+    def _reason(self) -> str:
+        return "its gradient for the encoder is zero at k=1"
+
+
+class IWAE(Weighted):
     """conf/objective/iwae.yaml."""
 
     choices = ("iwae",)
-    posterior = Posterior.WITH_DENSITY
-    in_pieces = True
     replaced = dict.fromkeys(
         ("backward", "m"),
         "objective.num_exact=null (was backward=all), 0 (was sampled), or m, such as 4 (was top with m=4)",
     )
     built_by: Literal["evidence.objectives.IWAE"] = Field(alias="_target_")
-    num_exact: Annotated[int, Field(ge=0, le=10**6)] | None
+
+
+class PathGradient(Weighted):
+    """conf/objective/dreg.yaml and stl.yaml."""
+
+    choices = ("dreg", "stl")
+    built_by: Literal["evidence.objectives.DReG", "evidence.objectives.STL"] = Field(alias="_target_")
+
+
+class RWSDReG(_OfSeveral):
+    """conf/objective/rws_dreg.yaml."""
+
+    choices = ("rws_dreg",)
+    built_by: Literal["evidence.objectives.RWSDReG"] = Field(alias="_target_")
+
+
+class RWS(_OfSeveral):
+    """conf/objective/rws.yaml."""
+
+    choices = ("rws",)
+    built_by: Literal["evidence.objectives.RWS"] = Field(alias="_target_")
+    encoder: Literal["wake", "sleep"]
+
+    def _needs_several(self) -> bool:
+        return self.encoder == "wake"
+
+    def _reason(self) -> str:
+        return "the mean of its wake-phase gradient is zero at k=1; objective.encoder=sleep takes any k"
+
+
+class TVO(_OfSeveral):
+    """conf/objective/tvo.yaml."""
+
+    choices = ("tvo",)
+    built_by: Literal["evidence.objectives.TVO"] = Field(alias="_target_")
+    points: Annotated[int, Field(ge=1, le=1000)]
+    first: Annotated[float, Field(gt=0, lt=1), FLOAT32] | None
+
+    def _reason(self) -> str:
+        return "its gradient has a covariance over the samples"
+
+
+class Grouped(Weighted):
+    """conf/objective/miwae.yaml and piwae.yaml."""
+
+    choices = ("miwae", "piwae")
+    built_by: Literal["evidence.objectives.MIWAE", "evidence.objectives.PIWAE"] = Field(alias="_target_")
+    groups: Count
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.k % self.groups:
+            divisors = [str(each) for each in range(1, self.k + 1) if self.k % each == 0]
+            raise UserError(
+                f"objective.groups={self.groups}: k={self.k} samples make no {self.groups} groups of equal size;"
+                f" choose one of {', '.join(divisors)}"
+            )
+        return self
+
+
+class CIWAE(Weighted):
+    """conf/objective/ciwae.yaml."""
+
+    choices = ("ciwae",)
+    built_by: Literal["evidence.objectives.CIWAE"] = Field(alias="_target_")
+    beta: Annotated[float, Field(ge=0, le=1)]
+
+
+class VRIWAE(Weighted):
+    """conf/objective/vr_iwae.yaml."""
+
+    choices = ("vr_iwae",)
+    built_by: Literal["evidence.objectives.VRIWAE"] = Field(alias="_target_")
+    alpha: Annotated[float, Field(ge=0, lt=1), FLOAT32]
+    doubly_reparameterized: bool
 
 
 class Network(Built):
