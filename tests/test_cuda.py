@@ -30,7 +30,7 @@ def start(root: Path, *overrides: str) -> dict[str, float]:
     return json.loads(path.read_text())["metrics"]
 
 
-@pytest.mark.parametrize("objective", ["vae", "iwae", "critic", "uivi", "sivi"])
+@pytest.mark.parametrize("objective", sorted(path.stem for path in (CONF / "objective").glob("*.yaml")))
 def test_every_objective_trains_and_is_evaluated(
     objective: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

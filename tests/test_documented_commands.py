@@ -26,7 +26,7 @@ TRAINED = [
 LEFT_OUT = (
     "<",
     "...",
-    "renyi",
+    "objective=beta",
     "init_from=",
     "run.py`",
     "launcher=ray",

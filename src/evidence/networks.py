@@ -196,6 +196,20 @@ class SemiImplicitPosterior(nn.Module):
         return SemiImplicit(lambda eps: pullback(eps)[0], floored, x.shape[0], self.noise_dim, pullback)
 
 
+class ReverseProposal(nn.Module):
+    """tau(eps | z, x) = N(mean([z, x]), exp(s([z, x]))^2), for UIVI's reverse conditional."""
+
+    def __init__(
+        self, latent: int, data_dim: int, noise: int, hidden: Sequence[int], activation: str
+    ) -> None:
+        super().__init__()
+        self.normal = ConditionalNormal(latent + data_dim, hidden, noise, activation)
+
+    def forward(self, z: Tensor, x: Tensor) -> DiagonalNormal:
+        """The distribution of eps given z [K, B, D] and x [B, X]."""
+        return self.normal(torch.cat([z, x.expand(*z.shape[:-1], -1)], -1))
+
+
 class Critic(nn.Module):
     """A network x [B, X] -> [B], for the baseline C(x) of the critic-weighted objective."""
 

@@ -67,18 +67,22 @@ class Report(NamedTuple):
 def parameter_groups(
     model: LatentVariableModel, objective: Objective, scale_rate: float
 ) -> list[dict[str, object]]:
-    """All parameters, with their names, at rate 1, but those that a module names in `scale_parameters` at `scale_rate`.
+    """All parameters, with their names, in groups of a learning rate's ratio to the rest.
 
-    Such is a semi-implicit posterior's global sigma, whose rate in UIVI's code is 0.2.
+    The ratio is `scale_rate` for those that a module names in `scale_parameters`, such as a semi-implicit posterior's
+    global sigma (0.2 in UIVI's code), and `relative_rate` for all of a module that has this number.
     """
-    modules = [*model.named_modules(prefix="model"), *objective.named_modules(prefix="objective")]
-    scales = {f"{name}.{own}" for name, module in modules for own in getattr(module, "scale_parameters", ())}
     named = [*model.named_parameters("model"), *objective.named_parameters("objective")]
-    groups: list[dict[str, object]] = [
-        {"params": [each for each in named if each[0] not in scales], "rate": 1.0}
-    ]
-    slow = [each for each in named if each[0] in scales]
-    return groups + ([{"params": slow, "rate": scale_rate}] if slow else [])
+    apart: dict[str, tuple[str, float]] = {}
+    for name, module in [*model.named_modules(prefix="model"), *objective.named_modules(prefix="objective")]:
+        own = [key for key, _ in module.named_parameters(name)] if hasattr(module, "relative_rate") else []
+        apart |= {key: (name, float(module.relative_rate)) for key in own}
+        apart |= {f"{name}.{key}": ("scales", scale_rate) for key in getattr(module, "scale_parameters", ())}
+    groups = {("rest", 1.0): [each for each in named if each[0] not in apart]}
+    for each in named:
+        if each[0] in apart:
+            groups.setdefault(apart[each[0]], []).append(each)
+    return [{"params": members, "rate": ratio} for (_, ratio), members in groups.items()]
 
 
 def carry_over(

@@ -81,6 +81,10 @@ def test_what_is_typed_wins_over_the_experiment() -> None:
         ("vae", "one_layer", "quick", 1),
         ("iwae", "one_layer", "quick", 50),
         ("critic", "one_layer", "quick", 1),
+        *(
+            (name, "one_layer", "quick", 50)
+            for name in ("dreg", "stl", "rws", "rws_dreg", "miwae", "piwae", "ciwae", "vr_iwae", "tvo")
+        ),
         ("uivi", "semi_implicit", "uivi_quick", 1),
         ("sivi", "semi_implicit", "uivi_quick", 1),
     ],
@@ -88,8 +92,8 @@ def test_what_is_typed_wins_over_the_experiment() -> None:
 def test_an_objective_brings_what_suits_it(objective: str, model: str, trainer: str, k: int) -> None:
     (job,) = jobs(f"objective={objective}")
     assert (job.model.name, job.trainer.name, job.k) == (model, trainer, k)
-    (job,) = jobs(f"objective={objective}", "trainer=smoke", "k=3")
-    assert (job.model.name, job.trainer.name, job.k) == (model, "smoke", 3)
+    (job,) = jobs(f"objective={objective}", "trainer=smoke", "k=4")
+    assert (job.model.name, job.trainer.name, job.k) == (model, "smoke", 4)
 
 
 def refuse(**options: object) -> None:

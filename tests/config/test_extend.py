@@ -80,10 +80,10 @@ def test_the_page_touches_as_few_files_as_it_says() -> None:
 
 
 def test_what_is_added_runs_and_is_scored(extended: Path) -> None:
-    added = ("objective=miwae", "model=affine", "data=large_digits", "trainer=smoke", "eval=smoke")
+    added = ("objective=jvi", "model=affine", "data=large_digits", "trainer=smoke", "eval=smoke")
     ended = call(extended, "run.py", *added, "trainer.steps=20", "tracking=none")
     assert ended.returncode == 0, ended.stderr
-    (result,) = extended.glob("outputs/miwae-k5-affine-large_digits-*/result.json")
+    (result,) = extended.glob("outputs/jvi-k5-affine-large_digits-*/result.json")
     assert '"test/reconstruction"' in result.read_text()
 
 
@@ -109,12 +109,9 @@ def test_a_model_of_ones_own_is_scored_on_ones_own_data_by_ones_own_metric(
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
-        ("objective=miwae objective.num_groups=0", "objective.num_groups=0: must be at least 1"),
-        ("objective=miwae model=semi_implicit", "choose model=one_layer, two_layer, explicit or affine"),
-        (
-            "objective=miwae objective.num_groups=1000000 k=1000000",
-            "objective.num_groups=1000000, trainer.batch",
-        ),
+        ("objective=jvi k=1", "objective.k=1: must be at least 2"),
+        ("objective=jvi model=semi_implicit", "choose model=one_layer, two_layer, explicit or affine"),
+        ("objective=jvi objective.num_exact=2", "unknown key 'objective.num_exact'"),
         ("model=affine model.data_dim=3", "model.data_dim=3: must be data.pixels=784"),
         ("data=large_digits data.binarization=fixed", "must be one of stochastic, threshold"),
     ],

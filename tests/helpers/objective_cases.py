@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from evidence.models import LatentVariableModel, hierarchical
-from evidence.networks import Critic
+from evidence.networks import Critic, ReverseProposal
 from evidence.objectives import (
     CIWAE,
     ELBO,
@@ -27,7 +27,7 @@ from evidence.objectives import (
     Objective,
     RWSDReG,
 )
-from evidence.objectives.reverse_conditional import HMCSampler
+from evidence.objectives.reverse_conditional import HMCSampler, ImportanceSampler, LearnedSampler
 
 X = problems.X_DIM
 SEEDS = [3, 3 + 2**40, 5]
@@ -40,6 +40,10 @@ def two_layers() -> LatentVariableModel:
 
 def critic(encoder: str, target: str) -> Objective:
     return CriticWeighted(2, encoder, target, 3.0, 4, Critic(X, [3], "tanh"))  # type: ignore[arg-type]
+
+
+def proposal() -> ReverseProposal:
+    return ReverseProposal(problems.Z_DIM, X, problems.NOISE_DIM, [3], "tanh")
 
 
 Make = Callable[[], tuple[LatentVariableModel, Objective]]
@@ -78,6 +82,8 @@ CASES: dict[str, Make] = {
     "critic, elbo": lambda: (problems.linear_gaussian(), critic("elbo", "elbo")),
     "sivi": lambda: (problems.semi_implicit_gaussian(), SIVI(2, 3)),
     "uivi": lambda: (problems.semi_implicit_gaussian(), UIVI(1, HMCSampler(2, 2, 3, 0.1, 0.9, 0.05))),
+    "uivi, importance": lambda: (problems.semi_implicit_gaussian(), UIVI(1, ImportanceSampler(4))),
+    "uivi, learned": lambda: (problems.semi_implicit_gaussian(), UIVI(1, LearnedSampler(4, 0.5, proposal()))),
 }
 
 

@@ -67,7 +67,7 @@ class ExactReverseConditional:
     def __init__(self, posterior: LinearSemiImplicitPosterior, num_samples: int = 5) -> None:
         self.posterior, self.num_samples = posterior, num_samples
 
-    def __call__(self, q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+    def __call__(self, q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
         with torch.no_grad():
             whitened = self.posterior.mixing / q.scale.unsqueeze(-1)
             covariance = torch.linalg.inv(torch.eye(NOISE_DIM) + whitened.T @ whitened)

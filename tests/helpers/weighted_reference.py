@@ -33,7 +33,11 @@ FORMULAS: dict[str, Formula] = {
     "rws, wake": lambda w: (normalised(w), normalised(w), "log q"),
     "miwae": lambda w: (grouped(w), grouped(w), "total"),
     "piwae": lambda w: (normalised(w), grouped(w), "total"),
-    "ciwae": lambda w: (BETA / K + (1 - BETA) * normalised(w), BETA / K + (1 - BETA) * normalised(w), "total"),
+    "ciwae": lambda w: (
+        BETA / K + (1 - BETA) * normalised(w),
+        BETA / K + (1 - BETA) * normalised(w),
+        "total",
+    ),
     "vr_iwae": lambda w: (tempered(w), tempered(w), "total"),
     "vr_iwae, doubly": lambda w: (tempered(w), ALPHA * tempered(w) + (1 - ALPHA) * tempered(w) ** 2, "path"),
 }
@@ -45,7 +49,10 @@ def sample(model: LatentVariableModel, x: Tensor, noise: Tensor) -> dict[str, tu
 
     def gradients(value: Tensor) -> Gradients:
         found = torch.autograd.grad(value.sum(), list(named.values()), allow_unused=True, retain_graph=True)
-        return {name: torch.zeros_like(named[name]) if g is None else g for name, g in zip(named, found, strict=True)}
+        return {
+            name: torch.zeros_like(named[name]) if g is None else g
+            for name, g in zip(named, found, strict=True)
+        }
 
     z, log_q = model.posterior(x).rsample_and_log_prob(noise)
     fixed = z.detach()
@@ -77,9 +84,7 @@ def gradient(name: str, model: LatentVariableModel, x: Tensor, noise: Tensor) ->
     return total
 
 
-def tvo_gradient(
-    beta: list[float], model: LatentVariableModel, x: Tensor, noise: Tensor
-) -> Gradients:
+def tvo_gradient(beta: list[float], model: LatentVariableModel, x: Tensor, noise: Tensor) -> Gradients:
     """sum_j d_j (mean of grad f + covariance of f and grad log pi~), under self-normalised weights w^beta_j."""
     k = noise.shape[0]
     total = {key: torch.zeros_like(value) for key, value in model.named_parameters()}
@@ -89,7 +94,9 @@ def tvo_gradient(
         for low, high in zip(beta, [*beta[1:], 1.0], strict=True):
             u = normalised((low * (f - f.max())).exp())
             for key in total:
-                log_p, log_q = (torch.stack([each[part][1][key] for each in terms]) for part in ("log p", "log q"))
+                log_p, log_q = (
+                    torch.stack([each[part][1][key] for each in terms]) for part in ("log p", "log q")
+                )
                 path = low * log_p + (1 - low) * log_q  # of log pi~
                 mean = torch.tensordot(u, path, 1)
                 covariance = torch.tensordot(u * (f - u @ f), path - mean, 1) * k / (k - 1)

@@ -69,8 +69,12 @@ def test_the_elbos_gradient_on_average(objective: Objective) -> None:
     assert from_exact(draws(objective, model), exact) < 5
 
 
-@pytest.mark.parametrize("objective", [STL(5), DReG(5), RWSDReG(5), VRIWAE(5, 0.3, True)], ids=lambda o: type(o).__name__)
-def test_without_the_score_the_encoders_gradient_vanishes_at_the_exact_posterior(objective: Objective) -> None:
+@pytest.mark.parametrize(
+    "objective", [STL(5), DReG(5), RWSDReG(5), VRIWAE(5, 0.3, True)], ids=lambda o: type(o).__name__
+)
+def test_without_the_score_the_encoders_gradient_vanishes_at_the_exact_posterior(
+    objective: Objective,
+) -> None:
     """For every draw: log w is a constant of z. The IWAE's has variance there."""
     model = problems.with_exact_posterior()
     found, plain = (

@@ -15,6 +15,8 @@ from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples, 
 
 pytestmark = pytest.mark.usefixtures("float64")
 
+X = problems.images(1).double()  # which these samplers of the reverse conditional do not look at
+
 
 def hmc(burn_in: int, num_samples: int = 5) -> HMCSampler:
     return HMCSampler(burn_in, num_samples, 5, 0.2, 0.9, 0.01).double()
@@ -50,7 +52,7 @@ def test_uivis_surrogate_is_equation_10_to_rounding() -> None:
     model, x = problems.semi_implicit_gaussian(), problems.images(4)
     posterior = model.posterior
 
-    def fixed(q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+    def fixed(q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
         return ReverseSamples(eps.flip(1).unsqueeze(0) * torch.tensor([0.5, -1.0]).view(2, 1, 1, 1), {})
 
     torch.manual_seed(8)
@@ -60,14 +62,14 @@ def test_uivis_surrogate_is_equation_10_to_rounding() -> None:
     eps = q.noise(3)
     z = q.rsample(eps)
     leaf = z.detach().requires_grad_()
-    log_q = posterior(x).conditional(fixed(q, z, eps).eps).log_prob(leaf).mean(0)
+    log_q = posterior(x).conditional(fixed(q, z, eps, x).eps).log_prob(leaf).mean(0)
     (grad_z,) = torch.autograd.grad((model.log_joint(x, leaf) - log_q).mean(0).sum(), leaf)
     expected = problems.gradients((grad_z * z).sum(), posterior)
     for name in expected:
         torch.testing.assert_close(found[name], expected[name])
 
 
-def generating(q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+def generating(q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
     """The fault of a sampler that hands back the eps that made z."""
     return ReverseSamples(eps.unsqueeze(0), {})
 
@@ -88,8 +90,8 @@ def test_the_chain_draws_from_the_reverse_conditional() -> None:
     q = model.posterior(problems.images(1).expand(20_000, -1))
     with torch.no_grad():
         fixed = q.conditional(torch.zeros(1, 20_000, 3)).mean + 0.4
-        samples, metrics = hmc(30, 1)(q, fixed, q.noise(1))
-        exact = exact_sampler(1)(q, fixed, samples[0]).eps
+        samples, metrics = hmc(30, 1)(q, fixed, q.noise(1), X)
+        exact = exact_sampler(1)(q, fixed, samples[0], X).eps
     for moment in (lambda e: e, lambda e: e.square(), lambda e: e * e.roll(1, -1)):
         found, known = moment(samples[0, 0]), moment(exact[0, 0])
         error = (found.var(0) + known.var(0)).sqrt() / 20_000**0.5
@@ -115,12 +117,12 @@ def test_the_chain_leaves_no_graph_and_no_gradient_in_the_posterior() -> None:
     model, x = problems.semi_implicit_gaussian(), problems.images(4)
     q = model.posterior(x)
     eps = q.noise(1)
-    samples = hmc(1)(q, q.rsample(eps), eps).eps
+    samples = hmc(1)(q, q.rsample(eps), eps, X).eps
     assert not samples.requires_grad
     assert all(parameter.grad is None for parameter in model.parameters())
     q, z, eps = network_and_draw([6, 5], "relu")
     assert q.scale.requires_grad  # not frozen
-    assert not hmc(1)(q, z.requires_grad_(), eps).eps.requires_grad
+    assert not hmc(1)(q, z.requires_grad_(), eps, X).eps.requires_grad
 
 
 by_hand = pytest.mark.parametrize(
@@ -156,7 +158,7 @@ def test_the_chain_by_hand_is_autograds(hidden: list[int], activation: str) -> N
     found = []
     for either in (q, q._replace(pullback=None)):
         torch.manual_seed(3)
-        found.append(HMCSampler(5, 5, 5, 0.9, 0.9, 0.01).double()(either, z, eps))
+        found.append(HMCSampler(5, 5, 5, 0.9, 0.9, 0.01).double()(either, z, eps, X))
     torch.testing.assert_close(found[0].eps, found[1].eps, rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(found[0].metrics, found[1].metrics)
     assert 0.2 < found[0].metrics["hmc/acceptance"] < 0.9

@@ -1,11 +1,13 @@
 """Every objective against exact answers on the linear-Gaussian problem, and what all objectives promise."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
 import problems
 import pytest
 import torch
+from objective_cases import WEIGHTED
 from torch import Tensor, nn
 
 from evidence import models
@@ -29,6 +31,8 @@ EXPLICIT: dict[str, Callable[[], Objective]] = {
     "iwae": lambda: IWAE(3),
     "iwae-sampled": lambda: IWAE(3, 0),
     "iwae-top": lambda: IWAE(4, 2),
+    **{name: partial(make, None) for name, make in WEIGHTED.items()},
+    **{f"{name}-few": partial(make, 1) for name, make in WEIGHTED.items()},
     "critic-literal": lambda: critic("literal"),
     "critic-elbo": lambda: critic("elbo", "elbo"),
     "critic-path": lambda: critic("path"),
@@ -219,7 +223,15 @@ def test_iwaes_metrics_are_the_bounds_they_are_named_after() -> None:
     torch.testing.assert_close(metrics["elbo"], log_w.mean().detach())
 
 
-@pytest.mark.parametrize("make", [lambda: ELBO(2), lambda: ELBO(2, "analytic"), lambda: IWAE(3)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ELBO(2),
+        lambda: ELBO(2, "analytic"),
+        lambda: IWAE(3),
+        *(partial(WEIGHTED[name], None) for name in ("miwae", "ciwae", "vr_iwae")),
+    ],
+)
 def test_gradients_are_those_of_the_estimated_bound(make: Callable[[], Objective]) -> None:
     """With the noise held fixed the surrogate is an ordinary function: central differences see any lost path."""
     problems.assert_differentiable(problems.linear_gaussian(), make(), problems.images(3))

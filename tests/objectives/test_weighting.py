@@ -11,7 +11,20 @@ from torch import Tensor
 
 from evidence.models import LatentVariableModel
 from evidence.numerics import log_mean_exp
-from evidence.objectives import CIWAE, ELBO, IWAE, MIWAE, PIWAE, RWS, STL, TVO, VRIWAE, DReG, Objective, Weighted
+from evidence.objectives import (
+    CIWAE,
+    ELBO,
+    IWAE,
+    MIWAE,
+    PIWAE,
+    RWS,
+    STL,
+    TVO,
+    VRIWAE,
+    DReG,
+    Objective,
+    Weighted,
+)
 from evidence.objectives.weighting import Weights, sketch
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -152,7 +165,9 @@ def test_tvo_rises_to_the_importance_weighted_bound_with_the_points() -> None:
     log_w = log_weights()
     gaps = torch.stack([(TVO(4, points, None).bounds(log_w)["iwae"] - TVO(4, points, None).bounds(log_w)["tvo"]).mean()
                         for points in (20, 40, 80, 160)])  # fmt: skip
-    torch.testing.assert_close(gaps[:-1] / gaps[1:], torch.full((3,), 2.0), rtol=0.1, atol=0.0)  # of order 1/points
+    torch.testing.assert_close(
+        gaps[:-1] / gaps[1:], torch.full((3,), 2.0), rtol=0.1, atol=0.0
+    )  # of order 1/points
 
 
 @pytest.mark.parametrize("num_exact", [0, 1, 2])

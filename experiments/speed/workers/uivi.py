@@ -14,7 +14,7 @@ from experiments.speed.workers.protocol import Run, serve
 BURN_IN, KEPT, LEAPFROG = 5, 5, 5
 
 
-def no_chain(q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+def no_chain(q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
     """As many eps' as the chain keeps, for nothing: what is left is the rest of the step."""
     return ReverseSamples(eps.expand(KEPT, *eps.shape), {})
 

@@ -6,7 +6,12 @@ from evidence.objectives.dreg import STL, DReG, RWSDReG
 from evidence.objectives.elbo import ELBO
 from evidence.objectives.grouped import CIWAE, MIWAE, PIWAE
 from evidence.objectives.iwae import IWAE
-from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples
+from evidence.objectives.reverse_conditional import (
+    HMCSampler,
+    ImportanceSampler,
+    LearnedSampler,
+    ReverseSamples,
+)
 from evidence.objectives.rws import RWS
 from evidence.objectives.sivi import SIVI
 from evidence.objectives.tvo import TVO
@@ -30,6 +35,8 @@ __all__ = [
     "DReG",
     "Estimate",
     "HMCSampler",
+    "ImportanceSampler",
+    "LearnedSampler",
     "Objective",
     "RWSDReG",
     "ReverseSamples",

@@ -1,7 +1,7 @@
 """Samplers of UIVI's reverse conditional q(eps | z, x), proportional to q(eps) q(z | eps, x).
 
-A sampler is called with q(z | x), z [K, B, D] and the eps [K, B, E] that made it, and returns eps' [S, K, B, E]
-with metrics to report. UIVI takes one as an argument.
+A sampler is called with q(z | x), z [K, B, D], the eps [K, B, E] that made it and the images x [B, X], and returns
+eps' [S, K, B, E] with metrics to report. UIVI takes one as an argument. Importance sampling is biased, of order 1/S.
 """
 
 from typing import NamedTuple
@@ -10,15 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from evidence import hmc
-from evidence.distributions import SemiImplicit
+from evidence.distributions import LOG_2PI, SemiImplicit
 from evidence.streams import normal, uniform
 
 
 class ReverseSamples(NamedTuple):
-    """eps' [S, K, B, E], out of any graph, and what the sampler has to report."""
+    """eps' [S, K, B, E], out of any graph, and what the sampler has to report.
+
+    log_ratio: log q(eps') - log tau(eps') [S, K, B] where eps' are drawn from another density tau; None where they
+    are draws from q(eps | z, x). ascended: [K, B], whose gradient the sampler's own parameters ascend, or None.
+    """
 
     eps: Tensor
     metrics: dict[str, Tensor]
+    log_ratio: Tensor | None = None
+    ascended: Tensor | None = None
 
 
 def target(q: SemiImplicit, z: Tensor) -> hmc.ValueAndGradient:
@@ -67,7 +73,7 @@ class HMCSampler(nn.Module):
         self.register_buffer("step_size", torch.tensor(step_size))
 
     @torch.no_grad()
-    def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor) -> ReverseSamples:
+    def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
         """eps' from `num_samples` successive states of the chains."""
         value_and_gradient = target(q, z)
         state = hmc.init(eps, value_and_gradient)
@@ -92,3 +98,44 @@ class HMCSampler(nn.Module):
                 kept.append(state.position)
         metrics = {"hmc/acceptance": torch.stack(acceptances).mean(), "hmc/step_size": self.step_size.clone()}
         return ReverseSamples(torch.stack(kept), metrics)
+
+
+class ImportanceSampler(nn.Module):
+    """eps'_s ~ q(eps), weighed by q(z | eps'_s, x): the plain baseline of AISIVI (https://arxiv.org/abs/2506.03839).
+
+    UIVI's gradient is then SIVI's along the path, for a mixture over eps'_s without the eps that made z.
+    """
+
+    def __init__(self, num_samples: int) -> None:
+        super().__init__()
+        self.num_samples = num_samples
+
+    @torch.no_grad()
+    def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
+        """eps' from q(eps), whose log-ratios are zero."""
+        drawn = normal((self.num_samples, *eps.shape), eps)
+        return ReverseSamples(drawn, {}, drawn.new_zeros(drawn.shape[:-1]))
+
+
+class LearnedSampler(nn.Module):
+    """eps'_s ~ tau(eps | z, x), a network, weighed by q(eps'_s) q(z | eps'_s, x) / tau(eps'_s | z, x).
+
+    tau ascends log tau(eps | z, x) on the eps that made z, a draw from q(eps | z, x), at a learning rate of `rate`
+    times that of the rest: it is the maximum likelihood fit to the reverse conditional (AISIVI).
+    """
+
+    def __init__(self, num_samples: int, rate: float, proposal: nn.Module) -> None:
+        super().__init__()
+        self.num_samples, self.relative_rate = num_samples, rate
+        self.proposal = proposal
+
+    def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
+        """eps' from tau, out of the graph, and log tau at the eps that made z, in it."""
+        tau = self.proposal(z.detach(), x)
+        ascended = tau.log_prob(eps.detach())
+        with torch.no_grad():
+            drawn, log_tau = tau.rsample_and_log_prob(tau.noise(self.num_samples))
+            log_q = -0.5 * (drawn.square() + LOG_2PI).sum(-1)
+        return ReverseSamples(
+            drawn, {"reverse/log_proposal": ascended.detach().mean()}, log_q - log_tau, ascended
+        )

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from evidence.distributions import SemiImplicit, semi_implicit
 from evidence.models import LatentVariableModel
+from evidence.numerics import effective_sample_size
 from evidence.objectives.base import Estimate, Objective
 from evidence.objectives.reverse_conditional import ReverseSamples
 
@@ -14,35 +15,46 @@ class UIVI(Objective):
     """The gradient of a semi-implicit posterior's ELBO, without a bound (Titsias and Ruiz 2019, Eq. 10).
 
     z = mean(x, eps) + sigma u, and grad ELBO = E[(grad_z log p(x, z) - E_{q(eps' | z, x)} grad_z log q(z | eps', x))
-    dz/dtheta]. As a surrogate: log p(x, z) - mean_s log q(z | eps'_s, x) with q's parameters out of the graph of the
-    second term. eps' do not depend on the graph, so this is exact if they are draws from q(eps' | z, x).
+    dz/dtheta]. As a surrogate: log p(x, z) - sum_s v_s log q(z | eps'_s, x) with q's parameters out of the graph of the
+    second term. v_s is 1/S for draws from q(eps' | z, x), and then this is exact. For draws from tau it is proportional
+    to q(eps'_s) q(z | eps'_s, x) / tau(eps'_s), and sums to one.
     """
 
     passes_twice = True
 
     def __init__(
-        self, k: int, reverse_conditional: Callable[[SemiImplicit, Tensor, Tensor], ReverseSamples]
+        self, k: int, reverse_conditional: Callable[[SemiImplicit, Tensor, Tensor, Tensor], ReverseSamples]
     ) -> None:
         super().__init__()
         self.k = k
         self.reverse_conditional = reverse_conditional
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
-        """Surrogate: log p(x, z) - mean_s log q(z | eps'_s, x), the mean over k samples z. Its ELBO is intractable."""
+        """Surrogate: log p(x, z) - sum_s v_s log q(z | eps'_s, x), the mean over k samples z. Its ELBO is intractable."""
         q = semi_implicit(model.posterior(x))
         eps = q.noise(self.k)
         z = q.rsample(eps)
 
-        def reverse() -> tuple[Tensor, dict[str, Tensor]]:
+        def reverse() -> tuple[Tensor, ReverseSamples]:
             q = semi_implicit(model.posterior(x))
-            samples = self.reverse_conditional(q, z, eps)
-            return q.conditional(samples.eps).log_prob(z).mean(0), samples.metrics
+            samples = self.reverse_conditional(q, z, eps, x)
+            return q.conditional(samples.eps).log_prob(z), samples
 
-        log_q, sampling = model.detached(reverse, "posterior")
+        log_q, samples = model.detached(reverse, "posterior")
+        metrics = dict(samples.metrics)
+        if samples.log_ratio is None:
+            log_q = log_q.mean(0)
+        else:
+            log_v = samples.log_ratio + log_q.detach()
+            log_q = (log_v.softmax(0) * log_q).sum(0)
+            metrics["reverse/effective_sample_size"] = effective_sample_size(log_v).mean()
         log_joint = model.log_joint(x, z)
+        surrogate = (log_joint - log_q).mean(0)
+        if samples.ascended is not None:
+            surrogate = surrogate + samples.ascended.mean(0)
         metrics = {
             "log_joint": log_joint.detach().mean(),
             "scale": q.scale.detach().mean(),
-            **sampling,
+            **metrics,
         }
-        return Estimate((log_joint - log_q).mean(0), metrics)
+        return Estimate(surrogate, metrics)

@@ -29,7 +29,9 @@ class VRIWAE(Weighted):
     def weights(self, log_w: Tensor) -> Weights:
         """v, and v or alpha v + (1 - alpha) v^2."""
         v = ((1 - self.alpha) * log_w).softmax(0)
-        return Weights(v, self.alpha * v + (1 - self.alpha) * v.square() if self.doubly_reparameterized else v)
+        return Weights(
+            v, self.alpha * v + (1 - self.alpha) * v.square() if self.doubly_reparameterized else v
+        )
 
     def bounds(self, log_w: Tensor) -> dict[str, Tensor]:
         """The bound, and L_k."""

@@ -58,7 +58,7 @@ class ELBO(_Objective):
             )
 
 
-class Weighted(_Objective):
+class _Weighted(_Objective):
     """An objective whose gradient weighs k samples: `num_exact` says which of them go backward."""
 
     posterior = Posterior.WITH_DENSITY
@@ -66,7 +66,7 @@ class Weighted(_Objective):
     num_exact: Annotated[int, Field(ge=0, le=10**6)] | None
 
 
-class _OfSeveral(Weighted):
+class _OfSeveral(_Weighted):
     """Whose gradient is zero for one sample."""
 
     @model_validator(mode="after")
@@ -82,7 +82,7 @@ class _OfSeveral(Weighted):
         return "its gradient for the encoder is zero at k=1"
 
 
-class IWAE(Weighted):
+class IWAE(_Weighted):
     """conf/objective/iwae.yaml."""
 
     choices = ("iwae",)
@@ -93,7 +93,7 @@ class IWAE(Weighted):
     built_by: Literal["evidence.objectives.IWAE"] = Field(alias="_target_")
 
 
-class PathGradient(Weighted):
+class PathGradient(_Weighted):
     """conf/objective/dreg.yaml and stl.yaml."""
 
     choices = ("dreg", "stl")
@@ -133,7 +133,7 @@ class TVO(_OfSeveral):
         return "its gradient has a covariance over the samples"
 
 
-class Grouped(Weighted):
+class Grouped(_Weighted):
     """conf/objective/miwae.yaml and piwae.yaml."""
 
     choices = ("miwae", "piwae")
@@ -151,7 +151,7 @@ class Grouped(Weighted):
         return self
 
 
-class CIWAE(Weighted):
+class CIWAE(_Weighted):
     """conf/objective/ciwae.yaml."""
 
     choices = ("ciwae",)
@@ -159,7 +159,7 @@ class CIWAE(Weighted):
     beta: Annotated[float, Field(ge=0, le=1)]
 
 
-class VRIWAE(Weighted):
+class VRIWAE(_Weighted):
     """conf/objective/vr_iwae.yaml."""
 
     choices = ("vr_iwae",)
@@ -209,7 +209,7 @@ class ReverseConditional(Built):
 
 
 class HMCSampler(ReverseConditional, extra="forbid"):
-    """The reverse conditional's sampler in conf/objective/uivi.yaml."""
+    """conf/objective/reverse_conditional/hmc.yaml."""
 
     built_by: Literal["evidence.objectives.HMCSampler"] = Field(alias="_target_")
     burn_in: Annotated[int, Field(ge=0, le=10**4)]
@@ -218,6 +218,33 @@ class HMCSampler(ReverseConditional, extra="forbid"):
     step_size: Positive
     target_acceptance: Annotated[float, Field(ge=0.01, lt=1)]
     adaptation_rate: Annotated[float, Field(ge=0, le=1)]
+
+
+class ImportanceSampler(ReverseConditional, extra="forbid"):
+    """conf/objective/reverse_conditional/importance.yaml."""
+
+    built_by: Literal["evidence.objectives.ImportanceSampler"] = Field(alias="_target_")
+    num_samples: Count
+
+
+class ReverseProposal(Network, extra="forbid"):
+    """The network in conf/objective/reverse_conditional/learned.yaml."""
+
+    built_by: Literal["evidence.networks.ReverseProposal"] = Field(alias="_target_")
+    latent: Annotated[Count, Follows("model.latent")]
+    data_dim: Pixels
+    noise: Annotated[Count, Follows("model.noise")]
+    hidden: list[Count]
+    activation: Activation
+
+
+class LearnedSampler(ReverseConditional, extra="forbid"):
+    """conf/objective/reverse_conditional/learned.yaml."""
+
+    built_by: Literal["evidence.objectives.LearnedSampler"] = Field(alias="_target_")
+    num_samples: Count
+    rate: Positive
+    proposal: Annotated[SerializeAsAny[Network], by_target(Network)]
 
 
 class UIVI(_Objective):
@@ -229,11 +256,18 @@ class UIVI(_Objective):
     reverse_conditional: Annotated[SerializeAsAny[ReverseConditional], by_target(ReverseConditional)]
 
     def passes(self) -> dict[str, int]:
-        """Once for each state of the chain that is kept. The user's own sampler is not known."""
+        """Once for each sample of the reverse conditional. The user's own sampler is not known."""
         sampler = self.reverse_conditional
-        if not isinstance(sampler, HMCSampler):
+        if not isinstance(sampler, HMCSampler | ImportanceSampler | LearnedSampler):
             return {}
         return {"reverse_conditional.num_samples": sampler.num_samples}
+
+    def networks(self) -> dict[str, list[int]]:
+        """The proposal, unless it is the user's own."""
+        sampler = self.reverse_conditional
+        if not isinstance(sampler, LearnedSampler) or not isinstance(sampler.proposal, ReverseProposal):
+            return {}
+        return {"reverse_conditional.proposal.hidden": sampler.proposal.hidden}
 
 
 class SIVI(_Objective):
