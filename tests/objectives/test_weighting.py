@@ -64,14 +64,19 @@ def test_the_gradient_is_the_papers_formula(name: str, layers: str) -> None:
 
 
 @pytest.mark.parametrize("layers", MODELS)
-@pytest.mark.parametrize(("points", "first", "beta"), [(1, 0.1, [0.0]), (2, 0.1, [0.0, 0.1]), (3, None, [0, 1 / 3, 2 / 3]),
-                                                       (4, 0.008, [0.0, 0.008, 0.04, 0.2])])  # fmt: skip
+@pytest.mark.parametrize(
+    ("points", "first", "beta"),
+    [
+        (1, 0.1, [0.0]),
+        (2, 0.1, [0.0, 0.1]),
+        (3, None, [0, 1 / 3, 2 / 3]),
+        (4, 0.008, [0.0, 0.008, 0.008 ** (2 / 3), 0.008 ** (1 / 3)]),  # a geometric sequence up to 1
+    ],
+)
 def test_tvos_gradient_is_the_covariance_estimator(
     layers: str, points: int, first: float | None, beta: list[float]
 ) -> None:
     model = MODELS[layers]()
-    if first == 0.008:  # 0.008^(1), ^(2/3), ^(1/3): a geometric sequence up to 1
-        beta = [0.0, 0.008, 0.008 ** (2 / 3), 0.008 ** (1 / 3)]
     found = gradient(TVO(4, points, first), model)
     assert_equal(found, weighted_reference.tvo_gradient(beta, model, X, noise(model)))
 

@@ -24,7 +24,8 @@ class Objective(nn.Module, abc.ABC):
 
     `is_compilable` where torch.compile takes all of it as one graph. Where `passes_twice`, the model computes again
     what it has computed, so it must be a function of the noise it is given. `single_pass` is the setting without
-    this, if there is one, such as objective.num_exact=null. State is a buffer that is written in place, so that a captured step sees it.
+    this, if there is one, such as objective.num_exact=null. State is a buffer that is written in place, so that a
+    captured step sees it.
     """
 
     is_compilable: ClassVar[bool] = False

@@ -30,7 +30,7 @@ class UIVI(Objective):
         self.reverse_conditional = reverse_conditional
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
-        """Surrogate: log p(x, z) - sum_s v_s log q(z | eps'_s, x), the mean over k samples z. Its ELBO is intractable."""
+        """Surrogate: log p(x, z) - sum_s v_s log q(z | eps'_s, x), a mean over k z. Its ELBO is intractable."""
         q = semi_implicit(model.posterior(x))
         eps = q.noise(self.k)
         z = q.rsample(eps)

@@ -10,8 +10,8 @@ class VRIWAE(Weighted):
     """1/(1 - alpha) E log (1/k) sum_i w_i^(1 - alpha): L_k at alpha = 0, and the ELBO as alpha rises to 1.
 
     v_i is proportional to w_i^(1 - alpha), and sums to one. The decoder ascends sum_i v_i grad log w_i. So does the
-    encoder, or, where `doubly_reparameterized`, sum_i (alpha v_i + (1 - alpha) v_i^2) d log w_i / dz_i dz_i / d encoder,
-    which has the same expectation: that is DReG at alpha = 0 (Section 3.2).
+    encoder, or, where `doubly_reparameterized`, sum_i (alpha v_i + (1 - alpha) v_i^2) d log w_i / dz_i dz_i / d
+    encoder. Both have the same expectation; the second is DReG at alpha = 0 (Section 3.2).
     """
 
     def __init__(
