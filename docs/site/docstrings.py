@@ -1,0 +1,37 @@
+"""Docstrings as the site shows them: their own lines and lists, and formulas in plain text, not as Markdown.
+
+A docstring indents the items of a list, and the lines that go on with an item further. Only `code` is markup.
+"""
+
+import re
+
+from griffe import Extension, Object
+
+ITEM = re.compile(r"^ {2}(?! )")  # the base indentation of an item
+CODE = re.compile(r"(`[^`]+`)")
+
+
+class PlainText(Extension):
+    """Rewrites each docstring as Markdown that shows its text."""
+
+    def on_object(self, *, obj: Object, **_: object) -> None:
+        """Called for each module, class, function and attribute."""
+        if obj.docstring is not None:
+            obj.docstring.value = as_markdown(obj.docstring.value)
+
+
+def as_markdown(text: str) -> str:
+    """The text with list items for its indented lines, and all that Markdown would take as markup escaped."""
+    lines, is_list = [], False
+    for line in text.splitlines():
+        item = ITEM.match(line) is not None
+        if item != is_list and (item or line[:1].strip()):
+            lines.append("")
+        is_list = item or (is_list and not line[:1].strip())
+        lines.append(f"- {_escaped(line.strip())}" if item else f"{'    ' * is_list}{_escaped(line.strip())}")
+    return "\n".join(lines)
+
+
+def _escaped(line: str) -> str:
+    parts = CODE.split(line)
+    return "".join(part if index % 2 else re.sub(r"([\\*_\[\]<>#$|^~])", r"\\\1", part) for index, part in enumerate(parts))

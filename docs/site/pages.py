@@ -1,0 +1,85 @@
+"""The pages of the site: the documents where they lie in the repository, and the source files that they name.
+
+A page has the path of its document, so that a link works on the site as it does in the repository. A link to a
+source file or a folder leads to a page that shows it.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = ("*.md", "docs/*.md", "docs/api/*.md", "experiments/*/*.md")
+SHOWN = ("docs/figures/*", "docs/site/site.css", "experiments/*/*.png", "experiments/*/*.svg", "experiments/*/*.csv")
+LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # of a path, its parts before and after
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
+
+
+def on_files(_: Files, config: MkDocsConfig) -> Files:
+    """The documents, their pictures and tables, and a page for each source that a document links to."""
+    documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
+    shown = [path for pattern in SHOWN for path in sorted(ROOT.glob(pattern))]
+    files = [File(_name(path), str(ROOT), config.site_dir, config.use_directory_urls) for path in documents + shown]
+    sources = {target for path in documents for target in _targets(path.read_text(), _name(path))}
+    for name in sorted(sources - {file.src_uri for file in files}):
+        page = File.generated(config, f"{name}.md", content=_source(ROOT / name))
+        page.inclusion = InclusionLevel.NOT_IN_NAV
+        files.append(page)
+    return Files(files)
+
+
+def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
+    """The text with its links to sources led to their pages, and a study's figures at its end."""
+
+    def led(link: re.Match[str]) -> str:
+        name = _resolved(link[2], page.file.src_uri)
+        if files.get_file_from_path(name) is None and files.get_file_from_path(f"{name}.md") is not None:
+            return f"{link[1]}{link[2].rstrip('/')}.md{link[3]}"
+        return link[0]
+
+    folder = PurePosixPath(page.file.src_uri).parent
+    if folder.parent.name == "experiments" and page.file.name == "index":
+        markdown += _figures(ROOT / folder, markdown)
+    return LINK.sub(led, markdown)
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _resolved(link: str, document: str) -> str:
+    """The path in the repository of a link in a document."""
+    path = (ROOT / document).parent.joinpath(link).resolve()
+    return _name(path) if path.is_relative_to(ROOT) else link
+
+
+def _targets(text: str, document: str) -> Iterator[str]:
+    """What a document links to that the repository has."""
+    for link in LINK.finditer(text):
+        name = _resolved(link[2], document)
+        if (ROOT / name).exists():
+            yield name
+
+
+def _source(path: Path) -> str:
+    """The page of a source file, or of a folder's sources. It is not searched."""
+    head = f"---\nsearch:\n  exclude: true\n---\n\n# {_name(path)}\n\n"
+    if path.is_dir():
+        parts = [each for each in sorted(path.iterdir()) if each.suffix in LANGUAGES]
+        return head + "\n\n".join(f"## {each.name}\n\n{_code(each)}" for each in parts)
+    return head + _code(path)
+
+
+def _code(path: Path) -> str:
+    return f"``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}``````\n"
+
+
+def _figures(study: Path, text: str) -> str:
+    """A section with the pictures of a study that its text does not show."""
+    figures = [path.name for path in sorted(study.glob("*.png")) if f"({path.name})" not in text]
+    shown = "".join(f"\n![{Path(name).stem.replace('_', ' ')}]({name})\n" for name in figures)
+    return f"\n\n## Figures\n{shown}" if shown else ""
