@@ -8,6 +8,8 @@ import re
 from griffe import Extension, Object
 
 ITEM = re.compile(r"^ {2}(?! )")  # the base indentation of an item
+TERM = re.compile(r"^(\S+(?: \S+)*?) {2,}")  # the words of an item that stand apart
+MARKUP = re.compile(r"([\\*_\[\]#>$])")
 CODE = re.compile(r"(`[^`]+`)")
 
 
@@ -28,10 +30,13 @@ def as_markdown(text: str) -> str:
         if item != is_list and (item or line[:1].strip()):
             lines.append("")
         is_list = item or (is_list and not line[:1].strip())
-        lines.append(f"- {_escaped(line.strip())}" if item else f"{'    ' * is_list}{_escaped(line.strip())}")
+        lead = "- " if item else "    " * is_list
+        lines.append(lead + TERM.sub(r"**\1** ", _escaped(line.strip())) if item else lead + _escaped(line.strip()))
     return "\n".join(lines)
 
 
 def _escaped(line: str) -> str:
+    """The line with all that Markdown would take as markup escaped, but for `code`."""
     parts = CODE.split(line)
-    return "".join(part if index % 2 else re.sub(r"([\\*_\[\]<>#$|^~])", r"\\\1", part) for index, part in enumerate(parts))
+    parts[::2] = [MARKUP.sub(r"\\\1", part).replace("<", "&lt;") for part in parts[::2]]
+    return "".join(parts)

@@ -2,12 +2,13 @@
 
 import html
 import re
+from xml.etree import ElementTree
 
 import ziamath
 from mkdocs.exceptions import PluginError
 
 ziamath.config.svg2 = False  # each picture has its own paths, without identifiers that are on a page once only
-SIZE = 17  # px, beside text of 16
+SIZE = 16
 FORMULA = re.compile(r'<(?P<tag>span|div) class="arithmatex">\s*\\[([](?P<tex>.*?)\\[\])]\s*</(?P=tag)>', re.DOTALL)
 
 
@@ -22,9 +23,17 @@ def _picture(found: re.Match[str]) -> str:
     in_line = found["tag"] == "span"
     try:
         formula = ziamath.Latex(tex, size=SIZE, color="currentColor", inline=in_line)
-        svg = formula.svg()
+        picture = formula.svgxml()
     except Exception as error:
         raise PluginError(f"this formula cannot be set, {error}: {tex}") from error
-    style = f' style="vertical-align: {formula.getyofst():.2f}px"' if in_line else ""
-    svg = svg.replace("<svg ", f'<svg class="tex" role="img" aria-label="{html.escape(tex)}"{style} ', 1)
+    for side in ("width", "height"):
+        picture.set(side, _em(float(picture.get(side, 0))))
+    picture.set("style", f"vertical-align: {_em(formula.getyofst())}" if in_line else "")
+    picture.attrib |= {"class": "tex", "role": "img", "aria-label": tex}
+    svg = ElementTree.tostring(picture, encoding="unicode")
     return svg if in_line else f'<div class="formula">{svg}</div>'
+
+
+def _em(size: float) -> str:
+    """A length relative to the text around the formula."""
+    return f"{size / SIZE:.3f}em"

@@ -19,17 +19,18 @@ LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # of a path, its parts
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
 
 
-def on_files(_: Files, config: MkDocsConfig) -> Files:
-    """The documents, their pictures and tables, and a page for each source that a document links to."""
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """The theme's files, the documents with their pictures and tables, and a page for each source they link to."""
+    theme = [file for file in files if file.src_dir != config.docs_dir]
     documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
     shown = [path for pattern in SHOWN for path in sorted(ROOT.glob(pattern))]
-    files = [File(_name(path), str(ROOT), config.site_dir, config.use_directory_urls) for path in documents + shown]
+    own = [File(_name(path), str(ROOT), config.site_dir, config.use_directory_urls) for path in documents + shown]
     sources = {target for path in documents for target in _targets(path.read_text(), _name(path))}
-    for name in sorted(sources - {file.src_uri for file in files}):
+    for name in sorted(sources - {file.src_uri for file in own}):
         page = File.generated(config, f"{name}.md", content=_source(ROOT / name))
         page.inclusion = InclusionLevel.NOT_IN_NAV
-        files.append(page)
-    return Files(files)
+        own.append(page)
+    return Files(theme + own)
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
