@@ -34,7 +34,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
-    """The text with its links to sources led to their pages, and a study's figures at its end."""
+    """The text with its links to sources led to their pages, and a study's figures at its end.
+
+    A page outside of the sections needs no list of its section's pages.
+    """
 
     def led(link: re.Match[str]) -> str:
         name = _resolved(link[2], page.file.src_uri)
@@ -42,6 +45,8 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
             return f"{link[1]}{link[2].rstrip('/')}.md{link[3]}"
         return link[0]
 
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]
     folder = PurePosixPath(page.file.src_uri).parent
     if folder.parent.name == "experiments" and page.file.name == "index":
         markdown += _figures(ROOT / folder, markdown)
