@@ -30,8 +30,8 @@ def as_markdown(text: str) -> str:
         if item != is_list and (item or line[:1].strip()):
             lines.append("")
         is_list = item or (is_list and not line[:1].strip())
-        lead = "- " if item else "    " * is_list
-        lines.append(lead + TERM.sub(r"**\1** ", _escaped(line.strip())) if item else lead + _escaped(line.strip()))
+        words = _escaped(line.strip())
+        lines.append("- " + TERM.sub(r"**\1** ", words) if item else "    " * is_list + words)
     return "\n".join(lines)
 
 

@@ -7,9 +7,11 @@ from xml.etree import ElementTree
 import ziamath
 from mkdocs.exceptions import PluginError
 
-ziamath.config.svg2 = False  # each picture has its own paths, without identifiers that are on a page once only
+ziamath.config.svg2 = False  # no identifiers, which a page may have only once
 SIZE = 16
-FORMULA = re.compile(r'<(?P<tag>span|div) class="arithmatex">\s*\\[([](?P<tex>.*?)\\[\])]\s*</(?P=tag)>', re.DOTALL)
+FORMULA = re.compile(
+    r'<(?P<tag>span|div) class="arithmatex">\s*\\[([](?P<tex>.*?)\\[\])]\s*</(?P=tag)>', re.DOTALL
+)
 
 
 def on_page_content(content: str, **_: object) -> str:

@@ -14,18 +14,23 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("*.md", "docs/*.md", "docs/api/*.md", "experiments/*/*.md")
-SHOWN = ("docs/figures/*", "docs/site/site.css", "experiments/*/*.png", "experiments/*/*.svg", "experiments/*/*.csv")
+SHOWN = (
+    "docs/figures/*",
+    "docs/site/site.css",
+    *(f"experiments/*/*.{kind}" for kind in ("png", "svg", "pdf", "csv")),
+)
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # of a path, its parts before and after
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml"}
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """The theme's files, the documents with their pictures and tables, and a page for each source they link to."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    documents = [path for pattern in DOCUMENTS for path in sorted(ROOT.glob(pattern))]
-    shown = [path for pattern in SHOWN for path in sorted(ROOT.glob(pattern))]
-    own = [File(_name(path), str(ROOT), config.site_dir, config.use_directory_urls) for path in documents + shown]
-    sources = {target for path in documents for target in _targets(path.read_text(), _name(path))}
+    documents, shown = _found(DOCUMENTS), _found(SHOWN)
+    own = [
+        File(_name(path), str(ROOT), config.site_dir, use_directory_urls=False) for path in documents + shown
+    ]
+    sources = {target for path in documents for target in _targets(path)}
     for name in sorted(sources - {file.src_uri for file in own}):
         page = File.generated(config, f"{name}.md", content=_source(ROOT / name))
         page.inclusion = InclusionLevel.NOT_IN_NAV
@@ -53,6 +58,10 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
     return LINK.sub(led, markdown)
 
 
+def _found(patterns: tuple[str, ...]) -> list[Path]:
+    return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
 def _name(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -63,10 +72,10 @@ def _resolved(link: str, document: str) -> str:
     return _name(path) if path.is_relative_to(ROOT) else link
 
 
-def _targets(text: str, document: str) -> Iterator[str]:
+def _targets(document: Path) -> Iterator[str]:
     """What a document links to that the repository has."""
-    for link in LINK.finditer(text):
-        name = _resolved(link[2], document)
+    for link in LINK.finditer(document.read_text()):
+        name = _resolved(link[2], _name(document))
         if (ROOT / name).exists():
             yield name
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +9,7 @@ from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import CHROMIUM, Seen, Site, served
@@ -18,8 +17,8 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name in ("material", "mkdocstrings", "ziamath") if find_spec(name) is None]
-DOCUMENTS = [path for pattern in ("*.md", "docs/*.md", "experiments/*/*.md") for path in sorted(ROOT.glob(pattern))]
-SAME = ("li", "table", "td", "h3", "strong", "em", "pre")  # elements that no part of the site adds or takes away
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*/*.md")]
+SAME = ("li", "table", "td", "h3", "strong", "em", "pre")  # elements that the site adds nowhere
 LOOK = r"""
 const look = ({document: page, innerWidth, location, performance}) => ({
   width: innerWidth,
@@ -64,12 +63,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def article(folder: Path, document: Path) -> str:
     """What the site has of a document, as HTML."""
-    path = folder / document.relative_to(ROOT)
-    content = (path.with_name("index.html") if path.name == "README.md" else path.with_suffix(".html")).read_text()
+    name = "index.html" if document.name == "README.md" else f"{document.stem}.html"
+    content = (folder / document.relative_to(ROOT)).with_name(name).read_text()
     return content.partition("<article")[2].partition("</article>")[0]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("document", sorted(DOCUMENTS), ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_page_has_the_lists_tables_and_code_of_its_document(document: Path, folder: Path) -> None:
     """A repository's page and the site read Markdown differently."""
     meant = MarkdownIt("commonmark").enable("table").render(document.read_text())
@@ -105,7 +104,8 @@ def site(folder: Path) -> Iterator[Site]:
 @pytest.fixture(scope="module")
 def paths(folder: Path) -> list[str]:
     """Of all pages but that of a missing page, whose addresses are those of a server."""
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html") if path.name != "404.html")
+    pages = {path.relative_to(folder).as_posix() for path in folder.rglob("*.html")}
+    return sorted(pages - {"404.html"})
 
 
 @pytest.fixture(scope="module")

@@ -64,10 +64,9 @@ class Site(NamedTuple):
         (self.folder / "measure.html").write_text(page)
         self.asked.clear()
         with tempfile.TemporaryDirectory() as profile:
-            command = [CHROMIUM, *FLAGS, *options, f"--user-data-dir={profile}", "--dump-dom"]
-            done = subprocess.run(
-                [*command, f"{self.address}/measure.html"], capture_output=True, text=True, timeout=300, check=True
-            )
+            command = [CHROMIUM, *FLAGS, *options, f"--user-data-dir={profile}"]
+            command += ["--dump-dom", f"{self.address}/measure.html"]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
         found = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout, re.DOTALL)
         assert found, done.stdout
         layouts = json.loads(html.unescape(found[1]))
