@@ -1,13 +1,16 @@
 """The documentation site: built without a warning, and looked at in a browser without a network."""
 
+import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -170,6 +173,39 @@ def test_every_picture_is_shown(seen: Seen, spoiled: Seen) -> None:
     assert len(pictures) > 40
     assert all(picture["shown"] and picture["alt"] for picture in pictures)
     assert not all(picture["shown"] for layout in layouts(spoiled) for picture in layout["images"])
+
+
+API = {
+    "library": ["evidence"],
+    "objectives": ["evidence.objectives"],
+    "models": ["evidence.models", "evidence.networks"],
+    "distributions": ["evidence.distributions", "evidence.numerics", "evidence.streams"],
+    "evaluation": ["evidence.evaluation"],
+    "data": ["evidence.data"],
+    "training": ["evidence.training", "evidence.parts", "evidence.hmc"],
+    "report": ["evidence.report"],
+}
+
+
+def public(module: ModuleType) -> Iterator[Any]:
+    """The classes and functions that a module offers: those of its __all__, or its own."""
+    for name, value in inspect.getmembers(
+        module, lambda each: inspect.isclass(each) or inspect.isfunction(each)
+    ):
+        own = value.__module__ == module.__name__ and not name.startswith("_")
+        if name in module.__all__ if hasattr(module, "__all__") else own:
+            yield value
+
+
+@pytest.mark.parametrize("page", API)
+def test_the_api_shows_every_docstring_as_it_stands(page: str, seen: Seen, paths: list[str]) -> None:
+    def words(text: str) -> str:
+        return " ".join(text.replace("`", "").split())
+
+    shown = words(seen.pages[paths.index(f"docs/api/{page}.html")][1]["text"])
+    found = [value for name in API[page] for value in public(import_module(name))]
+    assert len(found) >= 2
+    assert [value.__name__ for value in found if words(inspect.getdoc(value) or "") not in shown] == []
 
 
 def test_every_formula_is_drawn(seen: Seen, spoiled: Seen, paths: list[str]) -> None:
