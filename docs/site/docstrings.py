@@ -1,15 +1,17 @@
 """Docstrings as the site shows them: their own lines and lists, and formulas in plain text, not as Markdown.
 
-A docstring indents the items of a list, and the lines that go on with an item further. Only `code` is markup.
+A docstring indents the items of a list, and the lines that go on with an item further. Only `code` is markup. The
+docstring of a field is the comment beside it.
 """
 
 import re
 
-from griffe import Extension, Object
+from griffe import Docstring, Extension, Object
 
 ITEM = re.compile(r"^ {2}(?! )")  # the base indentation of an item
 TERM = re.compile(r"^(\S+(?: \S+)*?) {2,}")  # the words of an item that stand apart
 MARKUP = re.compile(r"([\\*_\[\]#>$])")
+COMMENT = re.compile(r" {2}# (.+)$")
 CODE = re.compile(r"(`[^`]+`)")
 
 
@@ -18,6 +20,8 @@ class PlainText(Extension):
 
     def on_object(self, *, obj: Object, **_: object) -> None:
         """Called for each module, class, function and attribute."""
+        if obj.is_attribute and obj.docstring is None and (comment := COMMENT.search(obj.source)):
+            obj.docstring = Docstring(comment[1], parent=obj)
         if obj.docstring is not None:
             obj.docstring.value = as_markdown(obj.docstring.value)
 
