@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+import studies
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
@@ -39,7 +40,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> str:
-    """The text with its links to sources led to their pages, and a study's figures at its end.
+    """The text with its links to sources led to their pages, and a study's results at its end.
 
     A page outside of the sections needs no list of its section's pages.
     """
@@ -54,7 +55,7 @@ def on_page_markdown(markdown: str, page: Page, files: Files, **_: object) -> st
         page.meta["hide"] = ["navigation"]
     folder = PurePosixPath(page.file.src_uri).parent
     if folder.parent.name == "experiments" and page.file.name == "index":
-        markdown += _figures(ROOT / folder, markdown)
+        markdown += studies.results(ROOT / folder, markdown)
     return LINK.sub(led, markdown)
 
 
@@ -91,10 +92,3 @@ def _source(path: Path) -> str:
 
 def _code(path: Path) -> str:
     return f"``````{LANGUAGES.get(path.suffix, 'text')}\n{path.read_text()}``````\n"
-
-
-def _figures(study: Path, text: str) -> str:
-    """A section with the pictures of a study that its text does not show."""
-    figures = [path.name for path in sorted(study.glob("*.png")) if f"({path.name})" not in text]
-    shown = "".join(f"\n![{Path(name).stem.replace('_', ' ')}]({name})\n" for name in figures)
-    return f"\n\n## Figures\n{shown}" if shown else ""
