@@ -143,6 +143,10 @@ def _run(argv: list[str], conf: Path) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(conf))
         return 0
+    if argv[:1] == ["report"]:
+        from evidence.report import experiment
+
+        return experiment.main(argv[1:])
     from evidence.config import compose, store_address
 
     arguments, words = compose.read_arguments(argv)

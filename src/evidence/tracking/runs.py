@@ -185,6 +185,13 @@ def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
             raise UserError(f"the MLflow store {uri} has no run {run_id}") from None
 
 
+def history(uri: str | None, root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
+    """The step and value of each entry of a run's metric, in the order of the steps; UserError as `tags` raises."""
+    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    with store_errors(uri):
+        return sorted((each.step, each.value) for each in client.get_metric_history(run_id, name))
+
+
 def page(uri: str | None, run: "Run") -> str | None:
     """The address of a run's page. None if the store is no server."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
