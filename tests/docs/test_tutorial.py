@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch
 from evidence.objectives import IWAE
 
 PAGE = documents.ROOT / "docs" / "tutorial.md"
-ENTROPY = 8.006  # nats, of an image of bars
+BARS, PIXELS = 8.006, 41.82  # nats: the entropy of an image of bars, and that of its pixels one by one
 
 
 @pytest.fixture(scope="module")
@@ -59,13 +60,25 @@ def test_every_sweep_is_trained_over_its_seeds(walked: Path) -> None:
 @pytest.mark.slow
 def test_the_bars_are_scored_near_their_entropy_and_by_the_metric(walked: Path) -> None:
     for found in metrics(walked, "*-arrays-*"):
-        assert ENTROPY - 3 * found["test/nll_se"] < found["test/nll"] < 2 * ENTROPY
+        assert BARS - 3 * found["test/nll_se"] < found["test/nll"] < PIXELS / 2
         assert 1 / 500 < found["test/largest_weight"] < 1
 
 
 @pytest.mark.slow
 def test_the_latent_space_is_drawn(walked: Path) -> None:
     assert (walked / "latent.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.slow
+def test_the_report_has_the_table_and_the_figures_of_a_paper(walked: Path) -> None:
+    cells = {"tutorial": ["doubly", "iwae", "iwae", "vae"], "bars": ["doubly", "iwae", "vae"]}
+    for experiment, objectives in cells.items():
+        folder = walked / "outputs" / "report" / experiment
+        rows = re.findall(r"^(\w+) & .*\d \$\\pm\$ \d.*\\\\$", (folder / "table.tex").read_text(), re.MULTILINE)
+        assert rows == objectives
+        for name in ("cells.pdf", "curves.pdf"):
+            assert (folder / name).read_bytes().startswith(b"%PDF")
+    assert r"largest\_weight" in (walked / "outputs" / "report" / "bars" / "table.tex").read_text()
 
 
 @pytest.fixture
