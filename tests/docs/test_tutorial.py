@@ -74,7 +74,9 @@ def test_the_report_has_the_table_and_the_figures_of_a_paper(walked: Path) -> No
     cells = {"tutorial": ["doubly", "iwae", "iwae", "vae"], "bars": ["doubly", "iwae", "vae"]}
     for experiment, objectives in cells.items():
         folder = walked / "outputs" / "report" / experiment
-        rows = re.findall(r"^(\w+) & .*\d \$\\pm\$ \d.*\\\\$", (folder / "table.tex").read_text(), re.MULTILINE)
+        rows = re.findall(
+            r"^(\w+) & .*\d \$\\pm\$ \d.*\\\\$", (folder / "table.tex").read_text(), re.MULTILINE
+        )
         assert rows == objectives
         for name in ("cells.pdf", "curves.pdf"):
             assert (folder / name).read_bytes().startswith(b"%PDF")
