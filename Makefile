@@ -1,7 +1,10 @@
 # Every target sets up .venv first when it is not there, or when pyproject.toml or constraints.txt have changed.
 
 READY := .venv/.ready
+DOCS := .venv/.docs
 VENV_PYTHON := .venv/bin/python
+INSTALL = PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
+  $(VENV_PYTHON) -m pip install -qq --editable
 ARGS ?=
 BUDGET ?= quick
 # A study is a file experiments/<name>/study.py: its target is that of its STUDY, its help the file's first line.
@@ -9,7 +12,7 @@ STUDIES := $(shell sed -n 's/^    target="\(.*\)",.*/\1/p' experiments/*/study.p
 HELP_OF_STUDIES := 'FNR == 1 { gsub(/^"""|\.(""")?$$/, ""); help = $$0 } /^    target="/ { print $$2 ": \#\# " help " (BUDGET)" }'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-all torture bench few-samples check sync ui report reproduce $(STUDIES)
+.PHONY: help setup run test test-all torture bench few-samples check docs sync ui report reproduce $(STUDIES)
 
 help: ## List the targets
 	@{ grep -E '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST); awk -F '"' $(HELP_OF_STUDIES) experiments/*/study.py; } \
@@ -49,6 +52,10 @@ check: $(READY) ## Lint, check the format and the types
 	@$(VENV_PYTHON) -m ruff format --check .
 	@$(VENV_PYTHON) -m mypy
 
+docs: $(DOCS) ## Build the documentation site, outputs/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(VENV_PYTHON) -m mkdocs build --quiet
+	@echo 'the site: outputs/site/index.html'
+
 sync: $(READY) ## Deliver to MLflow the records in outputs/ that it lacks
 	@$(VENV_PYTHON) run.py sync=true $(ARGS)
 
@@ -76,7 +83,10 @@ $(READY): pyproject.toml constraints.txt
 	else \
 	  echo 'Updating .venv to pyproject.toml and constraints.txt ...'; \
 	fi; \
-	PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_DISABLE_PIP_VERSION_CHECK=1 \
-	  $(VENV_PYTHON) -m pip install -qq --editable '.[dev]' || exit 1; \
+	$(INSTALL) '.[dev]' || exit 1; \
 	touch $@; \
 	echo '.venv is ready.'
+
+$(DOCS): $(READY)
+	@$(INSTALL) '.[docs]'
+	@touch $@

@@ -1,17 +1,15 @@
 """docs/extend.md: its files, added to a copy of the repository, make a run, and their own tests pass."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
 COUNTS = {
     "objective": 4,
     "model": 4,
@@ -23,8 +21,6 @@ COUNTS = {
     "data set from a file": 2,
     "metric of your own": 2,
 }  # of files
-# A paragraph that begins with a file's path, and the code below it.
-BLOCK = re.compile(r"^`(\S+)`[^\n]*(?:\n[^\n]+)*\n\n```\w+\n(.*?)```", re.MULTILINE | re.DOTALL)
 NEIGHBOUR = re.compile(
     r'^( +)"effective_sample_size": (\w+)\.weights\.effective_sample_size,\n', re.MULTILINE
 )
@@ -32,9 +28,9 @@ NEIGHBOUR = re.compile(
 
 def additions() -> dict[str, list[tuple[str, str]]]:
     """By what is added: the paths and the code of the page's blocks."""
-    text = (ROOT / "docs" / "extend.md").read_text()
+    text = (documents.ROOT / "docs" / "extend.md").read_text()
     parts = re.split(r"^## Add an? (.+)$", text, flags=re.MULTILINE)[1:]
-    return {name: BLOCK.findall(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
+    return {name: documents.files(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
 def add(root: Path, path: str, code: str) -> None:
@@ -53,12 +49,7 @@ def add(root: Path, path: str, code: str) -> None:
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository with all that the page adds."""
-    root = tmp_path_factory.mktemp("extended") / "repository"
-    root.mkdir()
-    for name in ("src", "conf", "tests", "docs", "experiments"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("run.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, root)
+    root = documents.copy_of_the_repository(tmp_path_factory.mktemp("extended"))
     for blocks in additions().values():
         for path, code in blocks:
             add(root, path, code)
@@ -66,12 +57,13 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(root / "src"), os.environ.get("PYTHONPATH", "")]),
-        "PYTHONDONTWRITEBYTECODE": "1",
-    }
     return subprocess.run(
-        [sys.executable, *words], cwd=root, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, *words],
+        cwd=root,
+        env=documents.environment(root),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

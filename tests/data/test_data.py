@@ -5,6 +5,7 @@ import io
 import os
 import struct
 from collections.abc import Callable
+from importlib.metadata import distribution
 from itertools import islice
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from evidence.data import (
 )
 from evidence.data.sources import Collection
 from evidence.errors import UserError
+from evidence.runs import provenance
 
 DATA = Path(os.environ.get("EVIDENCE_DATA", Path(__file__).parents[2] / "data"))
 
@@ -151,6 +153,52 @@ def test_digits_need_no_file() -> None:
     assert dataset.train.shape[1] == dataset.image_shape[0] * dataset.image_shape[1] == 64
     binary = digits(64, "threshold")
     assert torch.equal(binary.train, (dataset.train >= 8).byte())
+
+
+def test_digits_have_the_classes_of_their_images() -> None:
+    dataset = digits(64, "stochastic")
+    labels = dataset.labels
+    assert labels is not None
+    assert [len(part) for part in labels] == [1397, 100, 300]
+    whole = np.loadtxt(
+        str(distribution("scikit-learn").locate_file(sets.DIGITS_FILE)), np.uint8, delimiter=","
+    )
+    classes = {row[:64].tobytes(): row[64] for row in whole}
+    assert [classes[image.numpy().tobytes()] for image in dataset.train] == labels.train.tolist()
+    assert sorted(set(labels.test.tolist())) == list(range(10))
+    assert provenance.data(dataset) == provenance.data(dataset._replace(label_source=None))
+
+
+def test_labels_of_idx_files_are_read_when_they_are_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    files = {
+        sets.IDX_TRAIN: struct.pack(">4xIII", 500, 28, 28) + bytes(500 * 784),
+        sets.IDX_TEST: struct.pack(">4xIII", 3, 28, 28) + bytes(3 * 784),
+        sets.IDX_TRAIN_LABELS: struct.pack(">4xI", 500) + bytes(number % 10 for number in range(500)),
+        sets.IDX_TEST_LABELS: struct.pack(">4xI", 3) + bytes((7, 2, 1)),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    images = Collection("toys", {name: digests[name] for name in (sets.IDX_TRAIN, sets.IDX_TEST)}, ())
+    labels = images._replace(digests={name: digests[name] for name in digests if name not in images.digests})
+    monkeypatch.setattr(sets, "MNIST", images)
+    monkeypatch.setitem(sets.LABELS, "toys", labels)
+    (tmp_path / "toys").mkdir()
+    for name in images.digests:
+        (tmp_path / "toys" / name).write_bytes(files[name])
+    dataset = mnist(tmp_path, 784, "stochastic")  # without any label
+    with pytest.raises(UserError, match=sets.IDX_TRAIN_LABELS):
+        _ = dataset.labels
+    for name in labels.digests:
+        (tmp_path / "toys" / name).write_bytes(files[name])
+    assert dataset.labels is not None
+    assert dataset.labels.train.tolist() == [number % 10 for number in range(100)]
+    assert dataset.labels.valid.tolist() == [number % 10 for number in range(100, 500)]
+    assert dataset.labels.test.tolist() == [7, 2, 1]
+
+
+def test_a_set_without_classes_has_no_labels() -> None:
+    assert toy().labels is None
 
 
 def test_scored_pixels_do_not_depend_on_the_seed() -> None:

@@ -18,7 +18,7 @@ from evidence.errors import UserError
 OWN_DATA = """
 import datetime, pathlib
 import numpy as np, torch
-from evidence.data import Dataset
+from evidence.data import Dataset, Labels
 
 RANDOM = torch.Generator().manual_seed(5)
 GREY = torch.randint(17, (200, 64), dtype=torch.uint8, generator=RANDOM)
@@ -172,7 +172,7 @@ def test_what_is_no_data_set_is_named(
 ) -> None:
     assert run_own("", text=OWN_DATA.replace("Dataset(**fields)", returned)) == 1
     (line,) = said(capsys)
-    fields = "train, levels, valid, test, image_shape, provenance"
+    fields = "train, levels, valid, test, image_shape, provenance, label_source"
     assert line == f"evidence: data: must be an evidence.data.Dataset({fields}), {complaint}"
     assert directories(root) == []
 
@@ -197,6 +197,8 @@ RIGHT = {
     "with the shape in a list": "image_shape=[4, 16]",
     "of one test set for both": "valid=BINARY, test=BINARY",
     "of images without a stroke": "train=0 * GREY, levels=1, test=0 * BINARY",
+    "with labels": "label_source=Labels(*(torch.zeros(n, dtype=torch.int64) for n in (200, 20, 20)))",
+    "with labels that are read later": "label_source=lambda: 1 / 0",
     "with all that JSON holds": "provenance={'a': [1, 2.5, None, True, ('b',)], 3: {}}",
 }
 

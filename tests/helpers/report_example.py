@@ -85,7 +85,9 @@ def example(outputs: Path) -> Path:
     draw(published, outputs / "report" / IWAE.name / "nll.png")
     found = FOUND._replace(results=published, table=pd.DataFrame(rows))
     nothing = Findings(NOTHING, NOTHING, [Claim("UIVI beats the explicit VAE.", None, "")], [], [])
-    return page.write([Section(IWAE, found), Section(UIVI, nothing)], links, outputs / "report")
+    return page.write(
+        [Section(IWAE, found, "make table1"), Section(UIVI, nothing, "make uivi")], links, outputs / "report"
+    )
 
 
 def draw(published: pd.DataFrame, path: Path) -> None:

@@ -223,7 +223,7 @@ def test_the_results_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
     nothing = Findings(pd.DataFrame(), pd.DataFrame(), [], [], [])
     measured = nothing._replace(results=pd.DataFrame({"nll": [1.0]}))
     for findings, is_there in ((measured, True), (nothing, False)):
-        page.write([page.Section(STUDIES[0], findings)], {}, tmp_path)
+        page.write([page.Section(STUDIES[0], findings, "make it")], {}, tmp_path)
         assert (tmp_path / STUDIES[0].name / "results.csv").exists() is is_there
 
 

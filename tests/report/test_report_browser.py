@@ -1,36 +1,24 @@
 """The report's page in a real browser: Chromium, as Debian packages it."""
 
-import functools
-import html
-import http.server
 import itertools
-import json
 import re
-import shutil
-import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
+from browser import CHROMIUM, served
 from report_example import SERVER, example
 
 from evidence.report import page
 
-CHROMIUM = shutil.which("chromium")
 CONTRAST = 4.5  # of text, WCAG 2.2 AA
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
 
-# Shows the page in two frames, one as wide as a phone and one as wide as a desktop, and records both layouts.
-MEASURE = """<!doctype html><title>measure</title><link rel="icon" href="data:,">
-<iframe src="PAGE" width="390" height="800" frameborder="0"></iframe>
-<iframe src="PAGE" width="1280" height="800" frameborder="0"></iframe>
-<pre id="seen"></pre>
-<script>
+LOOK = """
 const rgba = colour => { const [r, g, b, a = 1] = colour.match(/[\\d.]+/g).map(Number); return {rgb: [r, g, b], a} }
 const luminance = ({rgb}) => {
   const [r, g, b] = rgb.map(c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
@@ -60,22 +48,7 @@ const look = ({document: page, innerWidth}) => ({
   headings: [...page.querySelectorAll("h1, h2, h3, h4, h5, h6")].map(heading => Number(heading.tagName[1])),
   contrast: Math.min(...[...page.body.querySelectorAll("*")].filter(written).map(contrast)),
 })
-addEventListener("load", () => {
-  document.getElementById("seen").textContent = JSON.stringify(Array.from(window, look))
-})
-</script>"""
-
-
-class Log(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder and records each request with the status of its answer."""
-
-    asked: ClassVar[list[tuple[str, int]]] = []
-
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        self.asked.append((self.path, int(code)))
-
-    def log_message(self, *_: object) -> None:
-        pass
+"""
 
 
 @pytest.fixture(scope="module")
@@ -83,18 +56,6 @@ def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("outputs")
     example(folder)
     return folder
-
-
-@pytest.fixture(scope="module")
-def address(outputs: Path) -> Iterator[str]:
-    """The address of a web server for the folder. A page can read its frames only if one server has both."""
-    handler = functools.partial(Log, directory=str(outputs))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
 
 
 class Seen(NamedTuple):
@@ -107,32 +68,15 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def browse(outputs: Path, address: str, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Seen]:
-    """Opens a page of the server in frames as wide as a phone and a desktop."""
+def browse(outputs: Path) -> Iterator[Callable[..., Seen]]:
+    """Opens a page of the server on a phone and on a desktop."""
+    with served(outputs) as site:
 
-    def look(path: str, *options: str) -> Seen:
-        assert CHROMIUM
-        (outputs / "measure.html").write_text(MEASURE.replace("PAGE", path))
-        Log.asked.clear()
-        flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--enable-logging=stderr",
-            "--v=0",
-            *options,
-        ]
-        profile = f"--user-data-dir={tmp_path_factory.mktemp('profile')}"
-        command = [CHROMIUM, *flags, profile, "--dump-dom", f"{address}/measure.html"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
-        found = re.search(r'<pre id="seen">(.+?)</pre>', done.stdout, re.DOTALL)
-        assert found, done.stdout
-        phone, desktop = json.loads(html.unescape(found[1]))
-        console = re.findall(r"CONSOLE:\d+\] (.*)", done.stderr)
-        return Seen(phone, desktop, console, [each for each in Log.asked if each[0] != "/measure.html"])
+        def look(path: str, *options: str) -> Seen:
+            found = site.look(LOOK, [path], *options)
+            return Seen(*found.pages[0], found.console, found.asked)
 
-    return look
+        yield look
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ def section(text: str) -> Section:
         pictures=[Picture("nll.png", text), Picture("gone.png", text)],
         notes=[text, text],
     )
-    return Section(study, findings)
+    return Section(study, findings, "make it")
 
 
 def said(reader: Reader) -> list[str]:
@@ -65,7 +65,9 @@ def test_the_page_and_the_markdown_say_the_same(tmp_path: Path):
     links = {"one-s0-5a3c50": Links("../one", "http://a.b/1"), "other": Links("../other", None)}
     (tmp_path / UIVI.name).mkdir()
     (tmp_path / UIVI.name / "nll.png").write_bytes(PNG + bytes(16))
-    html = page.write([*map(section, texts), Section(UIVI, nothing)], links, tmp_path).read_text()
+    html = page.write(
+        [*map(section, texts), Section(UIVI, nothing, "make uivi")], links, tmp_path
+    ).read_text()
     ours = Reader(html[html.index("<main") : html.index("</body>")])
     _, *studies = GITHUB.render((tmp_path / "report.md").read_text()).split("<h2>")
     theirs = Reader("".join(f"<section><h2>{study}</section>" for study in studies))

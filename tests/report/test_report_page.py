@@ -21,7 +21,7 @@ ONE = "../a%20%2850%25%29%20%231"  # the folder "../a (50%) #1" as a URL
 def written(folder: Path, links: dict[str, Links] | None = None, **found: Any) -> tuple[Reader, str]:
     """Write a report of one study with these findings; return its page and its Markdown."""
     findings = Findings(NOTHING, NOTHING, [], [], [])._replace(**found)
-    path = page.write([Section(UIVI, findings)], links or {}, folder)
+    path = page.write([Section(UIVI, findings, "make uivi")], links or {}, folder)
     return Reader(path.read_text()), (folder / "report.md").read_text()
 
 
@@ -158,6 +158,6 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(tmp_path: Path, monkey
 
     monkeypatch.setattr(files, "write", full)
     with pytest.raises(OSError, match="no space left"):
-        page.write([Section(UIVI, FOUND)], {}, tmp_path / "report")
+        page.write([Section(UIVI, FOUND, "make uivi")], {}, tmp_path / "report")
     assert order == ["report.md", "index.html"]
     assert (tmp_path / "report" / "index.html").read_text() == before

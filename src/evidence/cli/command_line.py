@@ -116,7 +116,7 @@ def _job_of_sweep(
     from evidence.config import compose
     from evidence.sweeps.notes import JobNotes, Note
 
-    overrides = [masked(word) for word in context.overrides]
+    overrides = [masked(compose.as_typed(word)) for word in context.overrides]
     job_notes, note = JobNotes(context.folder), Note(context.number, overrides)
     try:
         settings = compose.settings(config)
@@ -130,7 +130,7 @@ def _job_of_sweep(
             return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(located.directory.folder))
         job_notes.write(note)
-        nll = yield from lifecycle.life(settings, located, context.number, shown)
+        nll = yield from lifecycle.life(settings, located, context.number, shown, job_notes.sweep())
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:
@@ -143,6 +143,10 @@ def _run(argv: list[str], conf: Path) -> int:
     if "--help" in argv or "-h" in argv:
         print(help_text(conf))
         return 0
+    if argv[:1] == ["report"]:
+        from evidence.report import experiment
+
+        return experiment.main(argv[1:])
     from evidence.config import compose, store_address
 
     arguments, words = compose.read_arguments(argv)
@@ -189,6 +193,7 @@ def _sweep(request: "Request", arguments: "Namespace", conf: Path) -> int:
         lifecycle.prepare(settings)  # once, here: otherwise jobs that run at the same time would all do it
     job_notes = JobNotes(request.folder)
     job_notes.clear()
+    job_notes.write_sweep(plan.sweep_of(request, planned.jobs, arguments.overrides))
     is_broken = False
     try:
         compose.sweep(conf, arguments, request, partial(job_in, root))

@@ -50,6 +50,7 @@ The same command, typed again, shows a finished run's result or goes on with a b
   fail_fast=true                 begin no further job of a sweep once one has failed
   rerun=true                     compute again, into a new record, what other code has computed
   other_code=true                go on with a run that other code has begun
+  report --experiment NAME       run nothing: write table, curves and figures of the runs with this name=
   sync=true                      run nothing: deliver to MLflow what it lacks (all: tracking=none too)
 
 A wrong command line ends with one line that says what to write instead. HYDRA_FULL_ERROR=1 shows tracebacks.

@@ -9,6 +9,7 @@ from hydra._internal.utils import get_args_parser
 from evidence.config import messages
 from evidence.errors import UserError
 
+TAGS = "tags."  # keys that the user invents; Hydra takes them with ++ only
 COMPLETION = ("install=", "uninstall=", "query=")
 
 
@@ -27,9 +28,15 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
         match = bare if "=" in bare else messages.nearest(flags[0], [*known, "--help"])
         hint = f": did you mean '{match}'?" if match else "."
         raise UserError(f"unknown flag '{flags[0]}'{hint} Keys are written key=value, no dashes; see --help")
-    arguments.overrides += rest
+    typed = [*arguments.overrides, *rest]
+    arguments.overrides = [f"++{word}" if word.startswith(TAGS) else word for word in typed]
     _check_flags(arguments)
-    return arguments, arguments.overrides + [word for word in argv if word not in arguments.overrides]
+    return arguments, arguments.overrides + [word for word in argv if word not in typed]
+
+
+def as_typed(word: str) -> str:
+    """An override as a user types it, without the ++ that `read_arguments` gives to a tag."""
+    return word[2:] if word.startswith(f"++{TAGS}") else word
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:

@@ -16,9 +16,15 @@ from evidence.config.schema.models import Model, Posterior
 from evidence.config.schema.objectives import Objective
 from evidence.config.schema.optimizers import Optimizer
 from evidence.config.schema.roles import Role
+from evidence.config.schema.tags import TagName
 from evidence.config.schema.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
+# What was done before there were these keys.
+LATER: dict[str, dict[str, Any]] = {
+    "trainer": {"validate_every": None},
+    "tracking": {"system_metrics": False},
+}
 Stages = Annotated[int, Field(ge=1, le=20)]  # the twentieth would take 3^19 passes
 
 
@@ -36,6 +42,7 @@ class Trainer(Section):
     optimizer: Annotated[SerializeAsAny[Optimizer], by_target(Optimizer)]
     reduction: Literal["sum", "mean"]
     log_every: Annotated[LargeCount, Role.LABEL]
+    validate_every: Annotated[Count | Literal["auto"] | None, Role.LABEL]
     checkpoint_seconds: Annotated[NotNegative, Role.LABEL]
 
     @model_validator(mode="after")
@@ -88,6 +95,7 @@ class Tracking(Section):
 
     name: Literal["mlflow", "none"]
     uri: str | None
+    system_metrics: bool
 
 
 class Paths(Section):
@@ -118,6 +126,7 @@ class Settings(Section):
     trainer: Trainer
     eval: Annotated[Eval, Role.END]
     tracking: Annotated[Tracking, Role.OUTSIDE]
+    tags: Annotated[dict[TagName, str | int | float | bool], Role.OUTSIDE]
     objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")
@@ -144,6 +153,14 @@ def _choices(kind: type[Model] | type[Objective], posterior: Posterior) -> str:
     """The files in conf/ that have, or need, this kind of posterior, such as "one_layer, two_layer or explicit"."""
     *names, last = (name for cls in subclasses(kind) if cls.posterior == posterior for name in cls.choices)
     return f"{', '.join(names)} or {last}" if names else last
+
+
+def completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A record's config with the keys that are newer than the record, as they then were."""
+    sections = {
+        name: {**keys, **config[name]} for name, keys in LATER.items() if isinstance(config.get(name), dict)
+    }
+    return {"tags": {}, **config, **sections}
 
 
 def validate(config: dict[str, Any]) -> Settings:

@@ -7,12 +7,22 @@ subsets.py chooses images to score.
 
 from evidence.data.batches import Batches, batches, steps_per_pass
 from evidence.data.checks import check
-from evidence.data.sets import Dataset, digits, fashion_mnist, mean_pixels, mnist, mnist_fixed, omniglot
+from evidence.data.sets import (
+    Dataset,
+    Labels,
+    digits,
+    fashion_mnist,
+    mean_pixels,
+    mnist,
+    mnist_fixed,
+    omniglot,
+)
 from evidence.data.subsets import evenly_spaced, evenly_spaced_rows
 
 __all__ = [
     "Batches",
     "Dataset",
+    "Labels",
     "batches",
     "check",
     "digits",

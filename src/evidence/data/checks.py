@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from evidence.data.sets import TEST_SEED, VALID_SEED, Dataset
+from evidence.data.sets import TEST_SEED, VALID_SEED, Dataset, Labels
 from evidence.errors import UserError
 
 LEAST = {"train": 1, "valid": 2, "test": 2}  # images
@@ -43,6 +43,7 @@ def check(dataset: Any, pixels: int) -> None:
     _check_held_out("test", splits["test"], dataset.levels)
     _check_train(dataset)
     _check_provenance(dataset.provenance)
+    _check_labels(dataset)
 
 
 def _check_levels(levels: Any) -> None:
@@ -158,6 +159,27 @@ def _check_provenance(provenance: Any) -> None:
             json.dumps({key: value}, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
             raise UserError(f"data.provenance: {expected}, and {reprlib.repr(key)} is not: {error}") from None
+
+
+def _check_labels(dataset: Dataset) -> None:
+    """Labels that are given. Those that are read when they are asked for are no run's business."""
+    source = dataset.label_source
+    if source is None or callable(source):
+        return
+    if not isinstance(source, Labels):
+        fields = ", ".join(Labels._fields)
+        raise UserError(
+            f"data.label_source: must be an evidence.data.Labels({fields}), a function that returns one, or None,"
+            f" and is of type {_type(source)}"
+        )
+    for name, labels in source._asdict().items():
+        count = len(getattr(dataset, name))
+        if not isinstance(labels, Tensor) or labels.shape != (count,):
+            shape = list(labels.shape) if isinstance(labels, Tensor) else _type(labels)
+            raise UserError(
+                f"data.label_source.{name}: must be a torch.Tensor of shape [{count}], a label for each image,"
+                f" and is {shape}"
+            )
 
 
 def _binarization(name: str, levels: int) -> str:

@@ -9,6 +9,8 @@ import hashlib
 import io
 import struct
 import zlib
+from collections.abc import Callable
+from functools import partial
 from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -28,6 +30,7 @@ GREY = 255
 
 GITHUB = "https://raw.githubusercontent.com"
 IDX_TRAIN, IDX_TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
+IDX_TRAIN_LABELS, IDX_TEST_LABELS = "train-labels-idx1-ubyte", "t10k-labels-idx1-ubyte"
 MNIST = Collection(
     "mnist",
     {
@@ -56,6 +59,20 @@ OMNIGLOT = Collection(
     {"chardata.mat": "git:016a3536ffe5e1d38e42563a18d7a78bfaf643ec"},
     (GITHUB + "/yburda/iwae/78a6075484bd7dd6f47a4bb9880d2295bc7a5220/datasets/OMNIGLOT/{}",),
 )
+LABELS = {  # by the collection of their images, from whose addresses they come, and only when they are asked for
+    "mnist": MNIST._replace(
+        digests={
+            IDX_TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            IDX_TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        }
+    ),
+    "fashion_mnist": FASHION_MNIST._replace(
+        digests={
+            IDX_TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            IDX_TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        }
+    ),
+}
 DIGITS_FILE = "sklearn/datasets/data/digits.csv.gz"
 DIGITS_SHA256 = (
     "97cb1bf04caa2eed375429f6f1dbba359d585532e4e623a0bda922541722e757"  # of the permuted images' bytes
@@ -71,8 +88,19 @@ MNIST_FIXED = Collection(
 )
 
 
+class Labels(NamedTuple):
+    """The class of each image, int64 [N], in the order of the images. No run reads them."""
+
+    train: Tensor
+    valid: Tensor
+    test: Tensor
+
+
 class Dataset(NamedTuple):
-    """Images as rows of bytes, with what a reader needs to know where they came from."""
+    """Images as rows of bytes, with what a reader needs to know where they came from.
+
+    label_source: the labels or what reads them; None where the set has none.
+    """
 
     train: Tensor  # uint8 [N, X], 0..levels
     levels: int  # a training pixel is one with probability value / levels
@@ -80,6 +108,16 @@ class Dataset(NamedTuple):
     test: Tensor  # uint8 [N, X] in {0, 1}
     image_shape: tuple[int, int]
     provenance: dict[str, Any]
+    label_source: Labels | Callable[[], Labels] | None = None
+
+    @property
+    def labels(self) -> Labels | None:
+        """The class of each image, read or fetched now; None where the set has none.
+
+        Raises: UserError where they cannot be fetched.
+        """
+        source = self.label_source
+        return source if source is None or isinstance(source, Labels) else source()
 
 
 def mnist(folder: str | Path, pixels: int, binarization: Binarization) -> Dataset:
@@ -126,16 +164,18 @@ def digits(pixels: int, binarization: Binarization) -> Dataset:
     source = f"scikit-learn {version('scikit-learn')}"
     mend = "reinstall it: pip install --force-reinstall scikit-learn==1.9.1"
     try:
-        images = np.loadtxt(str(file), np.uint8, delimiter=",", usecols=range(64))
+        rows = np.loadtxt(str(file), np.uint8, delimiter=",", usecols=range(65))
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError(f"data=digits: {file} of {source} cannot be read ({error}): {mend}") from error
-    images = images[np.random.RandomState(PERMUTATION_SEED).permutation(len(images))]
+    rows = rows[np.random.RandomState(PERMUTATION_SEED).permutation(len(rows))]
+    images, classes = np.ascontiguousarray(rows[:, :64]), rows[:, 64]
     digest = hashlib.sha256(images.tobytes()).hexdigest()
     if digest != DIGITS_SHA256:
         raise UserError(f"data=digits: the images of {source} have not the pinned checksum ({file}): {mend}")
     provenance = {"sha256": digest, "source": source}
     parts = images[:1397], images[1397:1497], images[1497:]
-    return _dataset("digits", parts, 16, (8, 8), binarization, pixels, {"digits": provenance})
+    dataset = _dataset("digits", parts, 16, (8, 8), binarization, pixels, {"digits": provenance})
+    return dataset._replace(label_source=_labels(classes[:1397], classes[1397:1497], classes[1497:]))
 
 
 def mean_pixels(dataset: Dataset) -> Tensor:
@@ -148,7 +188,21 @@ def _from_idx(collection: Collection, folder: str | Path, pixels: int, binarizat
     verified = load(collection, folder)
     images, test = _idx_images(verified.contents[IDX_TRAIN]), _idx_images(verified.contents[IDX_TEST])
     parts = images[:-400], images[-400:], test
-    return _dataset(collection.name, parts, GREY, (28, 28), binarization, pixels, verified.provenance)
+    dataset = _dataset(collection.name, parts, GREY, (28, 28), binarization, pixels, verified.provenance)
+    labels = LABELS.get(collection.name)
+    return dataset._replace(label_source=labels and partial(_idx_labels, labels, folder))
+
+
+def _idx_labels(collection: Collection, folder: str | Path) -> Labels:
+    contents = load(collection, folder).contents
+    train, test = (
+        np.frombuffer(contents[name], np.uint8, offset=8) for name in (IDX_TRAIN_LABELS, IDX_TEST_LABELS)
+    )
+    return _labels(train[:-400], train[-400:], test)
+
+
+def _labels(*parts: np.ndarray) -> Labels:
+    return Labels(*(torch.from_numpy(part.astype(np.int64)) for part in parts))
 
 
 def _idx_images(content: bytes) -> np.ndarray:

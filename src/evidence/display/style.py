@@ -4,12 +4,17 @@ The colours differ in lightness, so that they differ in greyscale too. Figures a
 """
 
 from collections.abc import Iterable
+from itertools import cycle, islice
+from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 DARK, MIDDLE, LIGHT = "#1b3a5c", "#d9742b", "#b9c6d3"
+# For several lines: Okabe and Ito (2008), which readers with any colour vision tell apart, without the yellow.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DPI = 150
 
 
@@ -25,6 +30,17 @@ def panels(rows: int, columns: int, size: tuple[float, float], **shared: Any) ->
 def look(color: str, marker: str, **more: Any) -> dict[str, Any]:
     """The keywords of a line for Axes.plot and Axes.errorbar."""
     return {"color": color, "marker": marker, **more}
+
+
+def looks(count: int) -> list[dict[str, Any]]:
+    """A colour and a marker for each of `count` lines. 56 of them differ."""
+    return [look(*each) for each in islice(zip(cycle(COLOURS), cycle(MARKERS), strict=False), count)]
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write the figure as the PNG `path`, and as a PDF beside it. The PDF has no date, so it is the same again."""
+    figure.savefig(path)
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
 
 
 def finish(*axes: Axes, grid: Literal["both", "x", "y"] = "both") -> None:

@@ -26,6 +26,7 @@ try:
 except ImportError:  # PyYAML without libyaml
     from yaml import SafeLoader
 
+from evidence.config.settings import completed
 from evidence.records import files
 from evidence.records.checkpoints import Checkpoint, drop, load, save
 from evidence.records.damage import damaged, left_out, reading
@@ -48,7 +49,7 @@ class RunDirectory:
             folder / name for name in ("config.yaml", "run.log", "traceback.txt")
         )
         self.metrics, self.figures = folder / "metrics.csv", folder / "figures"
-        self.lock, self._result = folder / ".lock", folder / "result.json"
+        self.lock, self.result = folder / ".lock", folder / "result.json"
 
     @contextlib.contextmanager
     def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
@@ -81,7 +82,7 @@ class RunDirectory:
         is_free = False
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):  # Timeout is one
-                if self._result.exists():
+                if self.result.exists():
                     stack.enter_context(FileLock(self.lock, blocking=False))
                     is_free = True
             yield is_free
@@ -105,8 +106,8 @@ class RunDirectory:
     def read(self) -> Record | None:
         """result.json, read now; None before the first start. Raises: Damaged where it cannot be read."""
         try:
-            with reading(self._result):
-                return Record.model_validate_json(self._result.read_bytes())
+            with reading(self.result):
+                return Record.model_validate_json(self.result.read_bytes())
         except (FileNotFoundError, NotADirectoryError):
             return None
 
@@ -125,14 +126,14 @@ class RunDirectory:
             result["ended"] = changes.get("ended") or now()
         text = json.dumps(result, indent=2).encode()
         record = Record.model_validate_json(text)
-        files.write(self._result, text, b"\n")
+        files.write(self.result, text, b"\n")
         return record
 
     def snapshot(self) -> Snapshot | None:
         """What `restore` takes: the record with its settings and traceback. None where there is no record."""
         if self.read() is None:
             return None
-        paths = (self.config, self.traceback, self._result)
+        paths = (self.config, self.traceback, self.result)
         return {path: path.read_bytes() if path.is_file() else None for path in paths}
 
     def restore(self, before: Snapshot) -> None:
@@ -145,7 +146,10 @@ class RunDirectory:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The content of config.yaml. Raises: Damaged where it is missing or cannot be read."""
+        """The content of config.yaml, with keys that are newer than it.
+
+        Raises: Damaged where it is missing or cannot be read.
+        """
         try:
             with reading(self.config):
                 settings = yaml.load(self.config.read_bytes(), SafeLoader)
@@ -153,7 +157,7 @@ class RunDirectory:
                     raise damaged(self.config, "it has no settings")
         except FileNotFoundError:
             raise damaged(self.config, "it is missing") from None
-        return settings
+        return completed(settings)
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Add rows to metrics.csv."""
@@ -291,9 +295,3 @@ def latest_commit(directories: Iterable[RunDirectory], last_step: int) -> Checkp
             origin.read_metrics(found.state["metrics_size"])
             return found
     return None
-
-
-def checkpoint_at(directories: Iterable[RunDirectory], step: int) -> Checkpoint | None:
-    """The undamaged checkpoint at this very step. None where there is none."""
-    found = latest_checkpoint(directories, step)
-    return found if found is not None and found.step == step else None

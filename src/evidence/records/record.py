@@ -15,6 +15,14 @@ class Process(BaseModel):
     since: str = ""
 
 
+class Sweep(BaseModel):
+    """The sweep that a run was a job of: its id, the words that were typed, and when it began."""
+
+    id: str = ""
+    words: str = ""
+    began: str = ""
+
+
 class Record(BaseModel):
     """A run's record. An entry that an earlier version did not write has its default.
 
@@ -26,6 +34,7 @@ class Record(BaseModel):
     execution: threads, hardware and compiling.
     content: a hash by key of all that no checksum pins.
     metrics: the final numbers, in nats per image where they are bounds.
+    passes: over the training images. tags: the user's. sweep: the last one that had the run among its jobs.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -53,6 +62,9 @@ class Record(BaseModel):
     eval_samples: int = 0
     eval_images: int = 0
     steps: int = 0
+    passes: float = 0.0
+    tags: dict[str, str] = {}
+    sweep: Sweep | None = None
     init_from: str | None = None
     mixed: list[str] = []
     parent: str | None = None

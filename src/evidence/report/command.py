@@ -3,31 +3,22 @@
 The same command continues what was interrupted. Each sweep and each measurement keeps what it has done.
 """
 
-import argparse
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
 from evidence import project
 from evidence.display.output import unfailing
 from evidence.errors import UserError
-from evidence.report import page
+from evidence.report import experiment, page
+from evidence.report.arguments import OneLine
 from evidence.report.frame import finished
 from evidence.report.study import BUDGETS, Budget, Study, discovered
-
-
-class OneLine(argparse.ArgumentParser):
-    """A parser that reports wrong arguments in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Exit with status 2."""
-        self.exit(2, f"evidence: {message.replace('argument ', '').replace('invalid choice: ', '')}\n")
 
 
 @unfailing()
@@ -53,7 +44,15 @@ def _main(studies: Sequence[Study]) -> int:
     parser.add_argument(
         "--keep", action="store_true", help="copy results.csv and the figures into experiments/<study>/ too"
     )
+    parser.add_argument(
+        "--experiment", metavar="NAME", help="report: only of this MLflow experiment, any one"
+    )
     arguments = parser.parse_args()
+    if arguments.experiment is not None:
+        if arguments.target != "report":
+            parser.error(f"--experiment: {arguments.target} trains a study; write: report --experiment NAME")
+        print(f"report: {experiment.write(arguments.experiment)}")
+        return 0
     torch.set_flush_denormal(True)  # before any tensor operation
     chosen = [study for study in studies if arguments.target in (study.target, "reproduce")]
     failed = [study.target for study in chosen if not reproduce(study, arguments.budget)]
@@ -91,7 +90,7 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
     for study in studies:
         runs = finished(study.experiment or study.name)
         found = study.find(runs, _folder(study))
-        sections.append(page.Section(study, found))
+        sections.append(page.Section(study, found, f"make {study.target}"))
         if len(runs):
             for name, where, url in zip(runs["run"], runs["folder"], runs["url"], strict=True):
                 links[name] = page.Links(os.path.relpath(project.root() / where, folder), url)
@@ -99,7 +98,7 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
         counts = (verdicts.count(True), verdicts.count(False), verdicts.count(None))
         lines.append("{:14} claims: {} hold, {} do not, {} not measured".format(study.target, *counts))
     written = page.write(sections, links, folder)
-    for study, found in sections if keep else []:
+    for study, found in ((each.study, each.findings) for each in sections if keep):
         if len(found.results):
             for name in ("results.csv", *(picture.file for picture in found.pictures)):
                 shutil.copyfile(_folder(study) / name, project.root() / "experiments" / study.name / name)

@@ -16,24 +16,30 @@ TITLE = "Published claims, measured again"
 TEMPLATES = {"report.md": "page.md.j2", "index.html": "page.html.j2"}
 
 
-def write(sections: Sequence[Section], links: Mapping[str, Links], folder: Path) -> Path:
+def write(
+    sections: Sequence[Section],
+    links: Mapping[str, Links],
+    folder: Path,
+    title: str = TITLE,
+    command: str = "make report",
+) -> Path:
     """Write the report into the folder and return the path of its page.
 
-    The files are index.html, report.md, and <study's name>/results.csv for each study with results. `links` is
-    keyed by run name. The pictures of a study are in folder/<study's name>/. The page is written last, so every
-    file that it links to is there.
+    The files are index.html, report.md, and the results of each section as CSV. `links` is keyed by run name. The
+    other files of a section, and its pictures, are there already. The page is written last, so every file that it
+    links to is there. `command` is what the page says to have been written by.
 
     Raises: OSError where a file cannot be written. Every file is then the old one or the new one, whole.
     """
-    studies = [shown(section, links, folder / section.study.name) for section in sections]
+    studies = [shown(section, links, folder) for section in sections]
     for section in sections:
-        _write_results(section, folder / section.study.name / "results.csv")
+        _write_results(section, folder / section.path(section.files[0]))
     folder.mkdir(parents=True, exist_ok=True)
     environment = _environment()
     date = datetime.now(UTC).date().isoformat()
     for name, template in TEMPLATES.items():
         content = environment.get_template(template).render(
-            title=TITLE, date=date, studies=studies, verdicts=list(VERDICTS.values())
+            title=title, command=command, date=date, studies=studies, verdicts=list(VERDICTS.values())
         )
         files.write(folder / name, content.encode())
     return folder / "index.html"

@@ -16,7 +16,7 @@ ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
 EARLIER = "made by an earlier version"
 # The columns that are settings: those that begin with a section, and the plain ones.
 SECTIONS = ("data.", "eval.", "model.", "objective.", "trainer.")
-PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from")
+PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from", "precision")
 INDIFFERENT = (
     "trainer.name",
     "trainer.log_every",
@@ -35,6 +35,18 @@ class Chosen(NamedTuple):
 
     runs: pd.DataFrame
     notes: list[str]
+
+
+class Alike(NamedTuple):
+    """Runs by what they share.
+
+    kinds: groups of like runs, one run for each seed. mixed: the runs computed by several codes, each in a group of
+    its own. unknown: texts that name the runs without the tags of ALIKE.
+    """
+
+    kinds: list[pd.DataFrame]
+    mixed: list[pd.DataFrame]
+    unknown: list[str]
 
 
 class Pairs(NamedTuple):
@@ -57,9 +69,7 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
     """
     if runs.empty:
         return Chosen(runs, [])
-    needed = [*ALIKE, "identity_version", "steps", "mixed", "ended"]
-    runs = runs.reset_index(drop=True)
-    runs = runs.reindex(columns=[*runs.columns, *(name for name in needed if name not in runs)])
+    runs = complete(runs)
     kept: list[int] = []
     notes = []
     for key, group in runs.groupby(list(cell), dropna=False, sort=False):
@@ -74,6 +84,32 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
     lengths = [length(stages, published) for stages in found["stages"]]
     passes = pd.Series([count for count, _ in lengths], found.index, dtype=float)
     return Chosen(found.assign(passes=passes, budget=[words for _, words in lengths]), notes)
+
+
+def complete(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with every column that `alike` reads, under new row numbers."""
+    needed = [*ALIKE, "identity_version", "steps", "mixed", "ended"]
+    runs = runs.reset_index(drop=True)
+    return runs.reindex(columns=[*runs.columns, *(name for name in needed if name not in runs)])
+
+
+def alike(runs: pd.DataFrame) -> Alike:
+    """Group the runs by the tags of ALIKE. The runs have the columns of `complete`."""
+    is_current = runs["identity_version"].astype(str) == str(VERSION)
+    is_known = runs[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
+    known = runs[is_known]
+    is_mixed = known["mixed"].notna()
+    kinds = [
+        like.sort_values("ended", kind="stable", na_position="first").drop_duplicates("seed", keep="last")
+        for _, like in known[~is_mixed].groupby(ALIKE, sort=False)
+    ]
+    mixed = [known.loc[[index]] for index in known.index[is_mixed]]
+    return Alike(kinds, mixed, [] if is_known.all() else [_named(runs[~is_known], EARLIER)])
+
+
+def is_setting(name: str) -> bool:
+    """Whether the column is a setting that numbers depend on."""
+    return name not in INDIFFERENT and (name in PLAIN or (name.startswith(SECTIONS) and "/" not in name))
 
 
 def among(runs: pd.DataFrame, values: Mapping[str, Collection[object]]) -> pd.DataFrame:
@@ -107,8 +143,7 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
     found = []
     for name in run.index:
         word = {"data_digest": "other data", "code_digest": "other code"}.get(name)
-        is_setting = name in PLAIN or (name.startswith(SECTIONS) and "/" not in name)
-        if word is None and (not is_setting or name in INDIFFERENT or name.startswith(ignored)):
+        if word is None and (not is_setting(name) or name.startswith(ignored)):
             continue
         ours, theirs = ("not set" if pd.isna(each[name]) else str(each[name]) for each in (run, other))
         if ours != theirs:
@@ -118,21 +153,12 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """The like runs of a cell, and texts on what was left out of it."""
-    is_current = group["identity_version"].astype(str) == str(VERSION)
-    is_known = group[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
-    known = group[is_known]
-    is_mixed = known["mixed"].notna()
-    mixed = [known.loc[[index]] for index in known.index[is_mixed]]
-    left_out = [] if is_known.all() else [_named(group[~is_known], EARLIER)]
-    kinds = [
-        like.sort_values("ended", kind="stable", na_position="first").drop_duplicates("seed", keep="last")
-        for _, like in known[~is_mixed].groupby(ALIKE, sort=False)
-    ]
+    kinds, mixed, left_out = alike(group)
     if kinds:
         left_out += [_named(run, _mixture(run)) for run in mixed]
     kinds = kinds or mixed
     if not kinds:
-        return known, left_out
+        return group.head(0), left_out
     ranks = _ranks(kinds)
     first = ranks.index(max(ranks))
     for kind, rank in zip(kinds, ranks, strict=True):

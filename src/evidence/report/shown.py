@@ -22,10 +22,21 @@ SEED = re.compile(r"-s(\d+)-[0-9a-f]+(?:-\d+)?$")  # the end of a run's name
 
 
 class Section(NamedTuple):
-    """A study and what it found."""
+    """A study and what it found.
+
+    command: what makes it. files: what it offers beside the page, its results as CSV first. place: their folder,
+    relative to the page; the study's name if it is None.
+    """
 
     study: Study
     findings: Findings
+    command: str
+    files: tuple[str, ...] = ("results.csv",)
+    place: str | None = None
+
+    def path(self, file: str) -> str:
+        """The path of a file, relative to the page."""
+        return f"{self.study.name}/{file}" if self.place is None else f"{self.place}{file}"
 
 
 class Links(NamedTuple):
@@ -69,9 +80,14 @@ class Column(NamedTuple):
 
 
 class Image(NamedTuple):
-    """A picture as a data URI with its size in CSS pixels. The URI is None where the file is missing or no PNG."""
+    """A picture as a data URI with its size in CSS pixels. The URI is None where the file is missing or no PNG.
+
+    path and vector are the files of the picture and of the same as PDF, relative to the page.
+    """
 
     picture: Picture
+    path: str
+    vector: str | None
     uri: str | None
     width: int
     height: int
@@ -81,6 +97,8 @@ class Shown(NamedTuple):
     """What the report shows of a study. A cell of a row comes with its column."""
 
     study: Study
+    command: str
+    files: list[tuple[str, str]]  # name and path, relative to the page
     measured: bool
     claims: list[tuple[Verdict, Claim]]
     counts: Counter[Verdict]
@@ -91,8 +109,8 @@ class Shown(NamedTuple):
 
 
 def shown(section: Section, links: Mapping[str, Links], folder: Path) -> Shown:
-    """What the report shows of a section. `links` is keyed by run name. The pictures are in `folder`."""
-    study, findings = section
+    """What the report shows of a section. `links` is keyed by run name. The page is in `folder`."""
+    study, findings = section.study, section.findings
     claims = [(VERDICTS[claim.holds], claim) for claim in findings.claims]
     columns = [_column(str(name), cells) for name, cells in findings.table.items()]
     rows = [
@@ -103,8 +121,12 @@ def shown(section: Section, links: Mapping[str, Links], folder: Path) -> Shown:
         for row in findings.table.itertuples(index=False, name=None)
     ]
     counts = Counter(verdict for verdict, _ in claims)
-    images = [_image(picture, folder) for picture in findings.pictures]
-    return Shown(study, not findings.results.empty, claims, counts, columns, rows, images, findings.notes)
+    images = [_image(picture, section.path(picture.file), folder) for picture in findings.pictures]
+    files = [(file, section.path(file)) for file in section.files]
+    measured = not findings.results.empty
+    return Shown(
+        study, section.command, files, measured, claims, counts, columns, rows, images, findings.notes
+    )
 
 
 def _column(name: str, cells: "pd.Series[Any]") -> Column:
@@ -130,10 +152,12 @@ def _runs(cell: object, links: Mapping[str, Links]) -> list[Run]:
     return found
 
 
-def _image(picture: Picture, folder: Path) -> Image:
-    path = folder / picture.file
-    content = path.read_bytes() if path.is_file() else b""
+def _image(picture: Picture, path: str, folder: Path) -> Image:
+    file = folder / path
+    content = file.read_bytes() if file.is_file() else b""
     if not content.startswith(PNG):
-        return Image(picture, None, 0, 0)
+        return Image(picture, path, None, None, 0, 0)
     width, height = (round(pixels * CSS_DPI / DPI) for pixels in struct.unpack(">II", content[16:24]))
-    return Image(picture, f"data:image/png;base64,{base64.b64encode(content).decode()}", width, height)
+    vector = path.removesuffix(".png") + ".pdf"
+    uri = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    return Image(picture, path, vector if (folder / vector).is_file() else None, uri, width, height)

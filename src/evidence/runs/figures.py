@@ -10,7 +10,8 @@ from evidence.data import evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
 from evidence.numerics import scoring
 from evidence.parts import Parts
-from evidence.records.directory import RunDirectory, checkpoint_at
+from evidence.records.directory import RunDirectory
+from evidence.records.lineage import checkpoint_at
 
 SAMPLES = 64
 SAMPLES_OVER_TRAINING = 10

@@ -14,16 +14,17 @@ from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, evaluate, validate
+from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, evaluate
 from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
 from evidence.records.directory import Row
-from evidence.runs import figures
+from evidence.runs import figures, validation
 from evidence.runs.build import compiled
 from evidence.runs.driver import Reported, Training
 from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
+from evidence.runs.system import SystemMetrics
 from evidence.trial import first_step, interfaces
 
 # Of the number of steps, the steps a pass, and the step that training starts at.
@@ -56,7 +57,7 @@ class Run(NamedTuple):
 def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
     """Train to the end of the schedule: yields what is to be trained, and is sent each report.
 
-    Return the metrics of the last step, except those of train/, and the speed.
+    Return the metrics of the last step, except those of train/ and system/, and the speed.
     Raises: UserError where a trial finds that model and objective cannot be trained or scored.
     """
     trainer, start, last_step = run.settings.trainer, run.start, run.parts.last_step
@@ -71,6 +72,8 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
         terminal.note(f"{run.name} compiles its steps first: 10 to 20 s{saved}")
     per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
     seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
+    every = validation.interval(run.settings, run.parts.dataset, last_step)
+    system = SystemMetrics(run.device) if run.settings.tracking.system_metrics else None
     with run.progress(last_step, per_pass, step) as show:
         while step < last_step:
             report, elapsed = yield Training(
@@ -84,23 +87,24 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
                 start.execution,
                 run.form,
             )
-            step, seconds = report.step, seconds + elapsed
+            last_report, step, seconds = step, report.step, seconds + elapsed
             interfaces.check_metric_names(run.parts.objective, report.metrics)
             show(step, *next(iter(report.metrics.items())))
             pending += [(_metric_name(name), value, step) for name, value in report.metrics.items()]
+            if system is not None:
+                pending += [(name, value, step) for name, value in system.measure().items()]
+            if report.ends_segment or validation.is_due(step, last_report, every):
+                pending += _validate(run, step)
             if report.ends_segment or time.monotonic() - committed > trainer.checkpoint_seconds:
                 _check_finite(run, step)
-                if report.ends_segment:
-                    pending += _validate(run, step)
                 _commit(run, pending, step, seconds)
                 pending, committed = [], time.monotonic()
     log.info("%.2f s of training", seconds - start.seconds)
     if "valid/nll" not in run.recorder.at(last_step):
         # The checkpoint is a longer run's, taken between two of its validations.
-        _check_finite(run, last_step)
         _commit(run, _validate(run, last_step), last_step, seconds)
     found = run.recorder.at(last_step)
-    kept = {name: value for name, value in found.items() if not name.startswith("train/")}
+    kept = {name: value for name, value in found.items() if not name.startswith(("train/", "system/"))}
     return kept | {"speed/train_seconds": seconds, "speed/steps_per_second": last_step / seconds}
 
 
@@ -121,7 +125,9 @@ def score(run: Run) -> dict[str, float]:
             run.evaluator, run.settings.compile, run.parts.model, len(run.images), run.device
         )
         scores = evaluate(run.parts.model, run.images.to(run.device), evaluator, on_batch, keep, noise)
-        metrics = _finite({f"test/{name}": value for name, value in scores.metrics.items()}, last_step)
+        metrics = validation.finite(
+            {f"test/{name}": value for name, value in scores.metrics.items()}, last_step
+        )
     metrics["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
     _draw(run, scores)
@@ -167,9 +173,8 @@ def _try(run: Run) -> None:
 
 def _validate(run: Run, step: int) -> list[Row]:
     """valid/nll and valid/active_units at a step."""
-    images = run.parts.dataset.valid.to(run.device)
-    found = validate(run.parts.model, images, lambda _: run.recorder.heartbeat())
-    metrics = _finite(found, step)
+    _check_finite(run, step)
+    metrics = validation.measure(run.parts.model, run.parts.dataset, run.device, step, run.recorder.heartbeat)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
 
@@ -190,14 +195,6 @@ def _commit(run: Run, rows: list[Row], step: int, seconds: float) -> None:
 def _check_finite(run: Run, step: int) -> None:
     """Raise UserError where a parameter or buffer is not finite. Call it before the parts are scored or kept."""
     training.check_finite({"model": run.parts.model, "objective": run.parts.objective}, step)
-
-
-def _finite(metrics: dict[str, float], step: int) -> dict[str, float]:
-    """The metrics as floats. Raises: UserError naming the first that is not finite."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            raise UserError(training.diverged(f"{name} is {value} at step {step}"))
-    return {name: float(value) for name, value in metrics.items()}
 
 
 def _metric_name(name: str) -> str:

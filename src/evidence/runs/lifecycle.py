@@ -5,21 +5,23 @@ one continues from its last checkpoint. If another process computes the run now,
 """
 
 import contextlib
+import json
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
 from evidence import execution, project, tracking
 from evidence.config.settings import Settings
-from evidence.data import evenly_spaced
+from evidence.data import evenly_spaced, steps_per_pass
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.passwords import masked_values
 from evidence.records import directory as directories
 from evidence.records import files
 from evidence.records.directory import RunDirectory, shown_folder
-from evidence.records.record import Record
+from evidence.records.record import Record, Sweep
 from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators, with_metrics
 from evidence.runs.driver import Life, Reported, Training, alone
@@ -70,19 +72,22 @@ def life(
     located: LocatedRun | None = None,
     job_number: int | None = None,
     progress: fit.ShowProgress = terminal.progress,
+    sweep: Sweep | None = None,
 ) -> Life[float]:
     """Compute a run, record it, show it, and return valid/nll (nats, lower is better): a life for runs.driver.
 
-    `located` is the run's, where the caller has located it. `job_number` is that of a job in a sweep. Such a job
-    does not show a run that was finished before.
+    `located` is the run's, where the caller has located it. `job_number` is that of a job in `sweep`. Such a job does
+    not show a run that was finished before.
     Raises: UserError for what the user can correct.
     """
     execution.prepare(settings.precision)
     located = lookup.locate(settings, project.root()) if located is None else located
     directory, was_finished, store = located.directory, located.is_finished, _store(settings)
     if not was_finished:
-        yield from _compute(settings, located, job_number, progress)
-    elif store is not None:
+        yield from _compute(settings, located, job_number, progress, sweep)
+    else:
+        _tag(directory, settings, sweep)
+    if was_finished and store is not None:
         try_delivery(lambda: mlflow_sync.ensure_delivered(directory, store), directory)
     located = located.read_again()
     record = located.record
@@ -99,7 +104,11 @@ def life(
 
 
 def _compute(
-    settings: Settings, located: LocatedRun, job_number: int | None, progress: fit.ShowProgress
+    settings: Settings,
+    located: LocatedRun,
+    job_number: int | None,
+    progress: fit.ShowProgress,
+    sweep: Sweep | None,
 ) -> Generator[Training, Reported, None]:
     """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
@@ -136,11 +145,13 @@ def _compute(
                 eval_samples=evaluator.num_samples,
                 eval_images=len(images),
                 steps=parts.last_step,
+                passes=parts.last_step / steps_per_pass(parts.dataset, settings.trainer.batch_size),
                 init_from=settings.init_from,
                 mixed=before.mixed if before else [],
                 data=parts.dataset.provenance,
                 data_digest=provenance.data(parts.dataset),
                 provenance=provenance.provenance(),
+                **_labels(settings, sweep, before),
             )
             with recording(directory, store, parts.stage_ends, found) as recorder:
                 start = resume.restore(located.read_again(), settings, device, parts)
@@ -156,6 +167,27 @@ def _compute(
                 work = fit.Run(settings, device, parts, images, evaluator, recorder, start, form, progress)
                 metrics = yield from fit.fit(work)
                 recorder.finish(metrics | fit.score(work))
+
+
+def _labels(settings: Settings, sweep: Sweep | None, record: Record | None) -> dict[str, Any]:
+    """The record's entries that no number depends on: the user's tags, those of before too, and the last sweep."""
+    before = record or Record()
+    given = {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.tags.items()
+    }
+    of = sweep or before.sweep
+    return {"tags": before.tags | masked_values(given), "sweep": None if of is None else of.model_dump()}
+
+
+def _tag(directory: RunDirectory, settings: Settings, sweep: Sweep | None) -> None:
+    """Give a finished run's record the tags and the sweep of this command."""
+    with directory.try_locked() as is_free:
+        record = directory.read()
+        if is_free and record is not None and record.status == "FINISHED":
+            labels = _labels(settings, sweep, record)
+            if labels != record.model_dump(include=set(labels)):
+                with contextlib.suppress(OSError):  # a finished record may be read-only
+                    directory.update(**labels)
 
 
 @contextlib.contextmanager

@@ -12,20 +12,13 @@ import torch
 from evidence import execution, training
 from evidence import parts as assembled
 from evidence.config.settings import Settings
-from evidence.errors import UserError
 from evidence.parts import Parts
-from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, checkpoint_at, latest_commit, stored
+from evidence.records.directory import RunDirectory, latest_commit, stored
+from evidence.records.lineage import end as end
+from evidence.records.lineage import same_path as same_path
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 from evidence.stack import why_not
-
-SAME_PATH = (  # entries in which the records on one path of parameters agree
-    "train_identity",
-    "code",
-    "data_digest",
-    "mixed",
-)
 
 
 class Start(NamedTuple):
@@ -80,26 +73,3 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     marks = [f"from step {found.step}: {changes}"] if changes else []
     seconds = found.state["seconds"]
     return Start(found.step, seconds, now, ours, [*mixed, *marks], origin, parent, changes)
-
-
-def end(directory: RunDirectory) -> Checkpoint:
-    """The checkpoint at the end of a finished run.
-
-    A run that was only evaluated has it in another directory of its path.
-    Raises: UserError where there is none, or a damaged one.
-    """
-    record = directory.read() or Record()
-    found = checkpoint_at(same_path(directory, record), record.steps)
-    if found is None:
-        raise UserError(f"{directory.folder.name}: its last checkpoint is missing or damaged")
-    return found
-
-
-def same_path(directory: RunDirectory, record: Record) -> list[RunDirectory]:
-    """The directory of a run, and those of runs that the same code took along the same path, of any length."""
-    known = record.model_dump(include=set(SAME_PATH))
-    others = (each for each in stored(directory.folder.parent) if each.directory.folder != directory.folder)
-    return [
-        directory,
-        *(other for other, record in others if all(getattr(record, key) == known[key] for key in known)),
-    ]

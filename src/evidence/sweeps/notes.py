@@ -4,6 +4,7 @@ Jobs may run in other processes or on other machines, and a search chooses its j
 note in the sweep's folder (hydra.sweep.dir). All of them must be able to write to that folder.
 """
 
+import contextlib
 import hashlib
 import json
 from pathlib import Path
@@ -13,6 +14,7 @@ from pydantic import TypeAdapter
 
 from evidence.records import files
 from evidence.records.damage import left_out, reading
+from evidence.records.record import Sweep
 
 
 class Note(NamedTuple):
@@ -26,6 +28,7 @@ class Note(NamedTuple):
 
 
 NOTE = TypeAdapter(Note)
+SWEEP_FILE = "sweep.json"
 
 
 class JobNotes:
@@ -39,6 +42,19 @@ class JobNotes:
         for pattern in ("job-*.json", "claim-*"):
             for path in self._folder.glob(pattern):
                 path.unlink()
+
+    def write_sweep(self, sweep: Sweep) -> None:
+        """Write which sweep this is, before its first job. Where that is not possible, the jobs say so."""
+        with contextlib.suppress(OSError):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            files.write(self._folder / SWEEP_FILE, sweep.model_dump_json().encode())
+
+    def sweep(self) -> Sweep | None:
+        """Which sweep this is. None where its file cannot be read."""
+        path = self._folder / SWEEP_FILE
+        with contextlib.suppress(FileNotFoundError), left_out(path), reading(path):
+            return Sweep.model_validate_json(path.read_bytes())
+        return None
 
     def write(self, note: Note) -> None:
         """Write a job's note, which replaces its earlier one."""

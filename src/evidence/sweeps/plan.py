@@ -1,18 +1,22 @@
 """Plans a sweep before its first job: its jobs, the state of each, and the time that is left."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from evidence.config import compose
 from evidence.config.compose import Job, Request
 from evidence.config.settings import Settings
 from evidence.data import Dataset
 from evidence.display import terminal
 from evidence.display.terminal import clock
 from evidence.errors import UserError
-from evidence.records.directory import Stored, shown_folder, stored
+from evidence.passwords import masked
+from evidence.records.directory import Stored, now, shown_folder, stored
+from evidence.records.record import Sweep
 from evidence.runs import lookup
 from evidence.runs.lookup import LocatedRun
 from evidence.sweeps.estimate import Estimate, estimate
@@ -84,6 +88,18 @@ def show(request: Request, root: Path) -> None:
     terminal.table(columns, rows, numbers=["time"])
     for line in words(request, planned):
         terminal.line(f"  {line}")
+
+
+def sweep_of(request: Request, jobs: Sequence[PlannedJob], overrides: Sequence[str]) -> Sweep:
+    """Which sweep these jobs are. The same jobs make the same sweep; a search is one of its own."""
+    identities = sorted({each.located.identity.run for each in jobs})
+    what = str(request.folder) if request.is_search else " ".join(identities)
+    typed = [masked(compose.as_typed(word)) for word in overrides if not word.startswith("hydra")]
+    return Sweep(
+        id=hashlib.sha256(what.encode()).hexdigest()[:16],
+        words=" ".join(typed) or f"{len(jobs)} jobs",
+        began=now(),
+    )
 
 
 def _stacks(planned: Plan) -> list[str]:

@@ -6,9 +6,8 @@ there once, whatever was interrupted. The next command closes a run that its pro
 
 import contextlib
 import logging
-import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,28 +15,14 @@ from typing import Any
 from evidence import tracking
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.records import identity
-from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
+from evidence.records.directory import Row, RunDirectory
 from evidence.records.record import Record
-from evidence.tracking import MLflowRun, Store, StoreRefused
+from evidence.tracking import MLflowRun, Store, StoreRefused, contents, logged_model, sweeps
 
 RETRY_SECONDS = 300.0  # between two attempts to reach a store that does not answer; each may take seconds
 HEARTBEAT_SECONDS = 300.0
 UNDELIVERED = "undelivered"  # the tag with what the store did not take
-# Entries of result.json that are tags too.
-TAGS = (
-    "record",
-    "train_identity",
-    "run_identity",
-    "cell_identity",
-    "identity_version",
-    "code_digest",
-    "data_digest",
-    "steps",
-    "device",
-    "parent",
-    "init_from",
-)
+DELIVERY = "delivery"  # the tag with the format of what was delivered last
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +49,7 @@ class MLflowSync:
             run = self._opened(self._store)
             if self._is_behind:  # an earlier process, or a failed call, may have sent some of them
                 self._there = run.last_steps()
-            run.log(_later(self._waiting, self._there))
+            run.log(contents.later(self._waiting, self._there))
         except UserError as error:
             self._is_behind, self._not_before = True, time.monotonic() + RETRY_SECONDS
             log.warning("%s; the run goes on, its rows wait", error)
@@ -100,15 +85,16 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
 
     Raises: UserError where the store cannot be used.
     """
-    record = _record(directory)
+    record = contents.record_of(directory)
     run = tracking.find_run(store, record.record)
-    tags = _tags(directory, record, store.root) | {tracking.HEARTBEAT: str(time.time())}
+    tags = contents.tags(directory, record, store.root) | {tracking.HEARTBEAT: str(time.time())}
     if run is None:  # a record may come to the store much later
         began = record.began or record.process.since  # a record of an earlier version has only the latter
-        run = tracking.create_run(store, directory.folder.name, tags, datetime.fromisoformat(began))
+        first = tags | {contents.NOTE: contents.note(directory, record)}
+        run = tracking.create_run(store, directory.folder.name, first, datetime.fromisoformat(began))
     with contextlib.suppress(StoreRefused):  # `deliver` sends them again, and says so
-        run.set_tags(tags)
-        run.add_params(_params(directory, record))
+        run.set_tags(tags | sweeps.attached(run, directory, record))
+        run.add_params(contents.params(directory, record))
     return run
 
 
@@ -119,20 +105,23 @@ def deliver(directory: RunDirectory, run: MLflowRun, root: Path) -> None:
     is delivered.
     Raises: UserError where the store cannot be used.
     """
-    record = _record(directory)
-    rows, ended = _later(_rows(directory, record), run.last_steps()), _ended(record)
-    refused = [
-        *_refused(run.set_tags, _tags(directory, record, root)),  # its process may have died before it did so
-        *_refused(run.add_params, _params(directory, record)),
+    record = contents.record_of(directory)
+    rows = contents.later(contents.rows(directory, record), run.last_steps())
+    ended, sweep = contents.ended(record), sweeps.attached(run, directory, record)
+    refused = [  # the record's process may have died before it did so
+        *_refused(run.set_tags, contents.tags(directory, record, root) | sweep),
+        *_refused(run.add_params, contents.params(directory, record)),
+        *_refused(run.add_dataset, contents.dataset(directory, record)),
     ]
     if _refused(run.log, rows, ended):  # then each metric by itself
-        rows = _later(rows, run.last_steps())
+        rows = contents.later(rows, run.last_steps())
         for name in dict.fromkeys(name for name, _, _ in rows):
             refused += _refused(run.log, [row for row in rows if row[0] == name], ended)
-    for path, folder in _artifacts(directory, record):
+    for path, folder in contents.artifacts(directory, record):
         refused += _refused(run.artifact, path, folder)
-    if refused or run.tags.get(UNDELIVERED):
-        _refused(run.set_tags, {UNDELIVERED: "; ".join(refused)})
+    refused += _refused(_send_model, run, directory, record)
+    missing = {UNDELIVERED: "; ".join(refused)} if refused or run.tags.get(UNDELIVERED) else {}
+    _refused(run.set_tags, {DELIVERY: contents.FORMAT, **missing})
     if record.status != "RUNNING":
         run.close(record.status, ended)
     if refused:
@@ -143,20 +132,31 @@ def deliver(directory: RunDirectory, run: MLflowRun, root: Path) -> None:
 def ensure_delivered(directory: RunDirectory, store: Store) -> bool:
     """Deliver a record that has ended, if the experiment lacks some of it. Return whether it was delivered.
 
-    The experiment lacks the new folder of a record that was moved, and what it did not take before.
+    The experiment lacks what it did not take before, what an earlier version did not deliver, and the new tags of a
+    record that was moved, tagged, or part of another sweep.
     """
-    record = _record(directory)
+    record = contents.record_of(directory)
     run = tracking.find_run(store, record.record)
-    if run is not None and run.is_closed(record.status, _ended(record)):
-        place = _place(directory, store.root)
-        if not run.tags.get(UNDELIVERED) and place.items() <= run.tags.items():
+    if run is not None and run.is_closed(record.status, contents.ended(record)):
+        is_whole = run.tags.get(DELIVERY) == contents.FORMAT and not run.tags.get(UNDELIVERED)
+        movable = contents.movable_tags(directory, record, store.root)
+        if is_whole and movable.items() <= run.tags.items():
             return False
+        if is_whole:
+            run.set_tags(movable | sweeps.attached(run, directory, record))
+            return True
     run = run or open_run(directory, store)
-    deliver(directory, run, store.root)
     with directory.try_locked() as is_free:
         if is_free and record.mlflow_run_id is None:
             directory.update(mlflow_run_id=run.run_id)
+    deliver(directory, run, store.root)
     return True
+
+
+def _send_model(run: MLflowRun, directory: RunDirectory, record: Record) -> None:
+    with logged_model.written(directory, record) as files:
+        for path, folder in files:
+            run.artifact(path, folder)
 
 
 def _refused(send: Callable[..., None], *given: Any) -> list[str]:
@@ -166,66 +166,3 @@ def _refused(send: Callable[..., None], *given: Any) -> list[str]:
     except StoreRefused as error:
         return [str(error)]
     return []
-
-
-def _record(directory: RunDirectory) -> Record:
-    """The record as it is now, of a directory that has one."""
-    record = directory.read()
-    assert record is not None
-    return record
-
-
-def _rows(directory: RunDirectory, record: Record) -> list[Row]:
-    """The rows that count: those that a checkpoint covers, and a finished run's last numbers.
-
-    The last numbers have no step. So MLflow's page draws them as bars, one for each run.
-    """
-    if record.status == "FINISHED":
-        final = [
-            (name, value, 0) for name, value in record.metrics.items() if name.startswith(("test/", "speed/"))
-        ]
-        return directory.read_metrics() + final
-    found = latest_checkpoint([directory], sys.maxsize)
-    return directory.read_metrics(found.state["metrics_size"]) if found else []
-
-
-def _later(rows: Iterable[Row], there: Mapping[str, int]) -> list[Row]:
-    """The rows that are later than those in MLflow, by MLflow's names."""
-    named = ((tracking.metric_name(name), value, step) for name, value, step in rows)
-    return [row for row in named if row[2] > there.get(row[0], -1)]
-
-
-def _artifacts(directory: RunDirectory, record: Record) -> Iterator[tuple[Path, str | None]]:
-    """The files that MLflow gets, and their folders there."""
-    yield directory.config, None
-    for figure in sorted(directory.figures.glob("*.png")):
-        yield figure, "figures"
-    if record.status == "FAILED" and directory.traceback.exists():  # a full disk may have prevented it
-        yield directory.traceback, None
-
-
-def _ended(record: Record) -> datetime | None:
-    """When the record ended. None while it runs, or if an earlier version ended it."""
-    return datetime.fromisoformat(record.ended) if record.ended else None
-
-
-def _params(directory: RunDirectory, record: Record) -> dict[str, str | int | float]:
-    """All settings by dotted keys. The few params that comparisons read replace settings of the same name."""
-    settings = directory.settings
-    few = identity.params(settings, record.eval_samples, record.eval_images)
-    return {**tracking.flattened(settings), **few}
-
-
-def _tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
-    values = record.model_dump(include=set(TAGS))
-    return {
-        **{name: str(values[name]) for name in TAGS if values[name]},
-        **record.provenance,
-        **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
-        **_place(directory, root),
-    }
-
-
-def _place(directory: RunDirectory, root: Path) -> dict[str, str]:
-    """Where the record is now. Its result.json says where it was computed."""
-    return {"folder": shown_folder(directory.folder, root), "lock": str(directory.lock.resolve())}

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from evidence.errors import UserError
 from evidence.passwords import masked
 from evidence.tracking.calls import store_errors
+from evidence.tracking.inputs import Input
 from evidence.tracking.params import LONGEST_TAG, shortened
 from evidence.tracking.stores import Store, connect, reader
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 BATCH, PARAMS_BATCH = 1000, 100  # metrics and params that MLflow takes in one call
 START = datetime(1970, 1, 1, tzinfo=UTC)
 HEARTBEAT = "heartbeat"  # the tag with the time, in seconds since 1970, of a process's last sign of life
+SWEEP = "sweep_parent"  # the tag with the id of a sweep, of the sweep's own run
 OURS = {"record", "host", "lock", HEARTBEAT}  # the tags that a record's run has from the first moment
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
@@ -40,7 +42,7 @@ class MLflowRun:
         self.run_id: str = run.info.run_id
         self.status: str = run.info.status
         self.tags: dict[str, str] = run.data.tags
-        self._client, self._uri = client, uri
+        self._client, self._uri, self._experiment_id = client, uri, run.info.experiment_id
         self._started, self._ended = run.info.start_time, run.info.end_time
         self._params = set(run.data.params)
 
@@ -73,6 +75,19 @@ class MLflowRun:
         """Copy the file to the run's artifacts, below `folder`."""
         with store_errors(self._uri, path.name):
             self._client.log_artifact(self.run_id, str(path), folder)
+
+    def add_dataset(self, dataset: Input) -> None:
+        """Log the data set as an input. One of this name and digest is logged once."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+        from mlflow.exceptions import MlflowException
+
+        about = Dataset(dataset.name, dataset.digest, "code", dataset.source, profile=dataset.profile)
+        tags = [InputTag(*each) for each in dataset.tags.items()]
+        with store_errors(self._uri, "the data set"):
+            try:
+                self._client.log_inputs(self.run_id, [DatasetInput(about, tags)])
+            except MlflowException:  # another process may just have logged it for the first time
+                self._client.log_inputs(self.run_id, [DatasetInput(about, tags)])
 
     def add_params(self, params: dict[str, str | int | float]) -> None:
         """Log the params that are not there yet. They cannot be changed later."""
@@ -109,6 +124,22 @@ class MLflowRun:
             self._client.set_terminated(self.run_id, status, end_time=end)
             self.status, self._ended = status, end
 
+    def end_no_earlier(self, moment: datetime) -> None:
+        """Set the status to FINISHED, and the end to `moment` if it was earlier."""
+        if self.status != "FINISHED" or self._ended is None or self._ended < self._end(moment):
+            self.close("FINISHED", moment)
+
+    def sibling(self, tag: str, value: str) -> "MLflowRun | None":
+        """A run of the same experiment with this tag."""
+        with store_errors(self._uri):
+            return _tagged(self._client, self._experiment_id, self._uri, tag, value)
+
+    def make_sibling(self, name: str, tags: dict[str, str], began: datetime) -> "MLflowRun":
+        """Make another run in the same experiment."""
+        with store_errors(self._uri):
+            made = self._client.create_run(self._experiment_id, _milliseconds(began), _tags(tags), name)
+            return MLflowRun(self._client, made, self._uri)
+
     def is_closed(self, status: str, ended: datetime | None) -> bool:
         """Whether the store has this status, and this end if it is known."""
         return self.status == status and (ended is None or self._ended == self._end(ended))
@@ -130,8 +161,7 @@ def find_run(store: Store, record: str) -> MLflowRun | None:
     """The experiment's run with this record's number in its tag `record`. Raises: UserError as `prepare` does."""
     client, experiment_id, uri = connect(store)
     with store_errors(uri):
-        found = client.search_runs([experiment_id], f"tags.record = '{record}'")
-        return MLflowRun(client, found[0], uri) if found else None
+        return _tagged(client, experiment_id, uri, "record", record)
 
 
 def create_run(store: Store, name: str, tags: dict[str, str], began: datetime | None = None) -> MLflowRun:
@@ -151,8 +181,13 @@ def running(store: Store) -> list[MLflowRun]:
         return [MLflowRun(client, run, uri) for run in found if run.data.tags.keys() >= OURS]
 
 
+def _tagged(client: "MlflowClient", experiment_id: str, uri: str, tag: str, value: str) -> MLflowRun | None:
+    found = client.search_runs([experiment_id], f"tags.{tag} = '{value}'")
+    return MLflowRun(client, found[0], uri) if found else None
+
+
 def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[str, "Run"]]:
-    """Every run of an experiment, or of all experiments, with the experiment's name. Empty where there is none.
+    """Every run of an experiment, or of all experiments, with the experiment's name, but those of sweeps.
 
     Raises: NoStore where there is no store; UserError where it cannot be read.
     """
@@ -165,7 +200,7 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
             runs = client.search_runs(wanted, page_token=token)
             found, token = [*found, *runs], runs.token
             wanted = wanted if token else []
-    return [(names[run.info.experiment_id], run) for run in found]
+    return [(names[run.info.experiment_id], run) for run in found if SWEEP not in run.data.tags]
 
 
 def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
@@ -183,6 +218,13 @@ def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             raise UserError(f"the MLflow store {uri} has no run {run_id}") from None
+
+
+def history(uri: str | None, root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
+    """The step and value of each entry of a run's metric, in the order of the steps; UserError as `tags` raises."""
+    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    with store_errors(uri):
+        return sorted((each.step, each.value) for each in client.get_metric_history(run_id, name))
 
 
 def page(uri: str | None, run: "Run") -> str | None:

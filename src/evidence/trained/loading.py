@@ -6,7 +6,7 @@ numbers would be others.
 """
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import torch
@@ -14,15 +14,16 @@ from torch import Tensor
 
 from evidence import execution, project
 from evidence.config import messages
-from evidence.config.settings import Settings, validate
+from evidence.config.settings import Settings, completed, validate
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
 from evidence.records.checkpoints import Checkpoint
 from evidence.records.directory import RunDirectory, latest_checkpoint
 from evidence.records.identity import VERSION
+from evidence.records.lineage import end
 from evidence.records.record import Record
-from evidence.runs import build, resume
+from evidence.runs import build
 from evidence.trained.finding import find
 from evidence.trained.model import TrainedModel
 
@@ -46,7 +47,7 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Tr
         raise UserError(f"{directory.config}: {error}") from None
     found = _checkpoint(directory, record)
     where = execution.choose_device(device, 0)
-    model = _model(settings, found).to(where).eval()
+    model = _model(settings, found.state["model"], str(found.path)).to(where).eval()
     committed = None if record.status == "FINISHED" else found.state["metrics_size"]
     history = pd.DataFrame(directory.read_metrics(committed), columns=["name", "value", "step"])
     return TrainedModel(directory.folder, found.step, model, settings, record.metrics, history, where)
@@ -56,7 +57,7 @@ def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
     """The end of a finished run, which another run of its path may have. The latest of an unfinished one."""
     found = latest_checkpoint([directory], record.steps)
     if record.status == "FINISHED" and (found is None or found.step != record.steps):
-        return resume.end(directory)
+        return end(directory)
     if found is None:
         raise UserError(
             f"{directory.folder} has no checkpoint that can be read, and its run is {record.status}"
@@ -64,16 +65,25 @@ def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
     return found
 
 
-def _model(settings: Settings, found: Checkpoint) -> LatentVariableModel:
+def rebuilt(config: dict[str, Any], parameters: dict[str, Any]) -> LatentVariableModel:
+    """The model of a run's settings with these parameters, as mlflow.pytorch.load_model opens it.
+
+    Raises: UserError where it cannot be built.
+    """
+    project.find_modules()
+    return _model(validate(completed(config)), parameters, "the parameters in MLflow").eval()
+
+
+def _model(settings: Settings, parameters: dict[str, Any], source: str) -> LatentVariableModel:
     mean_pixels = torch.full((settings.data.pixels,), torch.nan)
     with forked_rng(torch.device("cpu"), settings.seed):  # as the run began: parts.start
         model = build.build_model(settings, mean_pixels)
     try:
-        model.load_state_dict(found.state["model"])
+        model.load_state_dict(parameters)
     except RuntimeError as error:
         reason = messages.one_line(str(error))
         raise UserError(
-            f"{found.path} does not suit model._target_={settings.model.built_by}: {reason}"
+            f"{source} does not suit model._target_={settings.model.built_by}: {reason}"
         ) from None
     for name, part in model.named_modules():
         for key, value in {**vars(part), **part._parameters, **part._buffers}.items():

@@ -1,0 +1,50 @@
+"""The tags of MLflow that a run has: those that it sets itself, and the names that a user may choose."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+OWN = frozenset(
+    {
+        "record",
+        "folder",
+        "lock",
+        "host",
+        "heartbeat",
+        "delivery",
+        "undelivered",
+        "sweep",
+        "sweep_id",
+        "sweep_parent",
+        "train_identity",
+        "run_identity",
+        "cell_identity",
+        "identity_version",
+        "code_digest",
+        "data_digest",
+        "steps",
+        "device",
+        "parent",
+        "init_from",
+        "mixed",
+        "processor",
+        "git_commit",
+        "git_dirty",
+        "version_python",
+        "version_evidence",
+        "version_torch",
+        "version_mlflow",
+        "version_hydra",
+    }
+)
+
+
+def _tag_name(text: str) -> str:
+    if text in OWN or text.startswith("mlflow."):
+        raise ValueError("is a tag that a run sets itself: choose another name")
+    if not text.replace("-", "_").isidentifier() or len(text) > 64:
+        raise ValueError("must be a tag's name: letters, digits, - and _, at most 64")
+    return text
+
+
+TagName = Annotated[str, AfterValidator(_tag_name)]

@@ -1,0 +1,139 @@
+"""Says what MLflow has of a record: rows, params, tags, the data set, and files. All of it is read from the folder."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from evidence import tracking
+from evidence.passwords import masked_values
+from evidence.records import identity
+from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
+from evidence.records.record import Record
+from evidence.tracking.inputs import Input
+
+FORMAT = "2"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
+# Entries of result.json that are tags too.
+TAGS = (
+    "record",
+    "train_identity",
+    "run_identity",
+    "cell_identity",
+    "identity_version",
+    "code_digest",
+    "data_digest",
+    "steps",
+    "device",
+    "parent",
+    "init_from",
+)
+NOTE = "mlflow.note.content"  # what MLflow shows as the description
+
+
+def record_of(directory: RunDirectory) -> Record:
+    """The record as it is now, of a directory that has one."""
+    record = directory.read()
+    assert record is not None
+    return record
+
+
+def rows(directory: RunDirectory, record: Record) -> list[Row]:
+    """The rows that count: those that a checkpoint covers, and a finished run's last numbers.
+
+    The last numbers have no step. So MLflow's page draws them as bars, one for each run.
+    """
+    if record.status == "FINISHED":
+        final = [
+            (name, value, 0) for name, value in record.metrics.items() if name.startswith(("test/", "speed/"))
+        ]
+        return directory.read_metrics() + final
+    found = latest_checkpoint([directory], sys.maxsize)
+    return directory.read_metrics(found.state["metrics_size"]) if found else []
+
+
+def later(given: Iterable[Row], there: Mapping[str, int]) -> list[Row]:
+    """The rows that are later than those in MLflow, by MLflow's names."""
+    named = ((tracking.metric_name(name), value, step) for name, value, step in given)
+    return [row for row in named if row[2] > there.get(row[0], -1)]
+
+
+def artifacts(directory: RunDirectory, record: Record) -> Iterator[tuple[Path, str | None]]:
+    """The files that MLflow gets, and their folders there. A full disk may have prevented some."""
+    for path in (directory.config, directory.result, directory.metrics, directory.log):
+        if path.exists():
+            yield path, None
+    for figure in sorted(directory.figures.glob("*.png")):
+        yield figure, "figures"
+    if record.status == "FAILED" and directory.traceback.exists():
+        yield directory.traceback, None
+
+
+def ended(record: Record) -> datetime | None:
+    """When the record ended. None while it runs, or if an earlier version ended it."""
+    return datetime.fromisoformat(record.ended) if record.ended else None
+
+
+def params(directory: RunDirectory, record: Record) -> dict[str, str | int | float]:
+    """All settings by dotted keys. The few params that comparisons read replace settings of the same name."""
+    settings = directory.settings
+    few = identity.params(settings, record.eval_samples, record.eval_images)
+    passes: dict[str, str] = {"passes": f"{record.passes:.4g}"} if record.passes else {}
+    return {**tracking.flattened(settings), **few, **passes}
+
+
+def tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
+    """Those of the run's state, and of its place."""
+    values = record.model_dump(include=set(TAGS))
+    return {
+        **{name: str(values[name]) for name in TAGS if values[name]},
+        **record.provenance,
+        **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
+        **source_tags(record.provenance.get("git_commit", "unknown")),
+        **movable_tags(directory, record, root),
+    }
+
+
+def movable_tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
+    """Those that may change after the run's end: where the record is now, its sweep, and the user's."""
+    sweep = {"sweep": record.sweep.words, "sweep_id": record.sweep.id} if record.sweep else {}
+    place = {"folder": shown_folder(directory.folder, root), "lock": str(directory.lock.resolve())}
+    return {**record.tags, **sweep, **place}
+
+
+def source_tags(commit: str) -> dict[str, str]:
+    """What MLflow shows as source: the program, and its commit where there is one."""
+    known = commit != "unknown"
+    name = {"mlflow.source.name": "run.py" if known else "evidence", "mlflow.source.type": "LOCAL"}
+    return {**name, **({"mlflow.source.git.commit": commit} if known else {})}
+
+
+def note(directory: RunDirectory, record: Record) -> str:
+    """The description that a run begins with, as Markdown. The user may edit it in MLflow."""
+    settings = directory.settings
+    data, trainer = settings["data"], settings["trainer"]
+    binarization = record.data.get("binarization")
+    length = f"{record.passes:.4g} passes, " if record.passes else ""
+    return (
+        f"**{settings['objective']['name']}** with k = {settings['k']}, model {settings['model']['name']}, on"
+        f" {data['name']}{f' ({binarization} binarization)' if binarization else ''}, seed {settings['seed']}:"
+        f" {length}{record.steps:,} steps of {trainer['batch_size']} images.\n\n"
+        f'Open its model with `evidence.load("{directory.folder.name}")`, or by the id of this run.'
+    )
+
+
+def dataset(directory: RunDirectory, record: Record) -> Input:
+    """The data set, by the digest that the record has of its images."""
+    about: dict[str, Any] = masked_values(record.data)
+    settings = masked_values(directory.settings["data"])
+    binarization = str(about.get("binarization", "unknown"))
+    source = {"data": settings["_target_"], "files": about.get("files", {})}
+    profile = {key: about[key] for key in ("binarization", "splits") if key in about}
+    return Input(
+        settings["name"],
+        record.data_digest,
+        json.dumps(source),
+        json.dumps(profile),
+        {"mlflow.data.context": "training and evaluation", "binarization": binarization},
+    )
