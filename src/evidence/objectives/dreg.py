@@ -1,7 +1,7 @@
 """Encoder gradients without the score: DReG, STL and RWS-DReG (Tucker et al. 2018, https://arxiv.org/abs/1810.04152).
 
 The encoder ascends sum_i (c w~_i + (1 - 2c) w~_i^2) d log w_i / dz_i dz_i / d encoder, w~ the normalised weights:
-c = 0 for DReG (Eq. 8), c = 1 for RWS-DReG (Eq. 12); STL is twice c = 1/2. The decoder ascends L_k, as the IWAE's.
+c = 0 for DReG, c = 1 for RWS-DReG; STL is twice c = 1/2. The decoder ascends L_k, as the IWAE's.
 """
 
 from typing import ClassVar
@@ -35,7 +35,7 @@ class STL(_Path):
     """Sticking the landing (Roeder et al. 2017, https://arxiv.org/abs/1703.09194): the score is left out.
 
     Encoder: sum_i w~_i d log w_i / dz_i dz_i / d encoder. For k = 1 it is the ELBO's gradient in expectation; for
-    larger k it is biased (Tucker et al. 2018, Section 3).
+    larger k it is biased (Tucker et al. 2018).
     """
 
     def weights(self, log_w: Tensor) -> Weights:

@@ -11,7 +11,7 @@ class VRIWAE(Weighted):
 
     v_i is proportional to w_i^(1 - alpha), and sums to one. The decoder ascends sum_i v_i grad log w_i. So does the
     encoder, or, where `doubly_reparameterized`, sum_i (alpha v_i + (1 - alpha) v_i^2) d log w_i / dz_i dz_i / d
-    encoder. Both have the same expectation; the second is DReG at alpha = 0 (Section 3.2).
+    encoder. Both have the same expectation; the second is DReG at alpha = 0.
     """
 
     def __init__(
