@@ -34,8 +34,8 @@ class DiagonalNormal(NamedTuple):
 
     def sample(self, num_samples: int | None = None) -> Tensor:
         """Draws without a graph, [K, ..., D], or one draw [..., D] where no number is given."""
-        drawn = self.rsample(self.noise(num_samples or 1)).detach()
-        return drawn[0] if num_samples is None else drawn
+        noise = normal(self.shape, self.mean) if num_samples is None else self.noise(num_samples)
+        return self.rsample(noise).detach()
 
     def noise(self, num_samples: int) -> Tensor:
         """Standard normal noise for `num_samples` draws, [K, ..., D]."""

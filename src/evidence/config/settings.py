@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SerializeAsAny, ValidationError, model_validator
 
 from evidence.config import limits, messages
-from evidence.config.schema.base import Built, Section, by_target, followers, subclasses
+from evidence.config.schema.base import Section, by_target, followers, subclasses
 from evidence.config.schema.data import Data
+from evidence.config.schema.metrics import Metric
 from evidence.config.schema.models import Model, Posterior
 from evidence.config.schema.objectives import Objective
 from evidence.config.schema.optimizers import Optimizer
@@ -73,10 +74,6 @@ class SemiImplicitEval(Section):
     noises: Count
 
 
-class Metric(Built):
-    """An entry of eval.metrics: the user's own."""
-
-
 class Eval(Section):
     """conf/eval/."""
 
@@ -87,7 +84,7 @@ class Eval(Section):
     rows: Annotated[LargeCount | None, Role.OUTSIDE]
     keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
-    metrics: dict[Name, SerializeAsAny[Metric]]
+    metrics: dict[Name, Annotated[SerializeAsAny[Metric], by_target(Metric)]]
 
 
 class Tracking(Section):

@@ -1,5 +1,7 @@
 """What a trained model is worth: the log evidence of held-out images, and how many latent units it uses."""
 
+from evidence.evaluation.ais import AnnealedImportanceSampling
+from evidence.evaluation.diagnostics import Jackknife, ParetoK
 from evidence.evaluation.importance import ImportanceSampling, Scores, log_evidence, log_ratios, score
 from evidence.evaluation.metrics import (
     VALIDATION,
@@ -33,13 +35,16 @@ __all__ = [
     "MEAN_SAMPLES",
     "MIXTURE_BLOCK",
     "VALIDATION",
+    "AnnealedImportanceSampling",
     "Evaluation",
     "Evaluator",
     "Evaluators",
     "ImportanceSampling",
+    "Jackknife",
     "Keep",
     "Metric",
     "Noise",
+    "ParetoK",
     "Scores",
     "SemiImplicitSampling",
     "SemiImplicitScores",

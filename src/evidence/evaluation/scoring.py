@@ -15,6 +15,7 @@ Found = TypeVar("Found")
 IMAGES_PER_BATCH = 100
 # What random numbers are for, in a stream of images.
 IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B, METRICS = range(8)
+ANNEALED_STARTS, ANNEALED_MOMENTA, ANNEALED_CHANCES, SIMULATED = range(8, 12)
 Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
 
 

@@ -1,0 +1,82 @@
+"""Metrics of `eval.metrics` from an image's importance weights: whether L_S can be believed, and its jackknife."""
+
+import math
+from typing import Any
+
+import arviz_stats.base
+import torch
+from torch import Tensor
+
+from evidence.errors import UserError
+from evidence.models import LatentVariableModel
+from evidence.numerics import log_mean_exp
+
+SMALLEST = 1e-300  # of a sum of weights relative to the largest, in float64
+
+
+class ParetoK:
+    """k-hat, the shape of a generalised Pareto distribution fitted to the largest weights of each image.
+
+    An estimate from S weights is not to be believed where it is above min(1 - 1 / log10 S, 0.7) (Vehtari et al. 2024,
+    Pareto smoothed importance sampling). `khat_above` is 1 there and else 0, so that its mean is the share of images.
+    Fewer than FEWEST samples have no tail to fit a distribution to: both are 1.
+    """
+
+    FEWEST = 25
+
+    def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
+        """Of log-weights [S, B]: [B] each."""
+        if len(log_weights) < self.FEWEST:
+            return dict.fromkeys(("khat", "khat_above"), x.new_ones(len(x)))
+        # The library is given log-likelihoods, whose negative is the log-weight.
+        rows = -log_weights.double().T.cpu().numpy()
+        smoothed: Any = arviz_stats.base.array_stats  # type: ignore[attr-defined]
+        khat = torch.as_tensor(smoothed.psislw(rows, axis=-1)[1], dtype=torch.float64, device=x.device)
+        threshold = min(1 - 1 / math.log10(len(log_weights)), 0.7)
+        return {"khat": khat, "khat_above": (khat > threshold).double()}
+
+
+class Jackknife:
+    """Jackknife estimates of -log p(x) from groups of K weights, averaged over the groups (Nowozin 2018).
+
+    jvi_1 = -(K L_K - (K - 1) mean L_{K-1})
+    jvi_2 = -(K^2/2 L_K - (K - 1)^2 mean L_{K-1} + (K - 2)^2/2 mean L_{K-2})
+    The means are over all ways to leave one or two of the K samples out. They take the leading terms out of the bias of
+    L_K, and are no bounds. `nll_group`, -L_K, is beside them. Samples that make no whole group are left out. Fewer than
+    K samples are one group, and fewer than three are not jackknifed.
+    """
+
+    def __init__(self, group: int) -> None:
+        if group < 3:
+            raise UserError(f"group={group}: needs 3 samples or more, of which two are left out")
+        self.group = group
+
+    def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
+        """Of log-weights [S, B]: [B] each."""
+        k = min(self.group, len(log_weights))
+        if k < 3:
+            return dict.fromkeys(("nll_group", "jvi_1", "jvi_2"), -log_mean_exp(log_weights.double()))
+        groups = len(log_weights) // k
+        log_w = log_weights[: groups * k].double().unflatten(0, (groups, k))
+        whole = log_mean_exp(log_w, 1)  # [groups, B]
+        largest = log_w.amax(1, keepdim=True)
+        one, two = left_out((log_w - largest).exp().movedim(1, -1))
+        one = one.clamp(min=SMALLEST).log().mean(-1) + largest[:, 0] - math.log(k - 1)
+        two = two.clamp(min=SMALLEST).log().mean(-1) + largest[:, 0] - math.log(k - 2)
+        first = k * whole - (k - 1) * one
+        second = k**2 / 2 * whole - (k - 1) ** 2 * one + (k - 2) ** 2 / 2 * two
+        return {"nll_group": -whole.mean(0), "jvi_1": -first.mean(0), "jvi_2": -second.mean(0)}
+
+
+def left_out(weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The sums without one weight, [..., K], and without each pair, [..., K (K - 1) / 2], of weights [..., K].
+
+    The weights are sorted, and sums of smaller ones are never taken from larger ones, so that all digits are kept.
+    """
+    ascending = weights.sort(-1).values
+    k, zero = weights.shape[-1], torch.zeros_like(weights[..., :1])
+    below = torch.cat([zero, ascending.cumsum(-1)], -1)  # of the i smallest, [..., K + 1]
+    above = torch.cat([ascending.flip(-1).cumsum(-1).flip(-1), zero], -1)  # of those from the i-th on
+    i, j = torch.triu_indices(k, k, 1, device=weights.device)
+    pairs = below[..., i] + (below[..., j] - below[..., i + 1]) + above[..., j + 1]
+    return below[..., :-1] + above[..., 1:], pairs
