@@ -40,16 +40,18 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     pictures = [
         Picture(
             "histograms.png",
-            "The activities of the latent units of each cell's run with the lowest seed.",
+            "The activities of the latent units of each cell's run with the lowest seed, dark where they are above the"
+            " threshold (the dashed line). The lowest band holds all activities below it.",
         ),
         Picture(
             "units.png",
-            "Active units against k; bars are one standard deviation, where there are several seeds.",
+            "Active units against k: means over seeds, bars one standard deviation over seeds either way; where there"
+            " is one seed there are none. Hollow markers were published.",
         ),
         Picture(
             "changes.png",
-            "Change of the NLL where the inactive units are removed; bars are two standard errors of the paired"
-            " difference, the shaded band is the paper's 0.06 nats.",
+            "Change of the NLL where the inactive units are removed, one seed of each cell. Bars are two standard"
+            " errors, over images, of the paired difference; the shaded band is the paper's 0.06 nats either way.",
         ),
     ]
     notes = [

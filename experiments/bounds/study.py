@@ -53,13 +53,15 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     pictures = [
         Picture(
             "bounds.png",
-            "L_k against k. Bars are two standard errors of sampling, the images being fixed; other images would"
-            " move a whole curve by the standard error over images in the table.",
+            "L_k against k, one seed of each trained model. Bars are two standard errors of sampling either way, the"
+            " images being fixed; other images would move a whole curve by the standard error over images in the"
+            " table.",
         ),
         Picture(
             "gaps.png",
             "The variance of log w-bar over independent draws, and on the linear-Gaussian model half of it beside the"
-            " gap log p(x) - L_k, which nears Var[w/p(x)]/2k. Bars are two standard errors over images.",
+            " gap log p(x) - L_k, which nears Var[w/p(x)]/2k (dashed). Bars are two standard errors over"
+            " images either way.",
         ),
     ]
     results = pd.concat(found.values(), ignore_index=True)

@@ -201,9 +201,9 @@ def _beats(results: pd.DataFrame, form: str) -> Claim:
 
 
 NLL_CAPTION = (
-    "Left: test NLL of each form (encoder, target) with its standard deviation over seeds, or, of one seed, its"
-    " standard error over images, which are the same for all. Right: the same against the weights clipped at the end of"
-    " training."
+    "Left: test NLL of each form (encoder, target) less that of the VAE of the same seed, on the same images. Bars are"
+    " one standard deviation over seeds either way; where there is one seed there are none. Right: the same against the"
+    " weights clipped at the end of training; the lines are VAE and IWAE."
 )
 GRADIENTS_CAPTION = (
     "The encoder's gradient on single test images. Left: median over parameters of |mean| / sd, with the noise floor of"

@@ -152,7 +152,12 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
     if len(results):
         drawing.draw(results, folder / "nll.png")
         pictures = [
-            Picture("nll.png", "NLL and active units against k; bars are one standard deviation over seeds.")
+            Picture(
+                "nll.png",
+                "Above: test NLL less that of k = 1 of the same objective, whose figures are in the table. Below:"
+                " active units of all layers. Bars are one standard deviation of the cell over seeds either way; where"
+                " there is one seed there are none. Hollow markers were published, for full trainings.",
+            )
         ]
     said = [*notes(results), *protocol.notes(experiment, found.runs)]
     for (data, model), group in found.runs.groupby(["data", "model"], sort=False) if len(results) else []:

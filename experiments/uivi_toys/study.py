@@ -158,8 +158,15 @@ PICTURES = [
     Picture(
         "samples.png", f"{NUM_DRAWS:,} samples of q (seed 0) over contours of p with 10 to 99% of its mass."
     ),
-    Picture("kl.png", "KL(q ‖ p) over training, and that of the best single Gaussian (dashed)."),
-    Picture("acceptance.png", "Mean acceptance of the chains since the last report, over training."),
+    Picture(
+        "kl.png",
+        "KL(q ‖ p) over training, a line for each seed, and that of the best single Gaussian (dashed, of the same"
+        " colour). Bars are one standard error of the estimate either way.",
+    ),
+    Picture(
+        "acceptance.png",
+        "Mean acceptance of the chains since the last report, over training, a line for each seed; dashed: the target.",
+    ),
 ]
 NOTES = [
     "No figures are published for these targets, only pictures.",
