@@ -78,7 +78,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
             UNITS_OVER_SEEDS: mean_and_deviation(row["active_units"], row["active_units_sd"], 0),
             "published units": row["published_active_units"],
             "seeds": row["seeds"],
-            "budget": row["budget"],
+            "budget": _budget(row),
             "S, images": f"{row['eval_samples']}, {row['eval_images']:,}",
             "verdict": row["verdict"],
             "runs": row["runs"],
@@ -130,9 +130,6 @@ def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame()
     figures = published.rename(columns={"nll": "published_nll", "active_units": "published_active_units"})
     results = summaries(chosen, CELL, METRICS).merge(figures, "left", CELL).sort_values(CELL)
-    is_second = results["stage"] == "second"
-    more = (results["steps"] // STEPS_A_PASS).astype(str) + f" of {3**7} passes more"
-    results["budget"] = results["budget"].where(~is_second | (results["steps"] % STEPS_A_PASS != 0), more)
     ended = set(results["experiment"][results["passes"] == PASSES])  # the first phase came to its end
     as_long = (results["stage"] == "first") | (results["steps"] == 3**7 * STEPS_A_PASS)
     is_full = results["experiment"].isin(ended) & as_long
@@ -143,6 +140,13 @@ def _results(chosen: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         for (_, row), full, close in zip(results.iterrows(), is_full, is_close, strict=True)
     ]
     return results
+
+
+def _budget(row: "pd.Series[str]") -> str:
+    """The row's length in passes; that of a second phase is given in steps."""
+    if row["stage"] == "first" or row["steps"] % STEPS_A_PASS:
+        return row["budget"]
+    return f"{row['steps'] // STEPS_A_PASS} of {3**7} passes more"
 
 
 def _claims(results: pd.DataFrame, chosen: pd.DataFrame) -> list[Claim]:
@@ -169,7 +173,7 @@ def _claims(results: pd.DataFrame, chosen: pd.DataFrame) -> list[Claim]:
             claims.append(Claim(sentence, None, unlike))
             continue
         evidence = (
-            f"NLL {change:+.2f} nats, active units {units:+.0f}; {pair[0]['budget']}, then {pair[1]['budget']},"
+            f"NLL {change:+.2f} nats, active units {units:+.0f}; {_budget(pair[0])}, then {_budget(pair[1])},"
             f" {seeds(len(after))}"
         )
         claims.append(Claim(sentence, sign * change > 0 and sign * units < 0, evidence))

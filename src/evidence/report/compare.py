@@ -37,7 +37,9 @@ def length(stages: object, published: int | None = None) -> tuple[int | None, st
     if steps := re.fullmatch(r"(\d+) steps", str(stages)):
         return None, f"{int(steps[1]):,} steps"
     passes = (3 ** int(str(stages)) - 1) // 2
-    return passes, f"{passes} passes" if published is None else f"{passes} of {published} passes"
+    if published is None:
+        return passes, f"{passes} pass{'es' * (passes > 1)}"
+    return passes, f"{passes} of {published} passes"
 
 
 def summary(runs: pd.DataFrame, metrics: Sequence[str]) -> dict[str, object]:
