@@ -4,7 +4,7 @@ import base64
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
@@ -98,7 +98,7 @@ class Shown(NamedTuple):
 
     study: Study
     command: str
-    budgets: list[tuple[str, str]]  # each with what it trains and how long that takes
+    budgets: Sequence[tuple[str, str]]  # each with what it trains and how long that takes
     files: list[tuple[str, str]]  # name and path, relative to the page
     measured: bool
     claims: list[tuple[Verdict, Claim]]
