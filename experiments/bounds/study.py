@@ -166,7 +166,7 @@ def _steps(found: Mapping[str, pd.DataFrame], name: str, unit: str) -> tuple[boo
     if not scores:
         return None, ""
     holds = True if min(scores) > SURE else False if min(scores) < REFUTED else None
-    return holds, f"the least certain step of each: {'; '.join(words)}"
+    return holds, f"the least certain step of each, one seed of each trained model: {'; '.join(words)}"
 
 
 STUDY = Study(
