@@ -175,7 +175,7 @@ def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str], pd.DataFrame 
 def _figures(runs: pd.DataFrame, published: int | None) -> str:
     """What like runs have reached, in words."""
     run = runs.iloc[0]
-    nll = runs["test/nll"]
+    nll = runs.get("test/nll", pd.Series(dtype=float))
     return (
         f"{length(run['stages'], published)[1]}, {seeds(len(runs))},"
         f" NLL {mean_and_deviation(nll.mean(), nll.std())} nats (± sd over seeds),"
