@@ -87,6 +87,13 @@ def test_an_installed_package_works_in_any_folder_and_writes_there(way: str, tmp
     assert '"git_commit": "unknown"' in record.read_text()
     assert call(python, "-c", READ, cwd=work, path=path).stdout == "['FINISHED']\n"
     assert "NoStore: there is no MLflow store" in call(python, "-c", READ, cwd=empty, path=path).stderr
+    reported = call(*command, "report", "--experiment", "evidence", cwd=work, path=path)
+    assert reported.returncode == 0, reported.stderr
+    for name in ("index.html", "table.tex", "table.csv", "cells.pdf"):
+        assert (work / "outputs" / "report" / "evidence" / name).is_file()
+    assert call(*command, "report", cwd=empty, path=path).stderr.startswith(
+        "evidence: there is no MLflow store"
+    )
     assert list(empty.iterdir()) == []
     assert {file for file in library.rglob("*") if "__pycache__" not in file.parts} == before
 

@@ -20,6 +20,7 @@ COUNTS = {
     "likelihood": 2,
     "data set from a file": 2,
     "metric of your own": 2,
+    "study": 3,
 }  # of files
 NEIGHBOUR = re.compile(
     r'^( +)"effective_sample_size": (\w+)\.weights\.effective_sample_size,\n', re.MULTILINE
@@ -38,6 +39,7 @@ def add(root: Path, path: str, code: str) -> None:
     file = root / path
     if not code.startswith('"') or code.startswith('"""'):
         before = f"{file.read_text()}\n\n" if file.exists() else ""
+        file.parent.mkdir(exist_ok=True)
         file.write_text(before + code)
         return
     text = file.read_text()
@@ -56,11 +58,11 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def call(root: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def call(root: Path, *words: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *words],
         cwd=root,
-        env=documents.environment(root),
+        env=documents.environment(root) | more,
         capture_output=True,
         text=True,
         check=False,
@@ -96,6 +98,45 @@ def test_a_model_of_ones_own_is_scored_on_ones_own_data_by_ones_own_metric(
     assert ended.returncode == 0, ended.stderr
     (result,) = extended.glob(f"outputs/*-{model}-arrays-*/result.json")
     assert 1 / 20 <= json.loads(result.read_text())["metrics"]["test/largest_weight"] <= 1
+
+
+def test_a_posterior_without_log_prob_is_refused_only_by_the_critic_that_differentiates_it(
+    extended: Path,
+) -> None:
+    pytest.importorskip("zuko", reason="zuko, of the dev extra, is not installed")
+    flow = ("objective=critic", "model=flow", "data=digits", "eval=smoke", *OWN)
+    refused = call(extended, "run.py", *flow, "objective.encoder=path")
+    assert refused.returncode == 1
+    assert "which has no log_prob" in refused.stderr
+    ended = call(extended, "run.py", *flow, "objective.encoder=elbo")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_another_argument_of_a_metric_scores_the_same_training_again(extended: Path) -> None:
+    small = ("data=digits", "trainer=smoke", "trainer.steps=40", "k=2", "name=metrics", "eval=largest_weight")
+    small += ("eval.samples=20", "eval.images=20")
+    store = {"MLFLOW_TRACKING_URI": f"sqlite:///{extended / 'metrics.db'}"}
+    first = call(extended, "run.py", *small, **store)
+    assert "step 20/40" in first.stderr, first.stderr
+    again = call(extended, "run.py", *small, "eval.metrics.largest_weight.temperature=5.0", **store)
+    assert again.returncode == 0, again.stderr
+    assert "step 20/40" not in again.stderr  # it has not trained
+    script = "from evidence import report; print(*report.runs('metrics')['test/largest_weight'])"
+    hot, cold = map(float, call(extended, "-c", script, **store).stdout.split())  # the latest first
+    assert 1 / 20 <= hot < cold <= 1
+    written = call(extended, "run.py", "report", "--experiment", "metrics", **store)
+    assert written.returncode == 0, written.stderr
+    page = (extended / "outputs" / "report" / "metrics" / "report.md").read_text()
+    assert "| eval.metrics.largest_weight.temperature | n |" in page
+    assert f"| {hot:.3f} |" in page
+
+
+def test_the_study_trains_and_is_in_the_report(extended: Path) -> None:
+    ended = call(extended, "-m", "experiments", "digits-k")
+    assert ended.returncode == 0, ended.stderr
+    assert "digits-k       claims:" in ended.stdout
+    report = (extended / "outputs" / "report" / "report.md").read_text()
+    assert re.search(r"The IWAE's NLL falls with k\.\n  - by -?\d+\.\d\d nats; 1 pass, one seed", report)
 
 
 @pytest.mark.parametrize(

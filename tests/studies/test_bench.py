@@ -173,7 +173,15 @@ def made_up_points() -> list[growth.Measured]:
 
 def test_everything_is_written(tmp_path):
     bench.write(made_up_rows(), made_up_points(), "cpu", ["A note."], tmp_path)
-    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".csv", ".md", ".png", ".png"]
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [
+        ".csv",
+        ".csv",
+        ".md",
+        ".pdf",
+        ".pdf",
+        ".png",
+        ".png",
+    ]
     report = next(tmp_path.glob("*.md")).read_text()
     assert "| evidence, compiled | 4 (2 to 8) |" in report
     lines = next(tmp_path.glob("results-*.csv")).read_text().splitlines()

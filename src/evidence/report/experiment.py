@@ -111,10 +111,11 @@ def _shown(found: Cells) -> pd.DataFrame:
     spread = table["nll_sd"].fillna(table["nll_se"])
     shown[f"NLL, nats ({spread_of(table)})"] = list(map(mean_and_deviation, table["nll"], spread))
     several = (table["seeds"] > 1).any()
+    over = " (± sd over seeds)" if several else ""
     for name in sorted(others, key=lambda name: name != "active_units"):
         digits = int(several) if name == "active_units" else 3
         values = zip(table[name], table[f"{name}_sd"], strict=True)
-        shown[name.replace("active_units", "active units")] = [
+        shown[name.replace("active_units", "active units") + over] = [
             mean_and_deviation(mean, deviation, digits) for mean, deviation in values
         ]
     return shown

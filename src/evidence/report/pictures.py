@@ -79,7 +79,7 @@ def _curves(found: Cells, order: "pd.Index[int]", path: Path) -> Picture | None:
     left = f" The {len(order)} cells with the lowest test NLL." if len(order) < len(found.table) else ""
     return Picture(
         path.name,
-        "Validation NLL over training (L_100 on the validation images): means over seeds. Bands are one standard"
+        "Validation NLL over training (`valid/nll`): means over seeds. Bands are one standard"
         " deviation over seeds either way; a cell of one seed has none. The vertical axis leaves out the first tenth"
         f" of training.{left}",
     )
