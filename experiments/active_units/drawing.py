@@ -44,8 +44,8 @@ def histograms(results: pd.DataFrame, activities: Mapping[tuple[str, int], pd.Da
     for axes in panels[-1]:
         names = [f"$10^{{{power}}}$" if power % 2 == 0 else "" for power in decades]
         axes.set_xticks([10.0**power for power in decades], [f"≤ {names[0]}", *names[1:]])
-        axes.set_xlabel("activity $A_u$ = Var$_x$(E[$z_u$ | x])")
-    figure.savefig(path)
+        axes.set_xlabel("activity $A_u$ = Cov$_x$(E[$z_u$ | x])")
+    style.save(figure, path)
 
 
 def units(results: pd.DataFrame, path: Path) -> None:
@@ -67,7 +67,7 @@ def units(results: pd.DataFrame, path: Path) -> None:
     axes.set_ylabel("active units of 50")
     style.finish(axes, grid="y")
     axes.legend(frameon=False, ncols=2, fontsize=8)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def changes(results: pd.DataFrame, path: Path) -> None:
@@ -89,4 +89,4 @@ def changes(results: pd.DataFrame, path: Path) -> None:
     axes.set_ylabel("change of the NLL\n(nats per image)")
     style.finish(axes, grid="y")
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
+    style.save(figure, path)

@@ -6,7 +6,7 @@ import pandas as pd
 
 from evidence.evaluation import ACTIVE_THRESHOLD
 from evidence.report import compare, measurements
-from evidence.report.compare import apart, mean_and_deviation
+from evidence.report.compare import apart, mean_and_deviation, seeds
 from evidence.report.study import Claim
 from experiments.active_units.modes import FACTOR, modes
 from experiments.iwae_table1 import cells
@@ -63,13 +63,14 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
         {
             "model": cells.label(row["objective"], row["k"]),
             "active": f"{row['active_units']} of {row['units']} (seed {row['seed']})",
-            "over seeds": f"{mean_and_deviation(row['active_mean'], row['active_sd'], 1)} ({row['seeds']})",
+            "active (± sd over seeds)": mean_and_deviation(row["active_mean"], row["active_sd"], 1),
+            "seeds": row["seeds"],
             "published": f"{row['published_active_units']:.0f}",
             f"within x{FACTOR:g} of {ACTIVE_THRESHOLD:g}": row["near"],
             f"above {10 * ACTIVE_THRESHOLD:g}": row["well_above"],
-            "NLL, nats": f"{row['whole']:.2f} ± {row['whole_se']:.2f}",
+            "NLL, nats (± se over images)": f"{row['whole']:.2f} ± {row['whole_se']:.2f}",
             "inactive removed": f"{row['removed']:.2f}",
-            "change": f"{row['change']:+.4f} ± {row['change_se']:.4f}",
+            "change (± se over images)": f"{row['change']:+.4f} ± {row['change_se']:.4f}",
             "S, images": f"{row['samples']:,}, {row['images']:,}",
             "trained": row["training"],
             "runs": row["runs"],
@@ -88,7 +89,9 @@ def claims(results: pd.DataFrame) -> list[Claim]:
         Claim(
             "log A_u is bimodal, the threshold between its modes.",
             len(two) == len(rows) if rows else None,
-            f"{len(two)} of {len(rows)} models ({judged}); near the threshold: {near}" if rows else "",
+            f"{len(two)} of {len(rows)} models ({judged}); near the threshold: {near}; one seed of each"
+            if rows
+            else "",
         ),
         _rise(rows),
         _removable(rows),
@@ -108,11 +111,10 @@ def _rise(rows: list["pd.Series[float]"]) -> Claim:
     words = (
         f"{name} {', '.join(f'{n:.1f}' for n in units)}" for name, units in (("IWAE", iwae), ("VAE", vae))
     )
-    seeds = min(row["seeds"] for row in rows)
     return Claim(
         statement,
         holds,
-        f"{'; '.join(words)} at k = 1, 5, 50 ({rows[0]['training']}, at least {seeds} seed(s))",
+        f"{'; '.join(words)} at k = 1, 5, 50 ({rows[0]['training']}, {seeds(*(row['seeds'] for row in rows))})",
     )
 
 
@@ -127,7 +129,8 @@ def _removable(rows: list["pd.Series[float]"]) -> Claim:
     holds = True if max(most) < NATS else False if max(least) > NATS else None
     evidence = (
         f"at most {worst['change']:+.4f} ± {worst['change_se']:.4f} ({cells.label(worst['objective'], worst['k'])})"
-        f" of {len(rows)} models with inactive units; judged with two standard errors of the paired difference"
+        f" of {len(rows)} models with inactive units; one seed of each; judged with two"
+        " standard errors, over images, of the paired difference"
     )
     return Claim(statement, holds, evidence)
 

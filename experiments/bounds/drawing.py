@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from evidence.display import style
-from evidence.display.style import DARK, LIGHT, MIDDLE
+from evidence.display.style import DARK, MIDDLE, THIRD
 
-STYLES = [(MIDDLE, "s"), (DARK, "o"), (LIGHT, "^")]  # in the models' order
+STYLES = [(MIDDLE, "s"), (DARK, "o"), (THIRD, "^")]  # in the models' order
 BARS: dict[str, Any] = {"capsize": 3, "linewidth": 1.2}
 DASHED: dict[str, Any] = {"color": "0.2", "linestyle": "--", "linewidth": 1.2}
 
@@ -31,7 +31,7 @@ def bounds(found: Mapping[str, pd.DataFrame], path: Path) -> None:
         axes.set_title("trained on MNIST" if trained else "linear-Gaussian model", fontsize=10)
         axes.set_ylabel("$L_k$ (nats per image)" if trained else "$L_k$ (nats)")
         _finish(axes)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def gaps(found: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -55,12 +55,12 @@ def gaps(found: Mapping[str, pd.DataFrame], path: Path) -> None:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         _finish(axes)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def _line(axes: Axes, found: Mapping[str, pd.DataFrame], name: str, values: str, errors: str) -> None:
     table, (colour, marker) = found[name], STYLES[list(found).index(name)]
-    line = style.look(colour, marker, markeredgecolor=DARK, markersize=5, ecolor=DARK, label=name, **BARS)
+    line = style.look(colour, marker, markersize=5, label=name, **BARS)
     axes.errorbar(table["k"], table[values], 2 * table[errors], **line)
 
 

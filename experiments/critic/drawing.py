@@ -6,40 +6,35 @@ from typing import Any
 import pandas as pd
 
 from evidence.display import style
-from evidence.display.style import DARK, LIGHT, MIDDLE
+from evidence.display.style import COLOURS, MARKERS
 from experiments.critic.gradients import FLOOR
 
-STYLES = [
-    (DARK, "o", "-"),
-    (MIDDLE, "s", "-"),
-    ("0.45", "^", "--"),
-    ("0.45", "v", ":"),
-    (LIGHT, "D", "--"),
-    (LIGHT, "P", "-"),
-    (LIGHT, "X", ":"),
-]
+LINES = ("-", "-", "--", ":", "--", "-.", ":")
+STYLES = [(*each, line) for each, line in zip(zip(COLOURS, MARKERS, strict=False), LINES, strict=True)]
 
 
 def draw_nll(results: pd.DataFrame, path: Path) -> None:
-    """Left: NLL of each form; right: of the critic's forms against the fraction clipped."""
+    """Left: NLL of each form less the VAE's; right: of the critic's forms, against the fraction clipped."""
     figure, ((left, right),) = style.panels(1, 2, (10.0, 3.9), sharey=True)
-    bars = results["nll_sd"].fillna(results["nll_se"])
+    bars = results["difference_sd"].fillna(0)
     for number, (_, row) in enumerate(results.iterrows()):
         colour, marker, _ = STYLES[number]
-        points = style.look(colour, marker, capsize=3, markeredgecolor=DARK, ecolor="0.4")
-        left.errorbar(number, row["nll"], bars[number], **points)
+        points = style.look(colour, marker, capsize=3)
+        left.errorbar(number, row["difference"], bars[number], **points)
         if row["form"] not in ("VAE", "IWAE"):
             clipped = 100 * row["clipped_fraction"]
-            right.errorbar(clipped, row["nll"], bars[number], label=row["form"], linestyle="", **points)
+            right.errorbar(
+                clipped, row["difference"], bars[number], label=row["form"], linestyle="", **points
+            )
     for name, line in (("VAE", "--"), ("IWAE", ":")):
-        for nll in results.loc[results["form"] == name, "nll"]:
-            right.axhline(nll, color="0.3", linestyle=line, linewidth=1, label=name)
+        for difference in results.loc[results["form"] == name, "difference"]:
+            right.axhline(difference, color="0.3", linestyle=line, linewidth=1, label=name)
     left.set_xticks(range(len(results)), results["form"], rotation=30, ha="right", rotation_mode="anchor")
-    left.set_ylabel("test NLL (nats per image)")
+    left.set_ylabel("test NLL less the VAE's\n(nats per image, lower is better)")
     right.set_xlabel("weights clipped at the end of training (%)")
     style.legend_below(figure, right, 7, fontsize=8)
     style.finish(left, right)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def draw_gradients(gradients: pd.DataFrame, path: Path) -> None:
@@ -47,7 +42,7 @@ def draw_gradients(gradients: pd.DataFrame, path: Path) -> None:
     figure, ((left, right),) = style.panels(1, 2, (10.0, 4.6))
     forms = gradients.groupby("form", sort=False)
     for (form, rows), (colour, marker, line) in zip(forms, STYLES, strict=True):
-        look = style.look(colour, marker, linestyle=line, capsize=3, markeredgecolor=DARK, label=form)
+        look = style.look(colour, marker, linestyle=line, capsize=3, label=form)
         left.errorbar(rows["k"], rows["snr"], rows["snr_se"], **look)
         right.errorbar(rows["k"], rows["squared_snr"], rows["squared_snr_se"], **look)
     draws = gradients["draws"].iloc[0]
@@ -66,4 +61,4 @@ def draw_gradients(gradients: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("samples k")
     style.legend_below(figure, left, 4, fontsize=8)
     style.finish(left, right)
-    figure.savefig(path)
+    style.save(figure, path)

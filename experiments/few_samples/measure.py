@@ -19,7 +19,7 @@ from evidence import data, project, training
 from evidence.config.settings import validate
 from evidence.display import style
 from evidence.display.output import unfailing
-from evidence.display.style import DARK, LIGHT, MIDDLE
+from evidence.display.style import DARK, MIDDLE, THIRD
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
@@ -128,10 +128,10 @@ def paired_difference(ended: pd.DataFrame) -> tuple[float, float, list[str]]:
 def draw(variance: pd.DataFrame, path: Path) -> None:
     """What a few samples add to the variance of the gradient, and the time of a step, against m."""
     figure, ((left, right),) = style.panels(1, 2, (9.0, 3.8))
-    styles = zip((LIGHT, MIDDLE, DARK), "s^o", strict=True)
+    styles = zip((THIRD, MIDDLE, DARK), "s^o", strict=True)
     for (step, rows), (colour, marker) in zip(variance.groupby("step"), styles, strict=True):
         label = f"step {step:,}: {rows['effective_sample_size'].iloc[0]:.1f} effective of {K}"
-        line = style.look(colour, marker, markeredgecolor=DARK, capsize=3, label=label)
+        line = style.look(colour, marker, capsize=3, label=label)
         left.errorbar(rows["m"], 100 * (rows["all"] - 1), 100 * rows["all_se"], **line)
         bars = [rows["time"] - rows["time_low"], rows["time_high"] - rows["time"]]
         right.errorbar(rows["m"], rows["time"], bars, **line)
@@ -148,7 +148,7 @@ def draw(variance: pd.DataFrame, path: Path) -> None:
         axes.set_xlabel("m, samples backpropagated exactly (0: sampled)")
         axes.set_xticks(EXACT)
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 @unfailing()

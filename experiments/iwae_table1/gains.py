@@ -94,7 +94,7 @@ def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:
         axes.set_title(layers_in_words(layers), size=10)
     panels[0].set_ylabel("NLL gained over k = 1 (nats per image)")
     panels[-1].legend(frameon=False)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def _curves(axes: Axes, gained: pd.DataFrame, nll: "pd.Series[float]") -> None:

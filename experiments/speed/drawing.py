@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
+from evidence.display import style
 from evidence.display.style import DARK, LIGHT, MIDDLE
 from experiments.speed.growth import Measured
 from experiments.speed.records import Row
@@ -30,26 +30,25 @@ def draw_steps(rows: Sequence[Row], machine: str, path: Path) -> None:
     """Bars: the median, with a line from the lowest to the highest and a mark at the floor."""
     steps = [row for row in rows if row.section == "Training step" and row.unit == "ms"]
     cases = list(dict.fromkeys(row.case for row in steps))
-    figure = Figure(figsize=(14, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(cases), squeeze=False)
+    figure, panels = style.panels(1, len(cases), (14, 4.2))
     present = {row.contestant for row in steps}
     names = [contestant.name for contestant in CONTESTANTS if contestant.name in present]
     for case, axes in zip(cases, panels[0], strict=True):
         _bars(axes, [row for row in steps if row.case == case], names)
         axes.set_title(case)
         axes.set_xlabel("milliseconds a step")
+        style.finish(axes, grid="x")
     panels[0][0].set_yticks(range(len(names)), names)
     for axes in panels[0][1:]:
         axes.set_yticks(range(len(names)), [])
-    _legend(figure, panels[0][0])
+    style.legend_below(figure, panels[0][0], 2)
     figure.suptitle(f"One training step of IWAE, batch {BATCH}: {machine}")
-    figure.savefig(path, dpi=110)
+    style.save(figure, path)
 
 
 def draw_growth(points: Sequence[Measured], machine: str, path: Path) -> None:
     """Time above, memory below, a column for what varies; both axes logarithmic, so that a slope is a power."""
-    figure = Figure(figsize=(14, 6.4), layout="constrained")
-    panels = figure.subplots(2, len(SWEEPS), sharey="row")
+    figure, panels = style.panels(2, len(SWEEPS), (14, 6.4), sharey="row")
     for column, (sweep, label) in enumerate(SWEEPS.items()):
         above, below = panels[0][column], panels[1][column]
         for backward, (marker, line, colour, name) in STYLES.items():
@@ -70,17 +69,13 @@ def draw_growth(points: Sequence[Measured], machine: str, path: Path) -> None:
             axes.minorticks_off()
             axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.yaxis.set_major_formatter("{x:g}")
-            axes.grid(alpha=0.3)
+            style.finish(axes)
         below.set_xlabel(label)
     panels[0][0].set_ylabel("milliseconds a step")
     panels[1][0].set_ylabel("memory added at the peak, MiB")
-    _legend(figure, panels[0][0])
+    style.legend_below(figure, panels[0][0], 2)
     figure.suptitle(f"Growth of a training step of IWAE, k = 50, batch {BATCH} where not varied: {machine}")
-    figure.savefig(path, dpi=110)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    style.save(figure, path)
 
 
 def _bars(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:

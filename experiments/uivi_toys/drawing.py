@@ -8,12 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter
 
 from evidence.display import style
-from evidence.display.style import DARK, MIDDLE
+from evidence.display.style import DARK, MIDDLE, THIRD
 from experiments.uivi_toys.targets import targets
 
-GREY = "#7d8fa3"
 WINDOWS = {"banana": (-3.5, 3.5, -9.5, 2.0), "multimodal": (-5, 5, -4, 4), "x_shaped": (-4.5, 4.5, -4.5, 4.5)}
-STYLES = dict(zip(WINDOWS, [(DARK, "o"), (MIDDLE, "s"), (GREY, "^")], strict=True))
+STYLES = dict(zip(WINDOWS, [(DARK, "o"), (MIDDLE, "s"), (THIRD, "^")], strict=True))
 MASSES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # that the contours enclose
 GRID = 300
 SIZE = 6.8, 3.9  # inches
@@ -39,7 +38,7 @@ def draw_samples(samples: pd.DataFrame, path: Path) -> None:
         axes.contour(axis_1, axis_2, density.T, levels, colors=DARK, linewidths=0.9, zorder=2)
         axes.set(xlim=window[:2], ylim=window[2:], xlabel="$z_1$", ylabel="$z_2$", title=title(name))
         axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def draw_kl(rows: pd.DataFrame, gaussian: dict[str, float], path: Path) -> None:
@@ -51,7 +50,7 @@ def draw_kl(rows: pd.DataFrame, gaussian: dict[str, float], path: Path) -> None:
         axes.plot(rows["step"].min(), gaussian[name], marker, color=colour, markeredgecolor="k")
     axes.set_yscale("log")
     _finish(axes, "KL(q || p), nats")
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def draw_acceptance(rows: pd.DataFrame, target: float, path: Path) -> None:
@@ -61,7 +60,7 @@ def draw_acceptance(rows: pd.DataFrame, target: float, path: Path) -> None:
         _lines(axes, rows, name, "acceptance", None, title(name))
     axes.axhline(target, color="0.3", linestyle="--", linewidth=1, label=f"target {target:g}")
     _finish(axes, "mean acceptance of HMC")
-    figure.savefig(path)
+    style.save(figure, path)
 
 
 def _lines(axes: Axes, rows: pd.DataFrame, name: str, values: str, errors: str | None, label: str) -> None:

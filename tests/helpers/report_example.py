@@ -72,7 +72,7 @@ def example(outputs: Path) -> Path:
             "objective": cell.objective.upper(),
             "k": cell.k,
         }
-        row |= {"NLL, nats": f"{ours:.2f} ± 0.06", "published": f"{cell.nll:.2f}"}
+        row |= {"NLL, nats (± sd over seeds)": f"{ours:.2f} ± 0.06", "published": f"{cell.nll:.2f}"}
         row |= {"difference": f"{ours - cell.nll:+.2f}", "active units": f"{cell.active_units_1 + 9} ± 1"}
         row |= {"published ": cell.active_units_1, "seeds": 3, "budget": "13 of 3280 passes"}
         row |= {"S, images": "500, 10,000", "verdict": "short budget", "runs": "; ".join(runs)}

@@ -175,7 +175,12 @@ def test_findings_judge_each_form_by_its_difference_from_the_vae(tmp_path: Path)
         "critic: path, evidence",
         "critic: literal, elbo",
     ]
-    assert list(found.table["less the VAE's"]) == ["", "-2.00 ± 0.00", "-0.50 ± 0.00", "4.00 ± 0.00"]
+    assert list(found.table["less the VAE's (± sd over seeds)"]) == [
+        "",
+        "-2.00 ± 0.00",
+        "-0.50 ± 0.00",
+        "4.00 ± 0.00",
+    ]
     assert set(found.table["published"]) == {"none published"}
     assert all((tmp_path / picture.file).exists() for picture in found.pictures)
 

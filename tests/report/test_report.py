@@ -146,10 +146,10 @@ def test_the_table_reads_as_the_papers() -> None:
     }
     read = tables.table(cells({"seed": 0}, {"seed": 1, "test/nll": 85.0}, two)).T
     one_layer, two_layers = read[0], read[1]
-    assert one_layer["NLL, nats"] == "84.90 ± 0.14"
+    assert one_layer[compare.NLL_OVER_SEEDS] == "84.90 ± 0.14"
     assert (one_layer["published NLL"], one_layer["difference"]) == ("84.78", "+0.12")
-    assert (one_layer["active units"], one_layer["published units"]) == ("25 ± 0", "25")
-    assert (two_layers["active units"], two_layers["published units"]) == ("26 + 6", "26 + 7")
+    assert (one_layer[compare.UNITS_OVER_SEEDS], one_layer["published units"]) == ("25 ± 0", "25")
+    assert (two_layers[compare.UNITS_OVER_SEEDS], two_layers["published units"]) == ("26 + 6", "26 + 7")
 
 
 def grid(iwae: list[float], vae: list[float], units: list[float]) -> pd.DataFrame:

@@ -90,7 +90,8 @@ def test_a_second_phase_is_compared_with_the_run_that_it_went_on_from(tmp_path: 
     found = table2.find(frame(*made), tmp_path)
     assert found.results["nll"].tolist() == [96.0, 93.0]
     assert (
-        found.claims[0].evidence == "NLL -3.00 nats, active units +25; 13 of 3280 passes, then 26,820 steps"
+        found.claims[0].evidence
+        == "NLL -3.00 nats, active units +25; 13 of 3280 passes, then 9 of 2187 passes more, one seed"
     )
     assert found.claims[0].holds
     found = table2.find(frame(*made[1:]), tmp_path)

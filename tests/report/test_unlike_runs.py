@@ -10,6 +10,7 @@ from frames import frame
 
 from evidence.report import frame as recorded
 from evidence.report import selection
+from evidence.report.compare import NLL_OVER_SEEDS
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table1 import tables
 
@@ -40,7 +41,7 @@ def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(root:
     assert "objective vae, k 1" in note
     assert "trainer.learning_rate 0.01, not 0.001" in note
     assert "model.latent [7], not [50]" in note
-    assert found.table["NLL, nats"].item().startswith(f"{row['nll']:.2f} ± ")
+    assert found.table[NLL_OVER_SEEDS].item().startswith(f"{row['nll']:.2f} ± ")
 
 
 @pytest.mark.parametrize(
@@ -156,3 +157,16 @@ def test_a_metric_that_a_seed_lacks_has_no_mean_over_the_others() -> None:
     row = tables.cells(made, PUBLISHED).iloc[0]
     assert pd.isna(row["active_units_1"])
     assert row["nll"] == 84.8
+
+
+def test_a_shorter_group_of_more_seeds_is_noted_with_its_figures(tmp_path: Path) -> None:
+    longest = {"stages": "5", "test/nll": 90.0}
+    shorter = [{"stages": "4", "seed": seed, "test/nll": 92.0 + seed} for seed in range(3)]
+    found = table1.find(frame(longest, *shorter), tmp_path)
+    assert found.results[["seeds", "nll", "budget"]].to_numpy().tolist() == [[1, 90.0, "121 of 3280 passes"]]
+    (note,) = [note for note in found.notes if note.startswith("Beside")]
+    words = (
+        "which is of one seed: 40 of 3280 passes, 3 seeds, NLL 93.00 ± 1.00 nats (± sd over seeds), S = 5000,"
+    )
+    assert words in note
+    assert not [note for note in table1.find(frame(longest, shorter[0]), tmp_path).notes if "Beside" in note]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-DARK, MIDDLE, LIGHT = "#1b3a5c", "#d9742b", "#b9c6d3"
+DARK, MIDDLE, THIRD, LIGHT = "#1b3a5c", "#d9742b", "#2a9d74", "#b9c6d3"  # LIGHT is for areas, not for lines
 # For several lines: Okabe and Ito (2008), which readers with any colour vision tell apart, without the yellow.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#56B4E9", "#E69F00")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")

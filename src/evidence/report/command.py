@@ -3,10 +3,12 @@
 The same command continues what was interrupted. Each sweep and each measurement keeps what it has done.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +40,12 @@ def main(folder: Path) -> int:
 
 
 def _main(studies: Sequence[Study]) -> int:
-    parser = OneLine(prog="python -m experiments", description="Train and measure a study; write the report.")
+    parser = OneLine(
+        prog="python -m experiments",
+        description="Train and measure a study; write the report.",
+        epilog=_budgets(studies),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("target", choices=[*(study.target for study in studies), "reproduce", "report"])
     parser.add_argument("--budget", choices=BUDGETS, default="quick", help="default: %(default)s")
     parser.add_argument(
@@ -67,7 +74,8 @@ def _main(studies: Sequence[Study]) -> int:
 def reproduce(study: Study, budget: Budget) -> bool:
     """Train and measure a study. Return whether all of it was done."""
     cost = study.costs.get(budget, "not measured yet")
-    print(f"\n{study.title} ({study.source})\nbudget {budget}: {cost}\n", flush=True)
+    reached = study.reaches.get(budget, "as its study.py says")
+    print(f"\n{study.title} ({study.source})\nbudget {budget}: {reached}\ntime: {cost}\n", flush=True)
     for arguments in study.sweeps(budget):
         print(f"python run.py {' '.join(arguments)}", flush=True)
         if not _run(arguments):
@@ -103,6 +111,18 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
             for name in ("results.csv", *(picture.file for picture in found.pictures)):
                 shutil.copyfile(_folder(study) / name, project.root() / "experiments" / study.name / name)
     return written, "\n".join(lines)
+
+
+def _budgets(studies: Sequence[Study]) -> str:
+    """What each budget of each study trains, for the help."""
+    lines = ["what a budget trains:"]
+    for study in studies:
+        for budget, words in study.reaches.items():
+            opening = f"  {study.target:13} {budget:6} "
+            lines.append(
+                textwrap.fill(words, 110, initial_indent=opening, subsequent_indent=" " * len(opening))
+            )
+    return "\n".join(lines)
 
 
 def _report() -> Path:

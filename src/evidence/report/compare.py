@@ -25,6 +25,10 @@ OF_ALL = (
 )
 
 
+NLL_OVER_SEEDS = "NLL, nats (± sd over seeds)"  # headings; of one seed there is no ±
+UNITS_OVER_SEEDS = "active units (± sd over seeds)"
+
+
 def length(stages: object, published: int | None = None) -> tuple[int | None, str]:
     """A run's length from its param `stages`: its passes, None where it is given in steps, and the length as text.
 
@@ -79,6 +83,14 @@ def apart(rows: Sequence["pd.Series[str]"], names: Sequence[str] = tuple(COMPARE
 def distinct(values: Iterable[str]) -> str:
     """Each value once."""
     return "; ".join(dict.fromkeys(values))
+
+
+def seeds(*counts: int) -> str:
+    """The number of seeds in words: "one seed", "3 seeds", "1 to 3 seeds"."""
+    low, high = min(counts), max(counts)
+    if high == 1:
+        return "one seed"
+    return f"{high} seeds" if low == high else f"{low} to {high} seeds"
 
 
 def _machine(run: "pd.Series[str]") -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from evidence.records.identity import VERSION
-from evidence.report.compare import length
+from evidence.report.compare import length, mean_and_deviation, seeds
 
 ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
 EARLIER = "made by an earlier version"
@@ -62,7 +62,7 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
     It is the group trained longest; of these the one scored on most images, with most samples, with most seeds, and
     the latest. Of each seed the latest run counts. A run computed by several codes (mixed) is like no other, and
     counts only where all others are mixed too. A run without the tags of ALIKE never counts. The notes name the
-    groups as long and as well scored that were not chosen.
+    groups as long and as well scored that were not chosen, and have the figures of a shorter group of more seeds.
 
     Two columns say how long a run was trained: `passes`, missing where the length is given in steps, and `budget`,
     as text with the `published` number of passes.
@@ -73,8 +73,10 @@ def choose(runs: pd.DataFrame, cell: Sequence[str], published: int | None = None
     kept: list[int] = []
     notes = []
     for key, group in runs.groupby(list(cell), dropna=False, sort=False):
-        best, left_out = _chosen(group)
+        best, left_out, shorter = _chosen(group)
         where = ", ".join(f"{name} {value}" for name, value in zip(cell, key, strict=True))
+        if shorter is not None:
+            notes.append(f"Beside {where}, which is of {seeds(len(best))}: {_figures(shorter, published)}.")
         if left_out:
             notes.append(f"Left out of {where}: {'; '.join(left_out)}.")
         if len(best) and _mixture(best):
@@ -151,21 +153,34 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
     return found
 
 
-def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """The like runs of a cell, and texts on what was left out of it."""
+def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str], pd.DataFrame | None]:
+    """The like runs of a cell, texts on what was left out of it, and the best shorter group with more seeds."""
     kinds, mixed, left_out = alike(group)
     if kinds:
         left_out += [_named(run, _mixture(run)) for run in mixed]
     kinds = kinds or mixed
     if not kinds:
-        return group.head(0), left_out
+        return group.head(0), left_out, None
     ranks = _ranks(kinds)
     first = ranks.index(max(ranks))
     for kind, rank in zip(kinds, ranks, strict=True):
         if kind is not kinds[first] and rank[:3] == ranks[first][:3]:
             reasons = differences(kind.iloc[0], kinds[first].iloc[0]) or ["other settings"]
             left_out.append(_named(kind, _mixture(kind) or ", ".join(reasons)))
-    return kinds[first], left_out
+    others = [(rank, number) for number, rank in enumerate(ranks) if len(kinds[number]) > len(kinds[first])]
+    shorter = kinds[max(others)[1]] if others else None
+    return kinds[first], left_out, shorter
+
+
+def _figures(runs: pd.DataFrame, published: int | None) -> str:
+    """What like runs have reached, in words."""
+    run = runs.iloc[0]
+    nll = runs["test/nll"]
+    return (
+        f"{length(run['stages'], published)[1]}, {seeds(len(runs))},"
+        f" NLL {mean_and_deviation(nll.mean(), nll.std())} nats (± sd over seeds),"
+        f" S = {run['eval_samples']}, {run['eval_images']:,} images: {', '.join(f'`{name}`' for name in runs['run'])}"
+    )
 
 
 def _ranks(kinds: Sequence[pd.DataFrame]) -> list[tuple[Any, ...]]:

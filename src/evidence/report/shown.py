@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from evidence.display.style import DPI
-from evidence.report.study import Claim, Findings, Picture, Study
+from evidence.report.study import BUDGETS, Claim, Findings, Picture, Study
 
 CSS_DPI = 96  # CSS pixels per inch: a figure's letters are as large as the text around it
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -98,6 +98,7 @@ class Shown(NamedTuple):
 
     study: Study
     command: str
+    budgets: list[tuple[str, str]]  # each with what it trains and how long that takes
     files: list[tuple[str, str]]  # name and path, relative to the page
     measured: bool
     claims: list[tuple[Verdict, Claim]]
@@ -124,8 +125,23 @@ def shown(section: Section, links: Mapping[str, Links], folder: Path) -> Shown:
     images = [_image(picture, section.path(picture.file), folder) for picture in findings.pictures]
     files = [(file, section.path(file)) for file in section.files]
     measured = not findings.results.empty
+    budgets = [
+        (budget, "; ".join(words[budget] for words in (study.reaches, study.costs) if budget in words))
+        for budget in BUDGETS
+        if budget in study.reaches or budget in study.costs
+    ]
     return Shown(
-        study, section.command, files, measured, claims, counts, columns, rows, images, findings.notes
+        study,
+        section.command,
+        budgets,
+        files,
+        measured,
+        claims,
+        counts,
+        columns,
+        rows,
+        images,
+        findings.notes,
     )
 
 

@@ -53,6 +53,7 @@ class Study(NamedTuple):
 
     name: of its folder in experiments/, its grid in conf/experiment/ and its MLflow experiment.
     experiment: another MLflow experiment, for a study of another one's runs.
+    reaches: what each budget trains, in words.
     order: its position in the report. Equal positions are in the order of the folders' names.
     sweeps: argument lists for run.py that a budget trains, one after another. A later one can use the runs of an
     earlier one.
@@ -72,6 +73,7 @@ class Study(NamedTuple):
     measure: Callable[[Path, Budget], None] | None = None
     experiment: str | None = None
     order: int = 0
+    reaches: Mapping[Budget, str] = {}
 
 
 def discovered(folder: Path) -> list[Study]:
