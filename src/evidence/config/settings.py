@@ -16,7 +16,7 @@ from evidence.config.schema.models import Model, Posterior
 from evidence.config.schema.objectives import Objective
 from evidence.config.schema.optimizers import Optimizer
 from evidence.config.schema.roles import Role
-from evidence.config.schema.tags import TagName
+from evidence.config.schema.tags import TagName, TagValue
 from evidence.config.schema.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
 from evidence.errors import UserError
 
@@ -126,7 +126,7 @@ class Settings(Section):
     trainer: Trainer
     eval: Annotated[Eval, Role.END]
     tracking: Annotated[Tracking, Role.OUTSIDE]
-    tags: Annotated[dict[TagName, str | int | float | bool], Role.OUTSIDE]
+    tags: Annotated[dict[TagName, TagValue], Role.OUTSIDE]
     objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")
