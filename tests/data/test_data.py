@@ -160,7 +160,9 @@ def test_digits_have_the_classes_of_their_images() -> None:
     labels = dataset.labels
     assert labels is not None
     assert [len(part) for part in labels] == [1397, 100, 300]
-    whole = np.loadtxt(str(distribution("scikit-learn").locate_file(sets.DIGITS_FILE)), np.uint8, delimiter=",")
+    whole = np.loadtxt(
+        str(distribution("scikit-learn").locate_file(sets.DIGITS_FILE)), np.uint8, delimiter=","
+    )
     classes = {row[:64].tobytes(): row[64] for row in whole}
     assert [classes[image.numpy().tobytes()] for image in dataset.train] == labels.train.tolist()
     assert sorted(set(labels.test.tolist())) == list(range(10))

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
 import runs
 import torch
@@ -69,7 +68,10 @@ def test_the_data_set_is_an_input_with_its_digest_and_binarization(root: Path) -
     assert start("data.binarization=threshold", "seed=1") == 0
     for run in mlflow_runs():
         (found,) = run.inputs.dataset_inputs
-        assert (found.dataset.name, found.dataset.digest) == ("digits", directories(root)[0].read().data_digest)
+        assert (found.dataset.name, found.dataset.digest) == (
+            "digits",
+            directories(root)[0].read().data_digest,
+        )
         assert json.loads(found.dataset.profile)["binarization"] == "threshold"
         assert {tag.key: tag.value for tag in found.tags}["binarization"] == "threshold"
         assert "sha256" in found.dataset.source
@@ -146,7 +148,9 @@ def test_the_runs_of_a_sweep_are_below_the_sweeps_run(is_late: bool, root: Path)
     assert parent.info.status == "FINISHED"
     assert parent.info.end_time == max(run.info.end_time for run in found)
     assert parent.info.start_time <= min(run.info.start_time for run in found)
-    assert main([*SMALL, "-m", "seed=1,2", "objective=vae"], CONF) == 0  # another sweep takes a finished run over
+    assert (
+        main([*SMALL, "-m", "seed=1,2", "objective=vae"], CONF) == 0
+    )  # another sweep takes a finished run over
     parents = [run for run in all_runs() if "sweep_parent" in run.data.tags]
     assert len(parents) == 2
     numbers = [run.data.tags["mlflow.parentRunId"] for run in mlflow_runs()]
@@ -157,7 +161,10 @@ def test_the_runs_of_a_sweep_are_below_the_sweeps_run(is_late: bool, root: Path)
 def test_a_run_says_what_it_is_and_a_users_description_stays(root: Path) -> None:
     runs.begin()
     (run,) = mlflow_runs()
-    assert "**iwae** with k = 3, model one_layer, on digits (stochastic binarization)" in run.data.tags[contents.NOTE]
+    assert (
+        "**iwae** with k = 3, model one_layer, on digits (stochastic binarization)"
+        in run.data.tags[contents.NOTE]
+    )
     assert run.data.tags["mlflow.source.name"] in ("run.py", "evidence")
     client().set_tag(run.info.run_id, contents.NOTE, "mine")
     assert start() == 0
@@ -166,12 +173,16 @@ def test_a_run_says_what_it_is_and_a_users_description_stays(root: Path) -> None
     assert run.data.params["passes"] == f"{60 / 69:.4g}"
 
 
-def test_an_experiments_page_has_its_columns_and_charts_chosen(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_experiments_page_has_its_columns_and_charts_chosen(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*SMALL, "name=mine"], CONF) == 0
     (run,) = mlflow_runs(name="mine")
     saved = client().get_experiment_by_name("mine").tags[view.TAG]
     state = json.loads(json.loads(saved)["state"])
-    known = {f"params.`{name}`" for name in run.data.params} | {f"metrics.`{name}`" for name in run.data.metrics}
+    known = {f"params.`{name}`" for name in run.data.params} | {
+        f"metrics.`{name}`" for name in run.data.metrics
+    }
     assert state["selectedColumns"]
     assert set(state["selectedColumns"]) <= known
     assert set(state["columnOrder"]) - known == set(view.ALWAYS)
@@ -184,6 +195,6 @@ def test_an_experiments_page_has_its_columns_and_charts_chosen(root: Path, capsy
     assert ui.main(["--port=5001", "--workers", "1"]) == 0
     number = run.info.experiment_id
     assert capsys.readouterr().out == (
-        f"the runs of mine: http://127.0.0.1:5001/#/experiments/{number}/runs?viewStateShareKey=evidence\n"
+        f"the runs of mine: http://127.0.0.1:5001/#/experiments/{number}/runs?{view.QUERY}\n"
     )
     assert client().get_experiment_by_name("mine").tags[view.TAG] == saved

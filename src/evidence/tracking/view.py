@@ -10,7 +10,7 @@ from typing import Any
 
 KEY = "evidence"
 TAG = f"mlflow.sharedViewState.{KEY}"
-QUERY = f"viewStateShareKey={KEY}"  # of the address that opens it
+QUERY = f"workflowType=machine_learning&viewStateShareKey={KEY}"  # of the address that opens it
 # The columns in their order, with their widths in pixels. The page shows those of ALWAYS in any case.
 COLUMNS = {
     "attributes.`Run Name`": 165,
@@ -86,5 +86,6 @@ def _card(metric: str) -> dict[str, Any]:
 
 
 def _section(name: str) -> dict[str, Any]:
-    shown = {"display": True, "isReordered": False, "deleted": False, "isGenerated": True}
+    # Charts that the page adds go behind those of a section that is said to be reordered.
+    shown = {"display": True, "isReordered": True, "deleted": False, "isGenerated": True}
     return {"uuid": name, "name": name, **shown}
