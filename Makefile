@@ -60,7 +60,7 @@ sync: $(READY) ## Deliver to MLflow the records in outputs/ that it lacks
 	@$(VENV_PYTHON) run.py sync=true $(ARGS)
 
 ui: $(READY) ## Show the recorded runs in MLflow's pages, at http://127.0.0.1:5000
-	@echo 'the runs: http://127.0.0.1:5000/#/experiments?workflowType=machine_learning'
+	@$(VENV_PYTHON) -m evidence.tracking.ui $(ARGS)
 	@$(VENV_PYTHON) -m mlflow ui --host 127.0.0.1 $(ARGS)
 
 # A name on the path may not start (a pyenv shim) or lack venv's own pip (Debian's python3), so each is tried.

@@ -22,7 +22,7 @@ TRAINED = [
     for study in discovered(ROOT / "experiments")
     if study.name in ("iwae_table1", "iwae_table3", "critic", "uivi_vae")
 ]
-# A place to fill in, a file that a reader writes first, or a launcher that is not installed here.
+# A place to fill in, a file that a reader writes first, another command, or a launcher that is not installed here.
 LEFT_OUT = (
     "<",
     "...",
@@ -30,6 +30,7 @@ LEFT_OUT = (
     "doubly",
     "model=flow",
     "data=arrays",
+    "report --experiment",
     "init_from=",
     "run.py`",
     "launcher=ray",

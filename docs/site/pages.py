@@ -15,10 +15,9 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = ("*.md", "docs/*.md", "docs/api/*.md", "experiments/*/*.md")
-SHOWN = (
-    "docs/figures/*",
+SHOWN = (  # as they stand
     "docs/site/site.css",
-    *(f"experiments/*/*.{kind}" for kind in ("png", "svg", "pdf", "csv")),
+    *(f"{folder}/*/*.{kind}" for folder in ("docs", "experiments") for kind in ("png", "svg", "pdf", "csv")),
 )
 LINK = re.compile(r"(\]\()([^)#\s:]+)((?:#[^)\s]*)?\))")  # of a path, its parts before and after
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".toml": "toml"}

@@ -86,9 +86,10 @@ def test_each_setting_of_a_run_has_the_role_that_its_declaration_says() -> None:
         "trainer.name",
         "trainer.log_every",
         "trainer.checkpoint_seconds",
+        "trainer.validate_every",
     }
     assert dotted(Role.SOURCE) == {"init_from"}
-    where = {"compile", "data.folder", "device", "eval.rows", "name", "paths", "tracking"}
+    where = {"compile", "data.folder", "device", "eval.rows", "name", "paths", "tags", "tracking"}
     assert dotted(Role.OUTSIDE) == where | {"fail_fast", "other_code", "plan", "rerun", "sync"}
 
 

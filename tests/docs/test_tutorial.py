@@ -23,6 +23,7 @@ BARS, PIXELS = 8.006, 41.82  # nats: the entropy of an image of bars, and that o
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the repository in which all of the page was written and typed."""
+    pytest.importorskip("zuko", reason="zuko, of the dev extra, is not installed")
     folder = tmp_path_factory.mktemp("tutorial")
     root = documents.copy_of_the_repository(folder)
     python = folder / "python"

@@ -71,7 +71,7 @@ class MadeUp:
         return 90.0
 
     def life(
-        self, settings: Settings, located: lookup.LocatedRun, job_number: int, progress: object
+        self, settings: Settings, located: lookup.LocatedRun, job_number: int, progress: object, sweep: object
     ) -> Generator[Training, Reported, float]:
         yield from ()  # nothing is to be trained
         return self.run(settings, located, job_number)

@@ -36,6 +36,10 @@ SMALL = [
 ]
 
 
+# What MLflow has of a finished run, besides its figures.
+FILES = {"config.yaml", "metrics.csv", "model", "result.json", "run.log"}
+
+
 def start(*overrides: str) -> int:
     """The exit status of a small run."""
     return command_line.main([*SMALL, *overrides], CONF)
@@ -113,9 +117,10 @@ def client(uri: str | None = None) -> MlflowClient:
 
 
 def mlflow_runs(uri: str | None = None, name: str = "evidence") -> list[Run]:
-    """All runs of the experiment."""
+    """All runs of the experiment, but those of sweeps."""
     found = client(uri).get_experiment_by_name(name)
-    return list(client(uri).search_runs([found.experiment_id])) if found else []
+    all_runs = client(uri).search_runs([found.experiment_id]) if found else []
+    return [run for run in all_runs if "sweep_parent" not in run.data.tags]
 
 
 def stored_rows(run: Run, uri: str | None = None) -> list[tuple[str, float, int]]:

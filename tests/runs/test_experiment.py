@@ -120,7 +120,7 @@ def test_a_run_leaves_its_folder_and_the_same_numbers_in_mlflow(
         assert run.data.metrics[name] == pytest.approx(value), name
     assert {"train_identity", "run_identity", "folder", "device", "git_commit", "host"} < set(run.data.tags)
     artifacts = client().list_artifacts(run.info.run_id)
-    assert {file.path for file in artifacts} == {"config.yaml", "figures"}
+    assert {file.path for file in artifacts} == {*runs.FILES, "figures"}
     assert runs.stored_rows(run) == runs.recorded_rows(only_directory(root))
     shown = capsys.readouterr().out
     assert f"{result.metrics['test/nll']:.2f} ± {result.metrics['test/nll_se']:.2f}" in shown

@@ -82,7 +82,7 @@ def test_a_nan_fails_the_run_by_name_and_spares_the_checkpoints(
     assert run.info.status == "FAILED"
     assert not [name for name in run.data.metrics if name.startswith("test/")]
     artifacts = [file.path for file in client().list_artifacts(run.info.run_id)]
-    assert sorted(artifacts) == ["config.yaml", "traceback.txt"]
+    assert sorted(artifacts) == ["config.yaml", "metrics.csv", "result.json", "run.log", "traceback.txt"]
     assert start() == 0
     (line,) = said(capsys)
     assert f"was FAILED (UserError: {complaint}" in line

@@ -35,6 +35,7 @@ def typed(root: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     names: dict[str, Any] = {"x": data.digits(64, "stochastic").test[:3], "drawn": drawn}
 
     def exec_example(code: str) -> dict[str, Any]:
+        code = code.replace('data.mnist("data", 784,', "data.digits(64,")
         exec(code.replace(NAME, runs.only_directory(root).folder.name), names)
         return names
 
@@ -48,6 +49,10 @@ def test_the_page_can_be_typed(typed: Any) -> None:
     assert names["run"].step == 60
     assert torch.equal(names["images"], names["drawn"]["images"].flatten(1))
     assert names["z"].shape == (10, 3, 50)
+    assert names["means"].shape == (300, 50)
+    (points, *_) = names["pyplot"].gca().collections or names["pyplot"].gcf().axes[0].collections
+    assert points.get_array().tolist() == names["dataset"].labels.test.tolist()
+    names["pyplot"].close("all")
     assert names["again"].shape == (3, 64)
     assert names["log_p"].shape == (3,)
     assert names["log_w"].shape == (100, 3)

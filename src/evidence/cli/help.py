@@ -32,10 +32,12 @@ Keys that matter most (all of them: --cfg job)
   device=auto                    auto, cpu or cuda
   compile=auto                   auto, true or false: fuse a step's operations where that pays
   name=evidence                  the MLflow experiment that the run belongs to
+  tags.paper=draft               a tag of the run in MLflow, of your own
   trainer.stages=3               stages of 1, 3, 9, ... passes, each at a lower learning rate; or instead
   trainer.stages=null trainer.steps=5000                    a number of steps
   trainer.batch_size=20          images in a step
   trainer.learning_rate=0.001    of the first stage
+  trainer.validate_every=1       passes between two values of valid/nll; auto, or null for ends of stages only
   model.latent=[50]              sizes of the stochastic layers (one number for explicit and semi_implicit)
   model.hidden=[[200,200]]       sizes of the deterministic layers below each of them
   eval.samples=5000              S of the estimate L_S of log p(x): as in the paper, ten times the default

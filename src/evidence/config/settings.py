@@ -17,8 +17,18 @@ from evidence.config.schema.models import Model, Posterior
 from evidence.config.schema.objectives import Objective
 from evidence.config.schema.optimizers import Optimizer
 from evidence.config.schema.roles import Role
-from evidence.config.schema.tags import TagName
-from evidence.config.schema.values import Count, Folder, LargeCount, Name, NotNegative, Positive, Seed, Text
+from evidence.config.schema.tags import TagName, TagValue
+from evidence.config.schema.values import (
+    Count,
+    Folder,
+    Interval,
+    LargeCount,
+    Name,
+    NotNegative,
+    Positive,
+    Seed,
+    Text,
+)
 from evidence.errors import UserError
 
 # What was done before there were these keys.
@@ -43,7 +53,7 @@ class Trainer(Section):
     optimizer: Annotated[SerializeAsAny[Optimizer], by_target(Optimizer)]
     reduction: Literal["sum", "mean"]
     log_every: Annotated[LargeCount, Role.LABEL]
-    validate_every: Annotated[Count | Literal["auto"] | None, Role.LABEL]
+    validate_every: Annotated[Interval, Role.LABEL]
     checkpoint_seconds: Annotated[NotNegative, Role.LABEL]
 
     @model_validator(mode="after")
@@ -123,7 +133,7 @@ class Settings(Section):
     trainer: Trainer
     eval: Annotated[Eval, Role.END]
     tracking: Annotated[Tracking, Role.OUTSIDE]
-    tags: Annotated[dict[TagName, str | int | float | bool], Role.OUTSIDE]
+    tags: Annotated[dict[TagName, TagValue], Role.OUTSIDE]
     objective: Annotated[SerializeAsAny[Objective], by_target(Objective)]
 
     @model_validator(mode="after")

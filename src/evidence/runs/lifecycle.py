@@ -175,7 +175,8 @@ def _labels(settings: Settings, sweep: Sweep | None, record: Record | None) -> d
     given = {
         name: value if isinstance(value, str) else json.dumps(value) for name, value in settings.tags.items()
     }
-    of = sweep or before.sweep
+    is_same = sweep is None or (before.sweep is not None and before.sweep.id == sweep.id)
+    of = before.sweep if is_same else sweep  # the same sweep, typed again, began when it first did
     return {"tags": before.tags | masked_values(given), "sweep": None if of is None else of.model_dump()}
 
 

@@ -20,7 +20,7 @@ from filelock import FileLock
 from evidence.errors import UserError
 from evidence.records import files
 from evidence.startup import without_garbage_collection
-from evidence.tracking import addresses
+from evidence.tracking import addresses, view
 from evidence.tracking.calls import store_errors
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def _experiment_id(client: "MlflowClient", name: str, artifacts: Path | None) ->
 
     folder = None if artifacts is None else (artifacts / quote(name, safe="")).as_uri()
     try:
-        return client.create_experiment(name, artifact_location=folder)
+        return client.create_experiment(name, artifact_location=folder, tags={view.TAG: view.value()})
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

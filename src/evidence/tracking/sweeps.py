@@ -5,6 +5,7 @@ the first job that is delivered, so a sweep without a server gets it later.
 """
 
 import contextlib
+import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -40,7 +41,8 @@ def _made(run: MLflowRun, sweep: Sweep, record: Record) -> MLflowRun:
         contents.NOTE: f"A sweep: `{sweep.words}`. Its runs are below it. They have the tag `sweep_id` = {sweep.id}.",
         **contents.source_tags(record.provenance.get("git_commit", "unknown")),
     }
-    return run.make_sibling(f"sweep {sweep.words}", tags, datetime.fromisoformat(sweep.began))
+    name = textwrap.shorten(f"sweep {sweep.words}", 60, placeholder=" ...")
+    return run.make_sibling(name, tags, datetime.fromisoformat(sweep.began))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The tags of MLflow that a run has: those that it sets itself, and the names that a user may choose."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
@@ -47,4 +47,11 @@ def _tag_name(text: str) -> str:
     return text
 
 
+def _tag_value(value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise ValueError("must be text, a number, or true or false")
+    return value
+
+
 TagName = Annotated[str, AfterValidator(_tag_name)]
+TagValue = Annotated[Any, AfterValidator(_tag_value)]

@@ -1,6 +1,6 @@
 """Defines the types of single settings: bounded numbers, names, folders, and names of classes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -37,12 +37,20 @@ def _float32(value: float) -> float:
     return value
 
 
+def _interval(value: Any) -> Any:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 10**6
+    if not (is_count or value in ("auto", None)):
+        raise ValueError("must be a whole number from 1 to 1000000, auto, or null")
+    return value
+
+
 Name = Annotated[str, AfterValidator(_name)]
 Text = Annotated[str, Field(min_length=1)]
 Folder = Annotated[Text, AfterValidator(_folder)]
 Target = Annotated[Text, AfterValidator(_target)]
 Natural = Annotated[int, Field(ge=0, le=10**9)]  # the upper bounds turn a typing mistake into a message
 Count = Annotated[int, Field(ge=1, le=10**6)]
+Interval = Annotated[Any, AfterValidator(_interval)]  # int, "auto" or None
 LargeCount = Annotated[int, Field(ge=1, le=10**9)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 FLOAT32 = AfterValidator(_float32)
