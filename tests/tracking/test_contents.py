@@ -56,6 +56,26 @@ def test_a_model_is_opened_by_mlflow_and_by_evidence(is_late: bool, root: Path) 
     assert size < only_directory(root).checkpoints()[60].stat().st_size / 2  # without the optimizer's state
 
 
+def test_a_model_is_opened_from_mlflow_where_its_folder_is_not_here(root: Path) -> None:
+    assert start() == 0
+    (run,) = mlflow_runs()
+    ours = evidence.load(run.info.run_id, "cpu")
+    (root / "outputs").rename(root / "away")
+    found = evidence.load(run.info.run_id, "cpu")
+    assert torch.equal(found.sample(3), ours.sample(3))
+    assert (found.metrics, found.config, found.step) == (ours.metrics, ours.config, 60)
+    assert found.history.equals(ours.history)
+    (file,) = root.rglob("model/data/model.pth")
+    torch.save(Path(root), file)  # a pickle that calls something else
+    with pytest.raises(
+        evidence.UserError, match=f"the model of the MLflow run {run.info.run_id} cannot be read"
+    ):
+        evidence.load(run.info.run_id)
+    file.unlink()
+    with pytest.raises(evidence.UserError, match=f"{run.info.run_id} is not here"):
+        evidence.load(run.info.run_id)
+
+
 def test_a_run_that_only_evaluates_has_the_model_too(root: Path) -> None:
     assert start() == 0
     assert start("eval.images=40") == 0

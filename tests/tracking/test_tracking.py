@@ -103,7 +103,7 @@ def test_metrics_go_in_batches_that_any_server_takes() -> None:
         def log_batch(self, run_id: str, metrics: list) -> None:
             sizes.append(len(metrics))
 
-    info = SimpleNamespace(run_id="run", status="RUNNING", start_time=0, end_time=None)
+    info = SimpleNamespace(run_id="run", status="RUNNING", start_time=0, end_time=None, experiment_id="1")
     run = SimpleNamespace(info=info, data=SimpleNamespace(tags={}, params={}))
     tracking.MLflowRun(Server(), run, "http://server").log(
         [("train/elbo", 0.0, step) for step in range(2500)]

@@ -182,6 +182,8 @@ def _labels(settings: Settings, sweep: Sweep | None, record: Record | None) -> d
 
 def _tag(directory: RunDirectory, settings: Settings, sweep: Sweep | None) -> None:
     """Give a finished run's record the tags and the sweep of this command."""
+    if not settings.tags and sweep is None:
+        return
     with directory.try_locked() as is_free:
         record = directory.read()
         if is_free and record is not None and record.status == "FINISHED":

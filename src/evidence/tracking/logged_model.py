@@ -26,6 +26,7 @@ from evidence.records.record import Record
 from evidence.tracking.calls import StoreRefused
 
 FOLDER = "model"  # among a run's artifacts: mlflow.pytorch.load_model("runs:/<run id>/model")
+MODEL = f"{FOLDER}/data/model.pth"
 OPENED_BY = ("evidence.trained.loading", "rebuilt")  # by name, since that folder is above this one
 
 

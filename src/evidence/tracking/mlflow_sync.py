@@ -95,6 +95,7 @@ def open_run(directory: RunDirectory, store: Store) -> MLflowRun:
     with contextlib.suppress(StoreRefused):  # `deliver` sends them again, and says so
         run.set_tags(tags | sweeps.attached(run, directory, record))
         run.add_params(contents.params(directory, record))
+        run.add_dataset(contents.dataset(directory, record))
     return run
 
 

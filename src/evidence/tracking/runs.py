@@ -227,6 +227,24 @@ def history(uri: str | None, root: Path, run_id: str, name: str) -> list[tuple[i
         return sorted((each.step, each.value) for each in client.get_metric_history(run_id, name))
 
 
+def download(
+    uri: str | None, root: Path, run_id: str, artifacts: Sequence[str], folder: Path
+) -> dict[str, Path] | None:
+    """Copy artifacts of a run into a folder. Return where they are, or None where the run lacks one of them.
+
+    Raises: NoStore where there is no store; UserError where it cannot be read.
+    """
+    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    found = {}
+    with store_errors(uri):
+        for path in artifacts:
+            above = os.path.dirname(path) or None
+            if path not in {each.path for each in client.list_artifacts(run_id, above)}:
+                return None
+            found[path] = Path(client.download_artifacts(run_id, path, str(folder)))
+    return found
+
+
 def page(uri: str | None, run: "Run") -> str | None:
     """The address of a run's page. None if the store is no server."""
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""

@@ -12,10 +12,15 @@ OUTPUTS = "outputs"  # the default of paths.outputs
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
+class NotHere(UserError):
+    """MLflow knows the run, but its folder is not here."""
+
+
 def find(run: str | Path) -> RunDirectory:
     """The directory of a run: a path, the name of a folder in outputs/, or an MLflow run id.
 
-    Raises: UserError where there is none, or where its record is damaged.
+    Raises: NotHere where the folder of an MLflow run is not here; UserError where there is no such run, or where its
+    record is damaged.
     """
     root = project.root()
     folders = [folder for folder in (Path(run), root / OUTPUTS / run) if folder.is_dir()]
@@ -41,6 +46,4 @@ def _of_mlflow(run_id: str, root: Path) -> RunDirectory:
     ours = [directory for directory, record in known if record.record == tags["record"]]
     for directory in sorted(ours, key=lambda each: each.folder != folder):  # a copy has the same number
         return directory
-    raise UserError(
-        f"the folder of the MLflow run {run_id} is not here: {folder} was its place; name its path"
-    )
+    raise NotHere(f"the folder of the MLflow run {run_id} is not here: {folder} was its place; name its path")

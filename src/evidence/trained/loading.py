@@ -5,6 +5,8 @@ they are NaN. The checkpoint replaces what was made of them. A model that keeps 
 numbers would be others.
 """
 
+import pickle
+import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence import execution, project
+from evidence import execution, project, tracking
 from evidence.config import messages
 from evidence.config.settings import Settings, completed, validate
 from evidence.errors import UserError
@@ -24,19 +26,26 @@ from evidence.records.identity import VERSION
 from evidence.records.lineage import end
 from evidence.records.record import Record
 from evidence.runs import build
-from evidence.trained.finding import find
+from evidence.tracking import logged_model
+from evidence.trained.finding import NotHere, find
 from evidence.trained.model import TrainedModel
+
+FETCHED = ("config.yaml", "metrics.csv", "result.json")  # from MLflow, beside the model
 
 
 def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> TrainedModel:
     """Open the model of a run: its folder, the folder's name in outputs/, or its MLflow run id.
 
-    A finished run has its last parameters, another one those of its latest checkpoint. No data is fetched.
+    A finished run has its last parameters, another one those of its latest checkpoint. No data is fetched. Where the
+    folder of an MLflow run is not here, the model is the one in MLflow.
     Raises: UserError where the run or its checkpoint is missing, damaged or of an earlier version, or where the
     model cannot be built.
     """
     project.find_modules()
-    directory = find(run)
+    try:
+        directory = find(run)
+    except NotHere as missing:
+        return _of_mlflow(str(run), device, missing)
     record = directory.read() or Record()
     if record.identity_version != VERSION:
         raise UserError(f"{directory.folder} was made by an earlier version of evidence: load it with that")
@@ -51,6 +60,26 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Tr
     committed = None if record.status == "FINISHED" else found.state["metrics_size"]
     history = pd.DataFrame(directory.read_metrics(committed), columns=["name", "value", "step"])
     return TrainedModel(directory.folder, found.step, model, settings, record.metrics, history, where)
+
+
+def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: NotHere) -> TrainedModel:
+    """The model of a finished run as MLflow has it. Its folder is the one that is not here."""
+    with tempfile.TemporaryDirectory() as place:
+        directory, root = RunDirectory(Path(place)), project.root()
+        found = tracking.download(None, root, run_id, (logged_model.MODEL, *FETCHED), directory.folder)
+        if found is None:
+            raise missing
+        record, settings = directory.read() or Record(), validate(directory.settings)
+        try:
+            with torch.serialization.safe_globals([rebuilt]):  # no other pickled code is run
+                model = torch.load(found[logged_model.MODEL], weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+            raise UserError(
+                f"the model of the MLflow run {run_id} cannot be read ({messages.one_line(str(error))[:200]})"
+            ) from error
+        history = pd.DataFrame(directory.read_metrics(), columns=["name", "value", "step"])
+    where, folder = execution.choose_device(device, 0), root / record.folder
+    return TrainedModel(folder, record.steps, model.to(where), settings, record.metrics, history, where)
 
 
 def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
