@@ -11,9 +11,12 @@ TITLES = {"encoder": "encoder (b)", "decoder": "decoder and prior (mu)"}
 
 
 def draw(results: pd.DataFrame, path: Path) -> None:
-    """A line for each estimator, with its standard error over seeds, and lines of slope 1/2 and -1/2 for the eye."""
+    """A line for each estimator, with its standard error over seeds."""
     figure, ((left, right),) = style.panels(1, 2, (10.0, 4.8))
-    looks = dict(zip(ESTIMATORS, style.looks(len(ESTIMATORS)), strict=True))
+    looks = {
+        name: look | {"linestyle": "-" if number < len(style.COLOURS) else "--"}
+        for number, (name, look) in enumerate(zip(ESTIMATORS, style.looks(len(ESTIMATORS)), strict=True))
+    }
     for axes, (part, title) in zip((left, right), TITLES.items(), strict=True):
         shown = results[results["part"] == part]
         for name, rows in shown.groupby("estimator", sort=False):

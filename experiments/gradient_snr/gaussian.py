@@ -17,6 +17,7 @@ from evidence.models import LatentVariableModel
 DIM = 20
 SCALE = (2 / 3) ** 0.5  # of q
 OFFSET = 0.1  # delta, in each dimension
+PIXEL = 0.4  # x in each dimension, where d log p(x) / d mu = (x - mu) / 2
 
 
 class Normal(nn.Module):

@@ -44,13 +44,13 @@ def ratios(draws: Tensor) -> Ratios:
 
 
 def gradients(objective: Objective, k: int, num_draws: int) -> dict[str, Tensor]:
-    """Draws [R, D] of the gradients by b, the encoder's, and by mu, the decoder's, for one image x = 0."""
+    """Draws [R, D] of the gradients by b, the encoder's, and by mu, the decoder's, for one image x."""
     found: dict[str, list[Tensor]] = {"encoder": [], "decoder": []}
     lacking = num_draws
     while lacking:
         rows = min(lacking, max(1, PAIRS // k))
         model = gaussian.model(rows)
-        surrogate = objective(model, torch.zeros(rows, gaussian.DIM)).surrogate.sum()
+        surrogate = objective(model, torch.full((rows, gaussian.DIM), gaussian.PIXEL)).surrogate.sum()
         offsets = [dict(part.named_parameters())["offset"] for part in (model.posterior, model.prior)]
         parts = torch.autograd.grad(surrogate, offsets)
         for each, part in zip(found.values(), parts, strict=True):

@@ -113,7 +113,7 @@ PICTURE = Picture(
 )
 NOTES = [
     "q is N(x / 2 + b, 2/3 I) beside a posterior of N((x + mu) / 2, I / 2): its mean is 0.1 off in each of 20"
-    " dimensions, and its variance is a third too large. The ratio does not depend on x.",
+    " dimensions, and its variance is a third too large. The encoder's ratio does not depend on x.",
     "The signal is estimated without bias, so that a gradient without any has a ratio of zero on average.",
 ]
 STUDY = Study(
