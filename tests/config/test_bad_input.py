@@ -83,7 +83,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("objective=rws_dreg k=1", "k=1: objective=rws_dreg needs k=2 or more"),
     ("objective=tvo k=1", "k=1: objective=tvo needs k=2 or more"),
     (
-        "objective=miwae k=9",
+        "objective=miwae k=9 objective.groups=2",
         "objective.groups=2: k=9 samples make no 2 groups of equal size; choose one of 1, 3, 9",
     ),
     ("objective=vr_iwae objective.alpha=1", "objective.alpha=1: must be below 1"),

@@ -146,6 +146,11 @@ def test_towards_alpha_1_the_doubly_reparameterised_gradient_is_the_elbos_along_
     assert_equal(found, {name: sum(each[name] for each in single) / 4 for name in found}, "posterior")  # type: ignore[misc]
 
 
+@pytest.mark.parametrize(("k", "groups"), [(64, 8), (50, 5), (12, 3), (5, 1), (1, 1)])
+def test_by_default_there_are_about_as_many_groups_as_samples_in_each(k: int, groups: int) -> None:
+    assert MIWAE(k, None).groups == groups
+
+
 def test_groups_are_successive_samples_of_one_image() -> None:
     """By hand, k = 4 of two groups: no two images meet in one."""
     log_w = torch.tensor([[1.0, 0.5], [3.0, 2.0], [2.0, 7.0], [6.0, 0.1]])

@@ -13,9 +13,11 @@ from evidence.objectives.weighting import Derivative, Weighted, Weights, importa
 
 
 class _Grouped(Weighted):
-    def __init__(self, k: int, groups: int, num_exact: int | None = None) -> None:
+    """`groups` None is the largest divisor of k up to its square root: 8 of 64 samples, as in the paper."""
+
+    def __init__(self, k: int, groups: int | None, num_exact: int | None = None) -> None:
         super().__init__(k, num_exact)
-        self.groups = groups
+        self.groups = groups or max(m for m in range(1, math.isqrt(k) + 1) if k % m == 0)
 
     def _mean_bound(self, log_w: Tensor) -> Tensor:
         """The mean over groups of log (groups/k) sum_{i in group} w_i: [k, B] -> [B]."""

@@ -138,11 +138,11 @@ class Grouped(_Weighted):
 
     choices = ("miwae", "piwae")
     built_by: Literal["evidence.objectives.MIWAE", "evidence.objectives.PIWAE"] = Field(alias="_target_")
-    groups: Count
+    groups: Count | None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.k % self.groups:
+        if self.groups is not None and self.k % self.groups:
             divisors = [str(each) for each in range(1, self.k + 1) if self.k % each == 0]
             raise UserError(
                 f"objective.groups={self.groups}: k={self.k} samples make no {self.groups} groups of equal size;"
