@@ -9,7 +9,7 @@ from evidence.records.record import Record
 
 SAME_PATH = (  # entries in which the records on one path of parameters agree
     "train_identity",
-    "code",
+    "training_code",
     "data_digest",
     "mixed",
 )
@@ -31,7 +31,7 @@ def end(directory: RunDirectory) -> Checkpoint:
 
 def same_path(directory: RunDirectory, record: Record) -> list[RunDirectory]:
     """The directory of a run, and those of runs that the same code took along the same path, of any length."""
-    known = record.model_dump(include=set(SAME_PATH))
+    known = {key: getattr(record, key) for key in SAME_PATH}
     others = (each for each in stored(directory.folder.parent) if each.directory.folder != directory.folder)
     return [
         directory,

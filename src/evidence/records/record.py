@@ -1,9 +1,11 @@
 """Types result.json: a run's identity, state and numbers."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+OF_METRICS = "eval.metrics: "  # the beginning of a name in `code`, of what only eval.metrics uses
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 
@@ -77,3 +79,13 @@ class Record(BaseModel):
     provenance: dict[str, str] = {}
     mlflow_run_id: str | None = None
     metrics: dict[str, float] = {}
+
+    @property
+    def training_code(self) -> dict[str, str]:
+        """The code that has trained the model."""
+        return training_code(self.code)
+
+
+def training_code(code: Mapping[str, str]) -> dict[str, str]:
+    """The part of a run's code that its training depends on: all but its metrics'."""
+    return {name: value for name, value in code.items() if not name.startswith(OF_METRICS)}

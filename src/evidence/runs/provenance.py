@@ -19,6 +19,7 @@ from typing import Any
 
 from evidence import __version__, project
 from evidence.data import Dataset
+from evidence.records.record import OF_METRICS
 from evidence.runs import hardware
 from evidence.runs.package_code import package_hash
 from evidence.runs.sources import is_own, sources
@@ -33,8 +34,18 @@ def code(config: Mapping[str, Any]) -> dict[str, str]:
     """The code that computes the run of this config, as hashes and versions by name.
 
     "evidence" has a hash of this package's part, and "torch" its version. The user's classes add a hash for each
-    file of the user's, by the name of its module, and the version of each installed package that these import.
+    file of the user's, by the name of its module, and the version of each installed package that these import. What
+    only eval.metrics uses has names of its own, since no training depends on it.
     """
+    scored = dict(config.get("eval") or {})
+    metrics = scored.pop("metrics", None)
+    found = _code({**config, "eval": scored})
+    return found | (
+        {f"{OF_METRICS}{name}": value for name, value in _code(metrics).items()} if metrics else {}
+    )
+
+
+def _code(config: Mapping[str, Any]) -> dict[str, str]:
     texts = list(_texts(config, ""))
     targets = [text for key, text, _ in texts if key.endswith(TARGET)]
     beside = [text for _, text, is_given in texts if is_given and DOTTED.fullmatch(text)]

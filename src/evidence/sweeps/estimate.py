@@ -22,7 +22,7 @@ from evidence.evaluation import VALIDATION
 from evidence.records.damage import left_out
 from evidence.records.directory import RunDirectory, Stored
 from evidence.records.identity import VERSION
-from evidence.records.record import Record
+from evidence.records.record import Record, training_code
 from evidence.runs import hardware
 from evidence.runs.lookup import LocatedRun
 
@@ -72,7 +72,7 @@ class History:
         config = directory.settings
         splits = record.data.get("splits")
         self._splits[config["data"]["_target_"]] = splits and {name: int(splits[name]) for name in SPLITS}
-        its_path = _path(record.train_identity, record.code, record.mixed)
+        its_path = _path(record.train_identity, record.training_code, record.mixed)
         self._checkpoints[its_path] += directory.checkpoints()
         if record.status == "FINISHED" and record.provenance["processor"] == processor:
             kind = _kind(config, record.steps, record.device)
@@ -87,7 +87,9 @@ class History:
         if splits is None:
             return Estimate(None)
         ends = _stage_ends(settings, splits["train"])
-        reached = self._checkpoints[_path(located.identity.train, located.code, list(located.inherited))]
+        reached = self._checkpoints[
+            _path(located.identity.train, training_code(located.code), list(located.inherited))
+        ]
         reached = [step for step in [*reached, *located.directory.checkpoints()] if step <= ends[-1]]
         first = max(reached, default=0)
         speeds = self._speeds[_kind(config, ends[-1], _device(settings.device))]
