@@ -12,7 +12,7 @@ from evidence import parts as assembled
 from evidence.data import Batches
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
-from evidence.objectives import ELBO, Estimate
+from evidence.objectives import ELBO, TVO, Estimate
 from evidence.parts import Parts
 from evidence.stack import CannotStack, Member, Stack, why_not
 from evidence.stack import train as stack_train
@@ -103,6 +103,9 @@ def differing(case: str, attribute: str) -> list[Parts]:
         ("critic, path", "bound"),
         ("uivi", "reverse_conditional.adaptation_rate"),
         ("uivi", "reverse_conditional.target_acceptance"),
+        ("ciwae", "beta"),
+        ("vr_iwae", "alpha"),
+        ("vr_iwae, doubly", "alpha"),
     ],
 )
 def test_runs_that_differ_in_floats_are_stacked(case: str, attribute: str) -> None:
@@ -112,6 +115,17 @@ def test_runs_that_differ_in_floats_are_stacked(case: str, attribute: str) -> No
     kept = [getattr(each.objective.get_submodule(owner), name) for each in members]
     assert all(type(value) is float for value in kept)
     assert len(set(kept)) == 3
+
+
+def test_runs_that_differ_in_a_buffer_are_stacked() -> None:
+    """TVO's inverse temperatures, which its float `first` becomes."""
+
+    def made_from(first: float) -> Parts:
+        parts = made("tvo")
+        return parts._replace(objective=TVO(4, 3, first))
+
+    members, singles = ([made_from(first) for first in (0.05, 0.1, 0.3)] for _ in range(2))
+    assert_as_alone(members, stacked(members, SEEDS), singles)
 
 
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NEEDS_COMPILER)])
