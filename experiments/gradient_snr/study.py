@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from evidence.report import measurements
-from evidence.report.study import Budget, Claim, Findings, Picture, Study
+from evidence.report.study import BUDGETS, Budget, Claim, Findings, Picture, Study
 from experiments.gradient_snr import drawing, measuring
 from experiments.gradient_snr.estimators import ESTIMATORS, KS
 
@@ -124,6 +124,7 @@ STUDY = Study(
     " does not.",
     source="Rainforth et al. 2018, Figure 1, https://arxiv.org/abs/1802.04537; Tucker et al. 2018",
     costs={},
+    reaches=dict.fromkeys(BUDGETS, f"nothing; {SEEDS} sets of {DRAWS:,} gradients each"),
     sweeps=sweeps,
     find=find,
     measure=measure,

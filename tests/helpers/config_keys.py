@@ -60,7 +60,7 @@ def read(conf: Path) -> Catalogue:
         groups[str(file.parent)] = (*groups.get(str(file.parent), ()), file.stem)
     found: dict[tuple[type, str], Key] = {}
     plain = [file for file in files if file.parent.name != "experiment" and file.parts[0] != "hydra"]
-    for above in [(), *((f"{file.parent}={file.stem}",) for file in plain)]:
+    for above in [(), *(_chosen(conf, file) for file in plain)]:
         arguments, _ = compose.read_arguments(list(above))
         config = compose.compose(conf, arguments)
         try:
@@ -74,6 +74,14 @@ def read(conf: Path) -> Catalogue:
         file.stem for file in plain if "/model: semi_implicit" in (conf / file).read_text(encoding="utf-8")
     }
     return Catalogue(tuple(found.values()), groups, frozenset(semi_implicit))
+
+
+def _chosen(conf: Path, file: Path) -> Argv:
+    """The overrides that choose a file; of a group below another, with the choice of that which brings it."""
+    group = file.parent
+    bringing = [] if group.parent == Path(".") else sorted((conf / group.parent).glob("*.yaml"))
+    above = [path for path in bringing if f"/{group}: " in path.read_text(encoding="utf-8")]
+    return (*(f"{group.parent}={path.stem}" for path in above), f"{group}={file.stem}")
 
 
 def _keys(section: BaseModel, above: Argv, raw: Any, path: str = "") -> Iterator[tuple[type, Key]]:

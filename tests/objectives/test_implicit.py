@@ -90,7 +90,7 @@ def test_the_chain_draws_from_the_reverse_conditional() -> None:
     q = model.posterior(problems.images(1).expand(20_000, -1))
     with torch.no_grad():
         fixed = q.conditional(torch.zeros(1, 20_000, 3)).mean + 0.4
-        samples, metrics = hmc(30, 1)(q, fixed, q.noise(1), X)
+        samples, metrics = hmc(30, 1)(q, fixed, q.noise(1), X)[:2]
         exact = exact_sampler(1)(q, fixed, samples[0], X).eps
     for moment in (lambda e: e, lambda e: e.square(), lambda e: e * e.roll(1, -1)):
         found, known = moment(samples[0, 0]), moment(exact[0, 0])

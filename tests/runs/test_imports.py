@@ -148,7 +148,7 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ),
         ("evaluation/units.py", "1e-2", "1e-3", True, True),
         ("data/subsets.py", "// count", "// count + 0", True, True),
-        ("objectives/iwae.py", "topk", "sort", True, False),
+        ("objectives/weighting.py", "topk", "sort", True, False),
         ("hmc.py", "0.5", "0.25", False, True),
         ("objectives/sivi.py", "log_mean_exp", "sum", False, False),
         ("config/limits.py", "10**9", "10**8", False, False),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from evidence import models, objectives
 from evidence.distributions import DiagonalNormal
-from evidence.objectives import iwae
+from evidence.objectives import weighting
 from experiments.few_samples import measure
 from experiments.few_samples.gradients import added_variance, full_variance, products
 from experiments.few_samples.measure import ratio_of_means
@@ -44,7 +44,7 @@ def test_the_added_variance_is_that_over_every_choice(num_exact: int, monkeypatc
     for choice in itertools.product(range(K), repeat=IMAGES):
         drawn = torch.tensor([choice])
         chosen = torch.cat([heaviest, drawn]), torch.cat([exact, rest.sum(0, keepdim=True)])
-        monkeypatch.setattr(iwae, "choose_few", lambda *_, chosen=chosen: chosen)
+        monkeypatch.setattr(weighting, "choose_few", lambda *_, chosen=chosen: chosen)
         gradients.append(gradient(few, model, x))
         probabilities.append((rest / rest.sum(0)).gather(0, drawn).prod())
     probability, each = torch.stack(probabilities), torch.stack(gradients)

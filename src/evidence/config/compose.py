@@ -5,6 +5,7 @@ Here everything is composed and validated first. Whatever is wrong becomes one U
 """
 
 import argparse
+import contextlib
 import math
 import re
 import warnings
@@ -207,6 +208,9 @@ def _complaint(
         return (
             f"+{added[2]}={added[3]}: {added[1]} has a choice already, which {added[2]}={added[3]} replaces"
         )
+    if unmatched := re.match(r"Could not override '(.+?)'\. No match in the defaults list", said):
+        group, having = unmatched[1], _having(loader, unmatched[1])
+        return f"{group}: not every {group.partition('/')[0]} has this group; choose one that has, such as {having}"
     missing = re.search(r"Could not find '(.+)/(.*?)'", said)
     if isinstance(error, MissingConfigException) and missing:
         return messages.unknown_choice(missing[1], missing[2], loader.get_group_options(missing[1]))
@@ -223,6 +227,16 @@ def _complaint(
         reason = str(error.__cause__).partition("\n")[0]
         said = f"{said}: {reason}"
     return messages.one_line(said.partition("\nConfig search path:")[0])
+
+
+def _having(loader: ConfigLoader, group: str) -> str:
+    """The choice that brings a group below another, such as objective=uivi."""
+    above = group.partition("/")[0]
+    for choice in loader.get_group_options(above):
+        with contextlib.suppress(UserError):
+            if group in _load(loader, None, [parse(loader, f"{above}={choice}")]).hydra.runtime.choices:
+                return f"{above}={choice}"
+    return f"another {above}"
 
 
 def _not_utf8(search_path: Iterable[str]) -> str:
