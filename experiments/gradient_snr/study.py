@@ -56,7 +56,9 @@ def _results(rows: pd.DataFrame) -> pd.DataFrame:
     results = pd.DataFrame(found)
     lines = results.groupby(["estimator", "part"])
     rise, run = (np.log(results[name] / lines[name].shift(SPAN)) for name in ("snr", "k"))
-    return results.assign(slope=rise / run)
+    error = results["snr_se"] / results["snr"]
+    before = error.groupby([results["estimator"], results["part"]]).shift(SPAN)
+    return results.assign(slope=rise / run, slope_se=np.hypot(error, before) / run)
 
 
 def _table(results: pd.DataFrame) -> pd.DataFrame:
@@ -68,15 +70,19 @@ def _table(results: pd.DataFrame) -> pd.DataFrame:
             {
                 "estimator": name,
                 **{
-                    f"SNR, k = {row['k']}": f"{row['snr']:.3f} ± {row['snr_se']:.3f}"
+                    f"SNR, k = {row['k']} (± se)": f"{row['snr']:.3f} ± {row['snr_se']:.3f}"
                     for _, row in encoder.iterrows()
                 },
-                "slope in log k at the end": f"{encoder['slope'].iloc[-1]:+.2f}",
+                "slope in log k at the end (± se)": _slope(encoder.iloc[-1]),
                 "of the theory": f"{ESTIMATORS[str(name)].slope:+.1f}",
-                "decoder's slope": f"{decoder['slope'].iloc[-1]:+.2f}",
+                "decoder's slope (± se)": _slope(decoder.iloc[-1]),
             }
         )
     return pd.DataFrame(found)
+
+
+def _slope(row: "pd.Series[float]") -> str:
+    return f"{row['slope']:+.2f} ± {row['slope_se']:.2f}"
 
 
 def _claims(results: pd.DataFrame) -> list[Claim]:
@@ -87,13 +93,14 @@ def _claims(results: pd.DataFrame) -> list[Claim]:
     )
     if results.empty:
         return [Claim(statement, None, "not measured") for statement in statements]
-    last = results[results["k"] == KS[-1]].set_index(["estimator", "part"])["slope"]
+    ends = results[results["k"] == KS[-1]].set_index(["estimator", "part"])
+    last = ends["slope"]
 
     def near(name: str, part: str, slope: float) -> bool:
         return bool(abs(last[name, part] - slope) < NEAR)
 
     def figures(*pairs: tuple[str, str]) -> str:
-        shown = "; ".join(f"{name}, {part} {last[name, part]:+.2f}" for name, part in pairs)
+        shown = "; ".join(f"{name}, {part} {_slope(ends.loc[(name, part)])}" for name, part in pairs)
         return f"slope from k = {KS[-1 - SPAN]} to {KS[-1]}: {shown}"
 
     iwae = (("IWAE", "encoder"), ("IWAE", "decoder"))
