@@ -50,12 +50,16 @@ def result(directory: Path) -> dict[str, Any]:
 
 
 def statuses(root: Path) -> dict[str, str]:
-    """By name, the status of every run in the store; empty before there is one."""
+    """By name, the status of every run in the store but those of sweeps; empty before there is one."""
     if not (root / "mlflow.db").exists():
         return {}
     return {
         f"{name} {number}": status
-        for number, name, status in _query(root, "select run_uuid, name, status from runs")
+        for number, name, status in _query(
+            root,
+            "select run_uuid, name, status from runs where run_uuid not in"
+            " (select run_uuid from tags where key = 'sweep_parent')",
+        )
     }
 
 

@@ -23,8 +23,9 @@ def opened(run_id: str) -> Any:
     """The model that MLflow opens."""
     import mlflow.pytorch
 
-    mlflow.set_tracking_uri(f"sqlite:///{project.root() / 'mlflow.db'}")
-    return mlflow.pytorch.load_model(f"runs:/{run_id}/model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{project.root() / 'mlflow.db'}")
+        return mlflow.pytorch.load_model(f"runs:/{run_id}/model")
 
 
 def all_runs() -> list[Any]:
