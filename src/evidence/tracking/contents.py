@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from evidence import tracking
+from evidence.config.schema.tags import OF_RECORD
 from evidence.passwords import masked_values
 from evidence.records import identity
 from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
@@ -15,20 +16,6 @@ from evidence.records.record import Record
 from evidence.tracking.inputs import Input
 
 FORMAT = "2"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
-# Entries of result.json that are tags too.
-TAGS = (
-    "record",
-    "train_identity",
-    "run_identity",
-    "cell_identity",
-    "identity_version",
-    "code_digest",
-    "data_digest",
-    "steps",
-    "device",
-    "parent",
-    "init_from",
-)
 NOTE = "mlflow.note.content"  # what MLflow shows as the description
 
 
@@ -85,9 +72,9 @@ def params(directory: RunDirectory, record: Record) -> dict[str, str | int | flo
 
 def tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
     """Those of the run's state, and of its place."""
-    values = record.model_dump(include=set(TAGS))
+    values = record.model_dump(include=set(OF_RECORD))
     return {
-        **{name: str(values[name]) for name in TAGS if values[name]},
+        **{name: str(values[name]) for name in OF_RECORD if values[name]},
         **record.provenance,
         **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
         **source_tags(record.provenance.get("git_commit", "unknown")),

@@ -4,9 +4,23 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator
 
+# Entries of result.json that are tags too.
+OF_RECORD = (
+    "record",
+    "train_identity",
+    "run_identity",
+    "cell_identity",
+    "identity_version",
+    "code_digest",
+    "data_digest",
+    "steps",
+    "device",
+    "parent",
+    "init_from",
+)
 OWN = frozenset(
     {
-        "record",
+        *OF_RECORD,
         "folder",
         "lock",
         "host",
@@ -16,16 +30,6 @@ OWN = frozenset(
         "sweep",
         "sweep_id",
         "sweep_parent",
-        "train_identity",
-        "run_identity",
-        "cell_identity",
-        "identity_version",
-        "code_digest",
-        "data_digest",
-        "steps",
-        "device",
-        "parent",
-        "init_from",
         "mixed",
         "processor",
         "git_commit",
