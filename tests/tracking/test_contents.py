@@ -149,7 +149,6 @@ def test_tags_that_a_run_sets_are_not_for_the_user(root: Path) -> None:
     ours = {name for name in found if not name.startswith("mlflow.")}
     assert ours <= tags.OWN
     assert tags.OWN - ours == {"undelivered", "parent", "init_from", "mixed"}
-    assert set(contents.TAGS) <= tags.OWN
 
 
 @pytest.mark.parametrize("is_late", [False, True])
