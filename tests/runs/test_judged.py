@@ -1,5 +1,6 @@
 """A trained run is judged by metrics without training it again, whatever becomes of the metrics' code."""
 
+import math
 import sys
 from pathlib import Path
 
@@ -56,3 +57,50 @@ def test_another_file_of_a_metric_scores_the_same_training(
     found = judged(root)
     assert [each.get("test/own") for each in found] == [None, 1.0, 2.0]
     assert len({each["speed/train_seconds"] for each in found}) == 1
+
+
+@pytest.mark.usefixtures("trained")
+def test_rate_information_and_signal_of_a_finished_run(root: Path) -> None:
+    for name in ("collapse", "gradients"):
+        fewer = ["eval.metrics.snr.num_draws=5"] if name == "gradients" else []
+        assert start("tracking=none", f"eval={name}", "eval.samples=20", *fewer) == 0
+    plain, collapse, gradients = judged(root)
+    assert collapse["test/rate"] == pytest.approx(collapse["test/kl"], abs=0.5)
+    assert collapse["test/rate"] + collapse["test/distortion"] == pytest.approx(-collapse["test/elbo"], abs=1)
+    assert 0 < collapse["test/mutual_information_1"] < math.log(300)
+    assert gradients["test/snr_encoder"] > 0
+    assert gradients["test/nll"] == collapse["test/nll"]
+    for each in (collapse, gradients):
+        assert each["speed/train_seconds"] == plain["speed/train_seconds"]
+        assert 0 < each["speed/metrics_seconds"] < each["speed/eval_seconds"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_other_images_are_scored_by_the_same_model(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Under the binarization of the run the numbers are the run's own."""
+    also = ["+data@eval.also.own=digits", "+data@eval.also.sharp=digits"]
+    assert start("tracking=none", *also, "eval.also.sharp.binarization=threshold", "eval.images=50") == 0
+    found = judged(root)[-1]
+    own = [name for name in found if name.startswith("test_own/")]
+    assert "test_own/nll" in own
+    assert all(found[name] == found[name.replace("test_own/", "test/")] for name in own)
+    assert found["test_sharp/nll"] < found["test/nll"] - 0.5
+    assert "sharp NLL" in capfd.readouterr().out
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("also", "said"),
+    [
+        (
+            ["+eval.also.own={_target_: mine.images, name: own, pixels: 64}"],
+            "eval.also.own._target_=mine.images",
+        ),
+        (["+data@eval.also.own=mnist"], "eval.also.own.pixels=784: must be data.pixels=64"),
+    ],
+)
+def test_other_images_are_of_this_package_and_of_the_models_size(
+    also: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert start("tracking=none", *also) != 0
+    assert said in capfd.readouterr().err

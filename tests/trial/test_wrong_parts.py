@@ -1,5 +1,6 @@
 """A wrong part ends before training with one line: which method, of which class, and what it must return."""
 
+from collections import defaultdict
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import nn
 
+from evidence import streams
 from evidence.distributions import Bernoulli, DiagonalNormal
 from evidence.errors import UserError
-from evidence.evaluation import ImportanceSampling, WithMetrics, evaluate
+from evidence.evaluation import ImportanceSampling, Noise, WithMetrics, evaluate, measure_whole
 from evidence.models import LatentVariableModel
+from evidence.objectives import ELBO
 from evidence.trial.interfaces import check_returns
 
 
@@ -97,8 +100,32 @@ def fails(model: LatentVariableModel, x: torch.Tensor, log_weights: torch.Tensor
 )
 def test_a_wrong_metric_is_named(metric: Any, said: str) -> None:
     model, x = problems.linear_gaussian(), problems.images(3)
+    evaluator = WithMetrics(ImportanceSampling(2, 100), {"mine": metric}, defaultdict(float))
     with pytest.raises(UserError) as raised:
-        evaluate(model, x, WithMetrics(ImportanceSampling(2, 100), {"mine": metric}), lambda count: None)
+        evaluate(model, x, evaluator, lambda count: None)
+    assert str(raised.value).startswith("eval.metrics.mine: ")
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("of_all", "said"),
+    [
+        (fails, "raised ValueError: two lines"),
+        (
+            lambda model, objective, x: {"a": x[:2, 0]},
+            "a is a tensor [2]; it must be a real tensor [B] = [3]",
+        ),
+        (lambda model, objective, x: {"nll": x[:, 0]}, "another metric has the name nll"),
+    ],
+)
+def test_a_wrong_metric_of_all_images_is_named(of_all: Any, said: str) -> None:
+    model, x = problems.linear_gaussian(), problems.images(3)
+    metric = SimpleNamespace(of_all=of_all)
+    evaluator = WithMetrics(ImportanceSampling(2, 100), {"mine": metric}, defaultdict(float))
+    noise = Noise(0, streams.TEST, torch.arange(3))
+    with pytest.raises(UserError) as raised:
+        measure_whole(model, ELBO(1), x, evaluator, noise, {"nll"})
     assert str(raised.value).startswith("eval.metrics.mine: ")
     assert said in str(raised.value)
     assert "\n" not in str(raised.value)

@@ -34,6 +34,7 @@ from evidence.errors import UserError
 # What was done before there were these keys.
 LATER: dict[str, dict[str, Any]] = {
     "trainer": {"validate_every": None},
+    "eval": {"also": {}},
     "tracking": {"system_metrics": False},
 }
 Stages = Annotated[int, Field(ge=1, le=20)]  # the twentieth would take 3^19 passes
@@ -95,6 +96,7 @@ class Eval(Section):
     keep_log_weights: Annotated[bool, Role.FILES]
     seed: Seed
     metrics: dict[Name, Annotated[SerializeAsAny[Metric], by_target(Metric)]]
+    also: dict[Name, Annotated[SerializeAsAny[Data], by_target(Data)]]
 
 
 class Tracking(Section):
@@ -140,6 +142,7 @@ class Settings(Section):
     def _check(self) -> Self:
         self._check_posterior()
         self.objective.check_layers(self.model)
+        self._check_also()
         for key, value, followed in followers(self):
             expected = operator.attrgetter(followed)(self)
             if value != expected:
@@ -154,6 +157,17 @@ class Settings(Section):
                 f"objective={self.objective.name} needs {needed}, which model={self.model.name} has not: choose"
                 f" model={_choices(Model, needed)} (or objective={_choices(Objective, offered)})"
             )
+
+    def _check_also(self) -> None:
+        for name, each in self.eval.also.items():
+            if not each.is_pinned:
+                raise UserError(
+                    f"eval.also.{name}._target_={each.built_by}: must be a data set of evidence.data"
+                )
+            if each.pixels != self.data.pixels:
+                raise UserError(
+                    f"eval.also.{name}.pixels={each.pixels}: must be data.pixels={self.data.pixels}, as the model has"
+                )
 
 
 def _choices(kind: type[Model] | type[Objective], posterior: Posterior) -> str:

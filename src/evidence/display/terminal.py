@@ -8,6 +8,7 @@ import contextlib
 import functools
 import itertools
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
 WIDTH = 200  # characters in a line of a table that goes to a file
 LEAST_WIDTH = 20  # and of one on a terminal, even if that says less
+# The metrics of every run. Others are of eval.metrics.
+OWN = re.compile(r"nll(_se|_mixture|_fresh|_gaussian)?|elbo|kl|effective_sample_size|active_units(_\d+)?")
 NARROWEST = 14  # characters: no cell is broken into shorter lines
 GAP = 3  # characters between two cells
 FEWEST = 2  # columns that are never dropped: a job and its status, a metric and its value
@@ -214,6 +217,12 @@ def result_table(result: Mapping[str, Any]) -> None:
     row("test/effective_sample_size", "ESS", f"effective samples of {samples:,}", digits=1)
     by_layer = f"by layer from the data up: {', '.join(layers)}" if len(layers) > 1 else ""
     row("test/active_units", "active units", by_layer, digits=0)
+    for key in sorted(result):
+        group, _, name = key.partition("/")
+        if group.startswith("test_") and name == "nll":
+            row(key, f"{group.removeprefix('test_')} NLL", "nats per image, on the test images of eval.also")
+        elif group == "test" and not OWN.fullmatch(name):
+            row(key, name, "of eval.metrics", digits=3)
     speed = result.get("speed/steps_per_second")
     where = f"on {result['device']}, {result['precision']}"
     in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"

@@ -2,7 +2,9 @@
 
 from evidence.evaluation.ais import AnnealedImportanceSampling
 from evidence.evaluation.diagnostics import Jackknife, ParetoK
+from evidence.evaluation.gradients import GradientSNR
 from evidence.evaluation.importance import ImportanceSampling, Scores, log_evidence, log_ratios, score
+from evidence.evaluation.information import Information
 from evidence.evaluation.metrics import (
     VALIDATION,
     Evaluation,
@@ -27,7 +29,7 @@ from evidence.evaluation.units import (
     activity,
     posterior_means,
 )
-from evidence.evaluation.user_metrics import Metric, WithMetrics
+from evidence.evaluation.user_metrics import Metric, WithMetrics, measure_whole
 
 __all__ = [
     "ACTIVE_THRESHOLD",
@@ -39,7 +41,9 @@ __all__ = [
     "Evaluation",
     "Evaluator",
     "Evaluators",
+    "GradientSNR",
     "ImportanceSampling",
+    "Information",
     "Jackknife",
     "Keep",
     "Metric",
@@ -56,6 +60,7 @@ __all__ = [
     "log_evidence",
     "log_mixture",
     "log_ratios",
+    "measure_whole",
     "posterior_means",
     "score",
     "score_semi_implicit",

@@ -1,29 +1,53 @@
-"""Test metrics of the user's own (`eval.metrics`), computed beside the log evidence from the same log-weights."""
+"""Test metrics of `eval.metrics`, computed beside the log evidence.
+
+Most are functions of a batch of images and its log-weights. One that needs all images or the objective has `of_all`.
+"""
 
 import re
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Set
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from evidence.errors import UserError
-from evidence.evaluation.scoring import METRICS, Evaluator, Keep
+from evidence.evaluation.metrics import Noise
+from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
-from evidence.streams import samples
+from evidence.objectives import Objective
+from evidence.streams import Stream, drawing, samples
 
 # model, images x [B, X] and log-weights [S, B] give numbers [B] by name.
-Metric = Callable[[LatentVariableModel, Tensor, Tensor], Mapping[str, Tensor]]
+BatchMetric = Callable[[LatentVariableModel, Tensor, Tensor], Mapping[str, Tensor]]
+
+
+@runtime_checkable
+class WholeMetric(Protocol):
+    """A metric of all images together."""
+
+    def of_all(
+        self, model: LatentVariableModel, objective: Objective, images: Tensor
+    ) -> Mapping[str, Tensor]:
+        """Of images [N, X]: numbers [N] by name. The objective is the run's, and must be left as it is."""
+
+
+Metric = BatchMetric | WholeMetric
 NAME = re.compile(r"[\w\-. ]{1,100}")
 RESERVED = re.compile(r"nll_se|active_units(_\d+)?")  # what `evaluate` adds to the scores
 
 
 class WithMetrics(NamedTuple):
-    """The scores of `evaluator`, and those of the user's metrics by their key in `eval.metrics`."""
+    """The scores of `evaluator`, and those of the user's metrics by their key in `eval.metrics`.
+
+    spent: the seconds that each metric has taken so far, by its key.
+    """
 
     evaluator: Evaluator
     metrics: Mapping[str, Metric]
+    spent: defaultdict[str, float]
 
     @property
     def num_samples(self) -> int:
@@ -36,7 +60,7 @@ class WithMetrics(NamedTuple):
             key: getattr(metric, "shorter", lambda metric=metric: metric)()
             for key, metric in self.metrics.items()
         }
-        return WithMetrics(self.evaluator.fewer(num_samples), metrics)
+        return WithMetrics(self.evaluator.fewer(num_samples), metrics, defaultdict(float))
 
     def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None = None) -> dict[str, Tensor]:
         """Each score of each image x [B, X]: [B] by name. Raises: UserError that names a faulty metric."""
@@ -49,24 +73,68 @@ class WithMetrics(NamedTuple):
 
         scores = self.evaluator.scores(model, x, listen)
         log_weights = next(iter(heard[0].values()))  # of a semi-implicit posterior: those of nll
+        said = f"(model, x {list(x.shape)}, log_weights {list(log_weights.shape)})"
         for key, metric in self.metrics.items():
-            scores |= _checked(f"eval.metrics.{key}", _called(key, metric, model, x, log_weights), x, scores)
+            if not isinstance(metric, WholeMetric):
+                found = self._called(key, said, metric, model, x.clone(), log_weights.clone())
+                scores |= _checked(f"eval.metrics.{key}", found, x, scores.keys())
         return scores
 
+    def of_all(
+        self, model: LatentVariableModel, objective: Objective, images: Tensor, taken: Set[str]
+    ) -> dict[str, Tensor]:
+        """The numbers [N] of the metrics of all images [N, X], by names that are not `taken`.
 
-def _called(key: str, metric: Metric, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> object:
-    samples(0, METRICS)
-    try:
-        with forked_rng(x.device, METRICS):
-            return metric(model, x.clone(), log_weights.clone())
-    except Exception as error:
-        raise UserError(
-            f"eval.metrics.{key}: called with (model, x {list(x.shape)}, log_weights {list(log_weights.shape)}),"
-            f" it raised {type(error).__name__}: {' '.join(str(error).split())}"
-        ) from error
+        Raises: UserError that names a faulty one.
+        """
+        scores: dict[str, Tensor] = {}
+        said = f"(model, objective, images {list(images.shape)})"
+        for key, metric in self.metrics.items():
+            if isinstance(metric, WholeMetric):
+                found = self._called(key, said, metric.of_all, model, objective, images.clone())
+                scores |= _checked(f"eval.metrics.{key}", found, images, scores.keys() | taken)
+        return scores
+
+    def _called(self, key: str, said: str, function: Callable[..., object], *given: Any) -> object:
+        samples(0, METRICS)
+        began = time.monotonic()
+        try:
+            with forked_rng(given[-1].device, METRICS):
+                return function(*given)
+        except UserError as error:
+            raise UserError(f"eval.metrics.{key}: {error}") from error
+        except Exception as error:
+            raise UserError(
+                f"eval.metrics.{key}: called with {said}, it raised {type(error).__name__}:"
+                f" {' '.join(str(error).split())}"
+            ) from error
+        finally:
+            self.spent[key] += time.monotonic() - began
 
 
-def _checked(key: str, found: object, x: Tensor, taken: Mapping[str, Tensor]) -> dict[str, Tensor]:
+@in_eval
+def measure_whole(
+    model: LatentVariableModel,
+    objective: Objective,
+    images: Tensor,
+    evaluator: Evaluator,
+    noise: Noise,
+    taken: Set[str],
+) -> dict[str, float]:
+    """The means of the metrics of all images [N, X] together, by names that are not `taken`.
+
+    Raises: UserError that names a faulty metric.
+    """
+    if not isinstance(evaluator, WithMetrics):
+        return {}
+    x = images.to(torch.get_default_dtype())
+    stream = Stream(noise.seed, noise.purpose, images=noise.images.to(x.device))
+    with forked_rng(x.device, noise.seed, noise.purpose), drawing(stream):
+        found = evaluator.of_all(model, objective, x, taken)
+    return {name: float(values.mean()) for name, values in found.items()}
+
+
+def _checked(key: str, found: object, x: Tensor, taken: Set[str]) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not found:
         raise UserError(
             f"{key}: returned a {type(found).__name__}; it must return a dict of tensors [B] by name"

@@ -80,7 +80,9 @@ def compared(config: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that numbers depend on. `rule` says which schedule the learning rate follows."""
     kept = _without(config, NOT_COMPARED)
     rule = "steps" if kept["trainer"].get("stages") is None else "stages"
-    scored = {key: value for key, value in kept["eval"].items() if key != "metrics" or value}
+    scored = {key: value for key, value in kept["eval"].items() if key not in ("metrics", "also") or value}
+    if "also" in scored:
+        scored["also"] = {name: _without(each, {("folder",)}) for name, each in scored["also"].items()}
     return kept | {"trainer": kept["trainer"] | {"rule": rule}, "eval": scored}
 
 

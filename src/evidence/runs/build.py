@@ -1,6 +1,7 @@
 """Builds the objects of a run from the resolved config."""
 
 import sys
+from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from torch import Tensor
 from evidence import data, execution, parts, project, training
 from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
+from evidence.config.schema.data import Data
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
 from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling, WithMetrics
@@ -25,10 +27,22 @@ def build_dataset(settings: Settings, root: Path) -> data.Dataset:
 
     Raises: UserError where the data set cannot be read, or is not as it must be.
     """
-    folder = settings.data.model_dump().get("folder")
+    return _dataset("data", settings.data, settings.data.pixels, root)
+
+
+def other_images(settings: Settings, root: Path) -> dict[str, Tensor]:
+    """The test images [N, X] of each data set in `eval.also`. Raises: UserError where one cannot be read."""
+    return {
+        name: _dataset(f"eval.also.{name}", section, settings.data.pixels, root).test
+        for name, section in settings.eval.also.items()
+    }
+
+
+def _dataset(key: str, section: Data, pixels: int, root: Path) -> data.Dataset:
+    folder = section.model_dump().get("folder")
     rooted = {"folder": str(root / folder)} if isinstance(folder, str) else {}
-    dataset: data.Dataset = _instantiate("data", settings.data, **rooted)
-    data.check(dataset, settings.data.pixels)
+    dataset: data.Dataset = _instantiate(key, section, **rooted)
+    data.check(dataset, pixels)
     return dataset
 
 
@@ -81,6 +95,9 @@ def compiled(
     device: torch.device,
 ) -> Evaluator:
     """The evaluator, compiled where that saves time for so many images and is possible. `setting` is `compile`."""
+    if isinstance(evaluator, WithMetrics):
+        inner = compiled(evaluator.evaluator, setting, model, num_images, device)
+        return evaluator._replace(evaluator=inner)
     if setting is False or not isinstance(evaluator, ImportanceSampling):
         return evaluator
     is_long = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
@@ -91,7 +108,7 @@ def compiled(
 def with_metrics(evaluator: Evaluator, section: Eval) -> Evaluator:
     """The evaluator, with the metrics in `eval.metrics` where there are any."""
     made = {key: _instantiate(f"eval.metrics.{key}", each) for key, each in section.metrics.items()}
-    return WithMetrics(evaluator, made) if made else evaluator
+    return WithMetrics(evaluator, made, defaultdict(float)) if made else evaluator
 
 
 def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:

@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Hashable
+from collections.abc import Callable, Generator, Hashable, Mapping
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, evaluate
+from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, WithMetrics, evaluate, measure_whole
 from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
@@ -34,14 +34,15 @@ ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[termi
 class Run(NamedTuple):
     """A run that is being computed.
 
-    images: the test images to score. form: equal for runs that differ in their seeds and in floats alone. progress:
-    what shows its training.
+    images: the test images to score. also: all test images of the data sets in eval.also. form: equal for runs that
+    differ in their seeds and in floats alone. progress: what shows its training.
     """
 
     settings: Settings
     device: torch.device
     parts: Parts
     images: Tensor
+    also: Mapping[str, Tensor]
     evaluator: Evaluator
     recorder: Recorder
     start: Start
@@ -110,28 +111,44 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
 
 def score(run: Run) -> dict[str, float]:
     """Return the test metrics, and draw the figures."""
-    last_step, section = run.parts.last_step, run.settings.eval
+    last_step = run.parts.last_step
     _check_finite(run, last_step)
     began = time.monotonic()
-    with terminal.counter("evaluating", len(run.images)) as advance, _kept_log_weights(run) as keep:
+    total = len(run.parts.dataset.test)
+    with _kept_log_weights(run) as keep:
+        scores, found = _scored(run, "test", run.images, total, run.evaluator, keep)
+    if isinstance(run.evaluator, WithMetrics):
+        found["speed/metrics_seconds"] = sum(run.evaluator.spent.values())
+    for name, every in run.also.items():
+        plain = run.evaluator.evaluator if isinstance(run.evaluator, WithMetrics) else run.evaluator
+        images = data.evenly_spaced(every, run.settings.eval.images)
+        found |= _scored(run, f"test_{name}", images, len(every), plain, None)[1]
+    metrics = validation.finite(found, last_step)
+    metrics["speed/eval_seconds"] = time.monotonic() - began
+    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
+    _draw(run, scores)
+    return metrics
+
+
+def _scored(
+    run: Run, group: str, images: Tensor, total: int, evaluator: Evaluator, keep: Keep | None
+) -> tuple[Evaluation, dict[str, float]]:
+    """The scores of `images`, evenly spaced ones out of `total`, and as metrics named <group>/<metric>."""
+    section, model = run.settings.eval, run.parts.model
+    noise = Noise(section.seed, streams.TEST, data.evenly_spaced_rows(total, section.images))
+    images = images.to(run.device)
+    evaluator = compiled(evaluator, run.settings.compile, model, len(images), run.device)
+    with terminal.counter("evaluating", len(images)) as advance:
 
         def on_batch(count: int) -> None:
             advance(count)
             run.recorder.heartbeat()
 
-        rows = data.evenly_spaced_rows(len(run.parts.dataset.test), section.images)
-        noise = Noise(section.seed, streams.TEST, rows)
-        evaluator = compiled(
-            run.evaluator, run.settings.compile, run.parts.model, len(run.images), run.device
-        )
-        scores = evaluate(run.parts.model, run.images.to(run.device), evaluator, on_batch, keep, noise)
-        metrics = validation.finite(
-            {f"test/{name}": value for name, value in scores.metrics.items()}, last_step
-        )
-    metrics["speed/eval_seconds"] = time.monotonic() - began
-    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
-    _draw(run, scores)
-    return metrics
+        scores = evaluate(model, images, evaluator, on_batch, keep, noise)
+        taken = scores.metrics.keys()
+        whole = measure_whole(model, run.parts.objective, images, evaluator, noise, taken)
+    found = scores.metrics | whole
+    return scores, {f"{group}/{name}": value for name, value in found.items()}
 
 
 def _draw(run: Run, scores: Evaluation) -> None:

@@ -23,7 +23,7 @@ from evidence.records import files
 from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record, Sweep
 from evidence.runs import fit, lookup, provenance, resume
-from evidence.runs.build import build, evaluators, with_metrics
+from evidence.runs.build import build, evaluators, other_images, with_metrics
 from evidence.runs.driver import Life, Reported, Training, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
@@ -121,6 +121,7 @@ def _compute(
     suited = evaluators(settings.eval, device).suited_to(parts.model, parts.dataset.test)
     evaluator = with_metrics(suited, settings.eval)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
+    also = other_images(settings, project.root())
     for note in located.notes:
         terminal.note(note)
     with _writing_to(settings):
@@ -164,7 +165,9 @@ def _compute(
                 )
                 _note_start(directory, start, before, parts.last_step)
                 form = (located.identity.form, provenance.code_digest(located.code))
-                work = fit.Run(settings, device, parts, images, evaluator, recorder, start, form, progress)
+                work = fit.Run(
+                    settings, device, parts, images, also, evaluator, recorder, start, form, progress
+                )
                 metrics = yield from fit.fit(work)
                 recorder.finish(metrics | fit.score(work))
 

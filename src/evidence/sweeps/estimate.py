@@ -3,7 +3,8 @@
 Runs of one kind cost the same. A run's kind is its processor, its device and the settings that cost time: seed and
 learning rate do not. A kind's speed is the median over its finished records. Training costs seconds a step.
 Validation and the final scoring cost seconds a draw. A draw is one sample of one image, or one noise of that sample
-where the posterior is semi-implicit. The number of threads is not compared.
+where the posterior is semi-implicit. `eval.metrics` costs seconds an image, known where a run of the kind has measured
+the same metrics. The number of threads is not compared.
 """
 
 import math
@@ -40,10 +41,11 @@ class Estimate(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Seconds a step and seconds a draw of one finished run."""
+    """Seconds a step, a draw, and an image for eval.metrics, of one finished run."""
 
     step: float
     draw: float
+    image: float
     is_semi_implicit: bool
 
 
@@ -60,6 +62,9 @@ class History:
 
     def __init__(self, records: Sequence[Stored]) -> None:
         self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
+        self._metrics: defaultdict[str, list[float]] = defaultdict(
+            list
+        )  # seconds an image, by kind and metrics
         self._checkpoints: defaultdict[str, list[int]] = defaultdict(list)  # steps, by path of parameters
         self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
         processor = hardware.processor()
@@ -76,7 +81,9 @@ class History:
         self._checkpoints[its_path] += directory.checkpoints()
         if record.status == "FINISHED" and record.provenance["processor"] == processor:
             kind = _kind(config, record.steps, record.device)
-            self._speeds[kind].append(_speed(config, record))
+            speed = _speed(config, record)
+            self._speeds[kind].append(speed)
+            self._metrics[_judged(kind, config)].append(speed.image)
 
     def left(self, settings: Settings, located: LocatedRun) -> Estimate:
         """The time that a job has left."""
@@ -92,8 +99,9 @@ class History:
         ]
         reached = [step for step in [*reached, *located.directory.checkpoints()] if step <= ends[-1]]
         first = max(reached, default=0)
-        speeds = self._speeds[_kind(config, ends[-1], _device(settings.device))]
-        if not speeds:
+        kind = _kind(config, ends[-1], _device(settings.device))
+        speeds, metrics = self._speeds[kind], self._metrics[_judged(kind, config)]
+        if not speeds or not metrics:
             return Estimate(None, first)
         is_semi_implicit = speeds[0].is_semi_implicit
         semi_implicit = VALIDATION.without_density
@@ -101,20 +109,25 @@ class History:
         if is_semi_implicit:
             validation = semi_implicit.num_samples * semi_implicit.num_noises
         scored = min(settings.eval.images or splits["test"], splits["test"])
-        draws = scored * _draws(config["eval"], is_semi_implicit)
+        draws = scored * (1 + len(settings.eval.also)) * _draws(config["eval"], is_semi_implicit)
         draws += sum(end > first for end in ends) * splits["valid"] * validation
-        seconds = (ends[-1] - first) * median(speed.step for speed in speeds)
+        seconds = (ends[-1] - first) * median(speed.step for speed in speeds) + scored * median(metrics)
         return Estimate(seconds + draws * median(speed.draw for speed in speeds), first)
 
 
 def _speed(config: Mapping[str, Any], record: Record) -> Speed:
     metrics = record.metrics
     is_semi_implicit = "test/nll_mixture" in metrics
-    draws = record.eval_images * _draws(config["eval"], is_semi_implicit)
-    step, draw = metrics["speed/train_seconds"] / record.steps, metrics["speed/eval_seconds"] / draws
-    if not (math.isfinite(step) and math.isfinite(draw)):
+    draws = (
+        record.eval_images
+        * (1 + len(config["eval"].get("also", ())))
+        * _draws(config["eval"], is_semi_implicit)
+    )
+    own = metrics.get("speed/metrics_seconds", 0.0)
+    step, draw = metrics["speed/train_seconds"] / record.steps, (metrics["speed/eval_seconds"] - own) / draws
+    if not (math.isfinite(step) and math.isfinite(draw) and math.isfinite(own)):
         raise ValueError("its speed is not finite")
-    return Speed(step, draw, is_semi_implicit)
+    return Speed(step, draw, own / record.eval_images, is_semi_implicit)
 
 
 def _draws(scoring: Mapping[str, Any], is_semi_implicit: bool) -> int:
@@ -146,6 +159,11 @@ def _kind(config: Mapping[str, Any], steps: int, device: str) -> str:
     costly = [config["k"], config["model"], config["objective"], config["eval"]["rows"]]
     costly += [trainer[key] for key in ("batch_size", "optimizer", "reduction")]
     return repr([device, compiled, config["precision"], data, *costly])
+
+
+def _judged(kind: str, config: Mapping[str, Any]) -> str:
+    """Equal for runs of one kind with the same eval.metrics."""
+    return repr([kind, config["eval"].get("metrics") or {}])
 
 
 def _device(setting: str) -> str:

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from evidence import training
+from evidence import streams, training
 from evidence.errors import UserError
-from evidence.evaluation import Evaluator, evaluate
+from evidence.evaluation import Evaluator, Noise, evaluate, measure_whole
 from evidence.models import ROWS_KEPT, LatentVariableModel
 from evidence.numerics import forked_rng, scoring, unchanged
 from evidence.objectives import Objective
@@ -70,7 +70,10 @@ def check(
         _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
             _check_score(ours, x[:IMAGES])
-            evaluate(ours, images, evaluator.fewer(SCORED), lambda count: None)
+            shorter = evaluator.fewer(SCORED)
+            scores = evaluate(ours, images, shorter, lambda count: None)
+            noise = Noise(0, streams.TEST, torch.arange(len(images)))
+            measure_whole(ours, theirs, images, shorter, noise, scores.metrics.keys())
     return unsaved
 
 

@@ -35,3 +35,20 @@ class Jackknife(Metric, extra="forbid"):
 
     built_by: Literal["evidence.evaluation.Jackknife"] = Field(alias="_target_")
     group: Annotated[int, Field(ge=3, le=10**4)]
+
+
+class Information(Metric, extra="forbid"):
+    """`information` in conf/eval/collapse.yaml."""
+
+    built_by: Literal["evidence.evaluation.Information"] = Field(alias="_target_")
+    num_samples: Count
+    num_components: Count
+
+
+class GradientSNR(Metric, extra="forbid"):
+    """`snr` in conf/eval/gradients.yaml."""
+
+    built_by: Literal["evidence.evaluation.GradientSNR"] = Field(alias="_target_")
+    num_draws: Annotated[int, Field(ge=3, le=10**6)]
+    batch_size: Count
+    num_batches: Count
