@@ -1,0 +1,236 @@
+"""Every estimate of log p(x) on the same models."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from evidence.report import measurements, protocol
+from evidence.report.frame import finished
+from evidence.report.selection import Chosen
+from evidence.report.study import Budget, Claim, Findings, Picture, Study
+from experiments.bounds_and_truth import drawing, measuring
+from experiments.bounds_and_truth.measuring import GROUP, SAMPLES, Annealing
+from experiments.iwae_table1 import cells
+
+CELLS = [("vae", 1), ("iwae", 50)]
+LINEAR_GAUSSIAN = "linear-Gaussian"
+IMAGES: dict[Budget, int] = {"quick": 50, "day": 100, "paper": 500}  # evenly spaced test images
+ANNEALING: dict[Budget, Annealing] = {
+    "quick": Annealing(8, 500),
+    "day": Annealing(16, 1_000),
+    "paper": Annealing(16, 10_000),
+}
+ESTIMATES = {
+    "group": f"L_{GROUP}",
+    "jvi_1": f"JVI-1 ({GROUP})",
+    "jvi_2": f"JVI-2 ({GROUP})",
+    "importance": f"L_{SAMPLES}",
+    "ais": "AIS",
+}
+SURE = 2  # standard errors over images
+
+
+def sweeps(budget: Budget) -> Iterator[list[str]]:
+    """The two runs that are measured, as Table 1 trains them."""
+    for objective, k in CELLS:
+        yield cells.arguments(budget, "seed=0", f"objective={objective}", f"k={k}")
+
+
+def measure(folder: Path, budget: Budget) -> None:
+    """A CSV file for each model, with a row for each image."""
+    annealing = ANNEALING[budget]
+    measuring.measure_linear_gaussian(folder, annealing)
+    runs = _measured(finished(cells.EXPERIMENT)).runs
+    measurements.each(runs, lambda run: measuring.measure_trained(folder, run, IMAGES[budget], annealing))
+
+
+def _measured(runs: pd.DataFrame) -> Chosen:
+    """Of each of the two cells the run with the lowest seed."""
+    chosen, notes = cells.one_layer(runs)
+    ours = [(run["objective"], run["k"]) in CELLS for _, run in chosen.iterrows()]
+    return Chosen(cells.first_seeds(chosen[ours]), notes)
+
+
+def find(runs: pd.DataFrame, folder: Path) -> Findings:
+    """Of the linear-Gaussian model and of two of Table 1's runs, from the CSV files of those that were measured."""
+    chosen = _measured(runs)
+    tables: dict[str, pd.DataFrame] = {}
+    trained: dict[str, pd.Series[str]] = {}
+    for _, run in chosen.runs.iterrows():
+        rows = measurements.read(folder / f"estimates-{run['run']}.csv", {"record": run["record"]})
+        if len(rows):
+            name = cells.label(run["objective"], run["k"])
+            tables[name], trained[name] = rows, run
+    exact = measurements.read(folder / measuring.EXACT, {})
+    if len(exact):
+        tables[LINEAR_GAUSSIAN] = exact
+    if not tables:
+        return Findings(pd.DataFrame(), pd.DataFrame(), _claims({}, {}), [], [*NOTES, *chosen.notes])
+    results = pd.concat([_summary(name, rows, trained.get(name)) for name, rows in tables.items()])
+    drawing.estimates(results, folder / "estimates.png")
+    pictures = [Picture("estimates.png", ESTIMATES_CAPTION)]
+    if trained:
+        drawing.doubt({name: tables[name] for name in trained}, folder / "khat.png")
+        pictures.append(Picture("khat.png", KHAT_CAPTION))
+    notes = [*NOTES, *protocol.notes(cells.EXPERIMENT, chosen.runs), *chosen.notes]
+    notes += measurements.notes(measuring.MEASURING, list(tables.values()))
+    return Findings(results, _table(results), _claims(tables, trained), pictures, notes)
+
+
+def _summary(name: str, rows: pd.DataFrame, run: "pd.Series[str] | None") -> pd.DataFrame:
+    """A row for each estimate: its mean, and its mean difference to log p(x), or to L_S where that is unknown."""
+    reference = "exact" if run is None else "importance"
+    found = []
+    for column, estimate in ESTIMATES.items():
+        difference = rows[column] - rows[reference]
+        found.append(
+            {
+                "model": name,
+                "estimate": estimate,
+                "log_evidence": rows[column].mean(),
+                "log_evidence_se": rows[column].sem(),
+                "difference": difference.mean(),
+                "difference_se": difference.sem(),
+                "less": "log p(x)" if run is None else f"L_{SAMPLES}",
+                "khat": rows["khat"].mean(),
+                "khat_above": rows["khat_above"].mean(),
+                "effective_sample_size": rows["effective_sample_size"].mean(),
+                "gap": (rows["simulated_lower"] - rows["simulated_upper"]).mean(),
+                "gap_se": (rows["simulated_lower"] - rows["simulated_upper"]).sem(),
+                "images": len(rows),
+                "chains": rows["chains"].iloc[0],
+                "temperatures": rows["temperatures"].iloc[0],
+                "training": "none" if run is None else f"{run['budget']}; seed {run['seed']}",
+                "runs": "" if run is None else run["run"],
+                **measurements.origin(rows),
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _table(results: pd.DataFrame) -> pd.DataFrame:
+    """A model a row."""
+    found = []
+    for name, group in results.groupby("model", sort=False):
+        first = group.iloc[0]
+        differences = {
+            row["estimate"]: f"{row['difference']:+.3f} ± {row['difference_se']:.3f}"
+            for _, row in group.iterrows()
+        }
+        importance = group[group["estimate"] == ESTIMATES["importance"]].iloc[0]
+        found.append(
+            {
+                "model": name,
+                f"L_{SAMPLES}, nats (± se over images)": f"{importance['log_evidence']:.2f}"
+                f" ± {importance['log_evidence_se']:.2f}",
+                "the others less": first["less"],
+                **differences,
+                "BDMC gap, simulated images": f"{first['gap']:.3f} ± {first['gap_se']:.3f}",
+                "k-hat": f"{first['khat']:.2f}",
+                "above its threshold": f"{first['khat_above']:.0%}",
+                f"ESS of {SAMPLES:,}": f"{first['effective_sample_size']:.0f}",
+                "images": first["images"],
+                "AIS": f"{first['chains']} chains, {first['temperatures']:,} temperatures",
+                "trained": first["training"],
+                "runs": first["runs"],
+            }
+        )
+    return pd.DataFrame(found)
+
+
+def _claims(tables: Mapping[str, pd.DataFrame], trained: Mapping[str, object]) -> list[Claim]:
+    statements = (
+        f"Where log p(x) is known, L_{SAMPLES} and AIS agree with it, and the jackknives have less bias than"
+        f" L_{GROUP}.",
+        "Annealed importance sampling is bounded from both sides to a tenth of a nat on images that the models"
+        " simulate.",
+        f"On trained models L_{SAMPLES} is below AIS: q(z | x) misses a part of p(z | x) (Wu et al. 2017).",
+        "k-hat finds these images: the difference is larger where it is above its threshold.",
+    )
+    none = [Claim(statement, None, "not measured") for statement in statements]
+    return [
+        _exact(statements[0], tables[LINEAR_GAUSSIAN]) if LINEAR_GAUSSIAN in tables else none[0],
+        _bracketed(statements[1], tables) if tables else none[1],
+        _below(statements[2], {name: tables[name] for name in trained}) if trained else none[2],
+        _found(statements[3], {name: tables[name] for name in trained}) if trained else none[3],
+    ]
+
+
+def _exact(statement: str, rows: pd.DataFrame) -> Claim:
+    errors = {name: rows[name] - rows["exact"] for name in ESTIMATES}
+    agree = all(
+        abs(errors[name].mean()) < max(0.01, 3 * errors[name].sem()) for name in ("importance", "ais")
+    )
+    less = all(abs(errors[name].mean()) < abs(errors["group"].mean()) for name in ("jvi_1", "jvi_2"))
+    shown = "; ".join(f"{label} {_figure(errors[name], 4)}" for name, label in ESTIMATES.items())
+    return Claim(statement, bool(agree and less), f"less log p(x), nats, {len(rows)} points: {shown}")
+
+
+def _bracketed(statement: str, tables: Mapping[str, pd.DataFrame]) -> Claim:
+    gaps = {name: rows["simulated_lower"] - rows["simulated_upper"] for name, rows in tables.items()}
+    shown = "; ".join(f"{name} {_figure(gap)}" for name, gap in gaps.items())
+    return Claim(statement, all(gap.mean() < 0.1 for gap in gaps.values()), f"gap, nats: {shown}")
+
+
+def _below(statement: str, tables: Mapping[str, pd.DataFrame]) -> Claim:
+    gaps = {name: rows["ais"] - rows["importance"] for name, rows in tables.items()}
+    lowest, highest = (f([gap.mean() / gap.sem() for gap in gaps.values()]) for f in (min, max))
+    holds = True if lowest > SURE else False if highest < SURE else None
+    shown = "; ".join(f"{name} {_figure(gap)}" for name, gap in gaps.items())
+    return Claim(statement, holds, f"AIS less L_{SAMPLES}, nats: {shown}; one seed of each")
+
+
+def _found(statement: str, tables: Mapping[str, pd.DataFrame]) -> Claim:
+    holds, words = [], []
+    for name, rows in tables.items():
+        gap, is_above = rows["ais"] - rows["importance"], rows["khat_above"] == 1
+        if not 2 <= is_above.sum() <= len(rows) - 2:
+            return Claim(
+                statement, None, f"{name}: k-hat is above for {is_above.sum()} of {len(rows)} images"
+            )
+        above, below = gap[is_above], gap[~is_above]
+        error = (above.sem() ** 2 + below.sem() ** 2) ** 0.5
+        holds.append((above.mean() - below.mean()) / error)
+        words.append(f"{name} {_figure(above)} above, {_figure(below)} below")
+    verdict = True if min(holds) > SURE else False if max(holds) < SURE else None
+    return Claim(statement, verdict, f"AIS less L_{SAMPLES}, nats: {'; '.join(words)}; one seed of each")
+
+
+def _figure(values: "pd.Series[float]", digits: int = 3) -> str:
+    return f"{values.mean():+.{digits}f} ± {values.sem():.{digits}f}"
+
+
+ESTIMATES_CAPTION = (
+    f"Each estimate less log p(x), where that is known, or less L_{SAMPLES}. Bars are two standard errors over images"
+    " of the paired difference either way. L_K and AIS are below log p(x) in expectation; the jackknives are no bounds."
+)
+KHAT_CAPTION = (
+    f"AIS less L_{SAMPLES} against k-hat, an image a point. The line is the threshold above which {SAMPLES:,}"
+    " importance samples are not to be believed."
+)
+NOTES = [
+    f"All estimates but AIS are of the same {SAMPLES:,} importance weights of an image. The jackknives and L_{GROUP}"
+    f" are means over groups of {GROUP} of them.",
+    "The gap is that of bidirectional Monte Carlo on images that the model simulates, as many as there are test"
+    " images. It bounds the errors of both sides there, in expectation, and says how good AIS is for such images.",
+]
+STUDY = Study(
+    name="bounds_and_truth",
+    target="truth",
+    title="Estimates of log p(x) on the same models",
+    claim="An importance-weighted bound is below log p(x) by what q(z | x) misses, and annealed importance sampling"
+    " shows by how much.",
+    source="Wu et al. 2017, https://arxiv.org/abs/1611.04273; Nowozin 2018; Vehtari et al. 2024",
+    reaches={
+        "quick": "two runs of Table 1, 13 passes, one seed; 50 images, 500 temperatures",
+        "day": "two runs of Table 1, 40 passes, one seed; 100 images, 1,000 temperatures",
+        "paper": "two runs of Table 1, 3280 passes, one seed; 500 images, 10,000 temperatures",
+    },
+    costs={},
+    sweeps=sweeps,
+    find=find,
+    measure=measure,
+    experiment=cells.EXPERIMENT,
+    order=4,
+)
