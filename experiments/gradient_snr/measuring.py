@@ -1,46 +1,25 @@
-"""Gradients of many draws at a time on the linear-Gaussian model, measured into a file."""
+"""The gradients' ratios on the linear-Gaussian model, many draws at a time, and on a trained model, into files."""
 
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import torch
 from torch import Tensor
 
+from evidence.evaluation.gradients import GradientSNR, Ratios, ratios
 from evidence.numerics import forked_rng
 from evidence.objectives import Objective
 from evidence.report import measurements
 from evidence.report.measurements import CPU
+from evidence.streams import TEST, Stream, drawing
 from experiments.gradient_snr import gaussian
 from experiments.gradient_snr.estimators import ESTIMATORS, KS
 
 MEASURING = __name__
 PAIRS = 10_000  # rows x samples at a time, which a graph keeps whole
-
-
-class Ratios(NamedTuple):
-    """Of R draws of a gradient g [D].
-
-    signal: |E g|^2, without bias |mean g|^2 - variance / R, which may be below zero.
-    variance: sum_j Var g_j.
-    direction: E |g_parallel| / |g_across|, along and across the mean of the draws (Rainforth et al. 2018, Eq. 12).
-    """
-
-    signal: float
-    variance: float
-    direction: float
-
-
-def ratios(draws: Tensor) -> Ratios:
-    """Of draws [R, D]."""
-    mean, variance = draws.mean(0), draws.var(0).sum()
-    along = draws @ (mean / mean.norm())
-    across = (draws.square().sum(1) - along.square()).clamp(min=0).sqrt()
-    return Ratios(
-        signal=(mean.square().sum() - variance / len(draws)).item(),
-        variance=variance.item(),
-        direction=(along.abs() / across).mean().item(),
-    )
+TRAINED = GradientSNR(num_draws=200, batch_size=20, num_batches=3)
+TRAINED_KS = KS[:-1]
 
 
 def gradients(objective: Objective, k: int, num_draws: int) -> dict[str, Tensor]:
@@ -60,22 +39,50 @@ def gradients(objective: Objective, k: int, num_draws: int) -> dict[str, Tensor]
 
 
 def measure(folder: Path, num_draws: int, seeds: int) -> None:
-    """gaussian-s<seed>.csv: for each estimator and k the ratios of both gradients; written after each estimator."""
+    """gaussian-s<seed>.csv: for each estimator and k the ratios of both gradients of one image."""
+
+    def found(number: int, objective: Objective, k: int, seed: int) -> dict[str, Ratios]:
+        with forked_rng(CPU, seed, number, k):
+            return {part: ratios(draws) for part, draws in gradients(objective, k, num_draws).items()}
+
     same = {**measurements.source(MEASURING), "draws": num_draws}
     for seed in range(seeds):
-        path = folder / f"gaussian-s{seed}.csv"
-        table = measurements.read(path, same)
-        for number, (name, estimator) in enumerate(ESTIMATORS.items()):
-            if len(table) and name in set(table["estimator"]):
-                continue
-            rows = []
-            for k in KS:
-                with forked_rng(CPU, seed, number, k):
-                    found = gradients(estimator.make(k), k, num_draws)
-                rows += [
-                    {"estimator": name, "part": part, "k": k, "seed": seed, **ratios(draws)._asdict()}
-                    for part, draws in found.items()
-                ]
-            fresh = pd.DataFrame([{**row, **same, **measurements.here(CPU)} for row in rows])
-            table = pd.concat([table, fresh]) if len(table) else fresh
-            measurements.write(path, table)
+        _complete(folder / f"gaussian-s{seed}.csv", KS, seed, found, same, CPU)
+
+
+def measure_trained(folder: Path, run: "pd.Series[str]", seeds: int) -> None:
+    """trained-<run>-s<seed>.csv: the same of a trained run's model, for batches of test images."""
+    subject = measurements.subject(run, MEASURING)
+    images = subject.placed(subject.test)
+
+    def found(number: int, objective: Objective, k: int, seed: int) -> dict[str, Ratios]:
+        with drawing(Stream(seed, TEST, number)):
+            return TRAINED.ratios(subject.model, objective.to(subject.device), images)
+
+    same = {**subject.same, "draws": TRAINED.num_draws}
+    for seed in range(seeds):
+        path = folder / f"trained-{run['run']}-s{seed}.csv"
+        _complete(path, TRAINED_KS, seed, found, same, subject.device)
+
+
+def _complete(
+    path: Path,
+    ks: Sequence[int],
+    seed: int,
+    found: Callable[[int, Objective, int, int], dict[str, Ratios]],
+    same: Mapping[str, object],
+    device: torch.device,
+) -> None:
+    """Add to the file the rows of the estimators that it lacks; it is written after each estimator."""
+    table = measurements.read(path, same)
+    for number, (name, estimator) in enumerate(ESTIMATORS.items()):
+        if len(table) and name in set(table["estimator"]):
+            continue
+        rows = [
+            {"estimator": name, "part": part, "k": k, "seed": seed, **each._asdict()}
+            for k in ks
+            for part, each in found(number, estimator.make(k), k, seed).items()
+        ]
+        fresh = pd.DataFrame([{**row, **same, **measurements.here(device)} for row in rows])
+        table = pd.concat([table, fresh]) if len(table) else fresh
+        measurements.write(path, table)

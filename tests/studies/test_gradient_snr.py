@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from evidence.evaluation.gradients import ratios
 from evidence.objectives import ELBO, IWAE, STL, DReG, Objective
 from experiments.gradient_snr import gaussian, measuring, study
 from experiments.gradient_snr.estimators import ESTIMATORS, KS
@@ -24,22 +25,17 @@ from experiments.gradient_snr.estimators import ESTIMATORS, KS
 )
 def test_the_ratio_of_one_sample_is_exact(objective: Objective, exact: float) -> None:
     torch.manual_seed(0)
-    sets = [measuring.ratios(measuring.gradients(objective, 1, 5_000)["encoder"]) for _ in range(40)]
+    sets = [ratios(measuring.gradients(objective, 1, 5_000)["encoder"]) for _ in range(40)]
     squared = torch.tensor([each.signal / each.variance for each in sets])
     assert abs(squared.mean() - exact**2) < 5 * squared.std() / 40**0.5
 
 
 def test_signal_and_variance_have_no_bias() -> None:
     torch.manual_seed(0)
-    sets = [measuring.ratios(torch.tensor([0.5, 0.0]) + torch.randn(4, 2).double()) for _ in range(5_000)]
+    sets = [ratios(torch.tensor([0.5, 0.0]) + torch.randn(4, 2).double()) for _ in range(5_000)]
     for name, exact in (("signal", 0.25), ("variance", 2.0)):
         values = torch.tensor([getattr(each, name) for each in sets])
         assert abs(values.mean() - exact) < 5 * values.std() / 5_000**0.5
-
-
-def test_the_direction_is_along_over_across() -> None:
-    draws = torch.tensor([[3.0, 4.0], [3.0, -4.0]]).double()
-    assert measuring.ratios(draws).direction == pytest.approx(3 / 4)
 
 
 def test_rows_of_a_batch_are_independent_draws_of_one_gradient() -> None:
@@ -79,8 +75,23 @@ def test_slopes_are_found_and_judged(wrong: str | None, tmp_path: Path) -> None:
     found = study.find(pd.DataFrame(), tmp_path)
     ends = found.results[(found.results["k"] == KS[-1]) & (found.results["part"] == "encoder")]
     assert dict(zip(ends["estimator"], ends["slope"], strict=True)) == pytest.approx(slopes)
-    expected = [wrong != "IWAE", wrong != "DReG", wrong is None]
+    expected = [wrong != "IWAE", wrong != "DReG", wrong is None, None]
     assert [claim.holds for claim in found.claims] == expected
+    assert (tmp_path / "snr.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("dreg", "level", "holds"), [(-0.2, 2.0, True), (0.2, 2.0, False), (-0.2, 0.5, False)]
+)
+def test_a_trained_model_is_judged(dreg: float, level: float, holds: bool, tmp_path: Path) -> None:
+    table = made_up(dict.fromkeys(ESTIMATORS, -0.5) | {"DReG": dreg})
+    is_dreg = table["estimator"] == "DReG"
+    table = table.assign(model=study.TRAINED, signal=table["signal"] * level ** (2 * is_dreg))
+    results = study._results(table[table["k"] != KS[-1]])
+    found = study.claims.judge(results, "13 of 3280 passes, one seed")
+    assert [claim.holds for claim in found] == [None, None, None, holds]
+    assert "one seed" in found[-1].evidence
+    study.drawing.draw(results, tmp_path / "snr.png")
     assert (tmp_path / "snr.png").exists()
 
 

@@ -66,6 +66,14 @@ class GradientSNR:
 
     def of_all(self, model: LatentVariableModel, objective: Objective, images: Tensor) -> dict[str, Tensor]:
         """Of images [N, X]: [N] by name, the same number for each."""
+        scores: dict[str, float] = {}
+        for name, (signal, variance, direction) in self.ratios(model, objective, images).items():
+            scores[f"snr_{name}"] = math.sqrt(max(signal, 0.0) / variance) if variance > 0 else 0.0
+            scores[f"direction_{name}"] = direction
+        return {name: images.new_full((len(images),), value) for name, value in scores.items()}
+
+    def ratios(self, model: LatentVariableModel, objective: Objective, images: Tensor) -> dict[str, Ratios]:
+        """Of the encoder and of the decoder, means over the batches of images [N, X]."""
         chosen = evenly_spaced(images, self.batch_size * self.num_batches)
         batches = [chosen[number :: self.num_batches] for number in range(self.num_batches)]
         parts = {"encoder": [model.posterior], "decoder": [model.likelihood, model.prior]}
@@ -75,12 +83,10 @@ class GradientSNR:
             draws = self._draws(model, objective, x, parts, number * self.num_draws)
             for name, rows in draws.items():
                 found[name].append(ratios(rows))
-        scores: dict[str, float] = {}
-        for name, each in found.items():
-            signal, variance, direction = (sum(values) / len(each) for values in zip(*each, strict=True))
-            scores[f"snr_{name}"] = math.sqrt(max(signal, 0.0) / variance) if variance > 0 else 0.0
-            scores[f"direction_{name}"] = direction
-        return {name: images.new_full((len(images),), value) for name, value in scores.items()}
+        return {
+            name: Ratios(*(sum(values) / len(each) for values in zip(*each, strict=True)))
+            for name, each in found.items()
+        }
 
     def _draws(
         self,
