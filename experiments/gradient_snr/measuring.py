@@ -18,8 +18,8 @@ from experiments.gradient_snr.estimators import ESTIMATORS, KS
 
 MEASURING = __name__
 PAIRS = 10_000  # rows x samples at a time, which a graph keeps whole
-TRAINED = GradientSNR(num_draws=200, batch_size=20, num_batches=3)
-TRAINED_KS = KS[:-1]
+TRAINED = GradientSNR(num_draws=100, batch_size=20, num_batches=3)
+TRAINED_KS = KS[:3]
 
 
 def gradients(objective: Objective, k: int, num_draws: int) -> dict[str, Tensor]:
