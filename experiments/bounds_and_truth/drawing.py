@@ -23,6 +23,7 @@ def estimates(results: pd.DataFrame, path: Path) -> None:
         axes.axvline(0, color="0.2", linestyle="--", linewidth=1)
         axes.set_yticks(rows.index, rows["estimate"])
         axes.set_ylim(-0.5, len(rows) - 0.5)
+        axes.locator_params(axis="x", nbins=5)
         axes.set_xlabel(f"less {rows['less'].iloc[0]} (nats per image)")
         axes.set_title(name, fontsize=10)
         style.finish(axes)

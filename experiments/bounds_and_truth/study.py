@@ -132,7 +132,7 @@ def _table(results: pd.DataFrame) -> pd.DataFrame:
                 "above its threshold": f"{first['khat_above']:.0%}",
                 f"ESS of {SAMPLES:,}": f"{first['effective_sample_size']:.0f}",
                 "images": first["images"],
-                "AIS": f"{first['chains']} chains, {first['temperatures']:,} temperatures",
+                "annealing": f"{first['chains']} chains, {first['temperatures']:,} temperatures",
                 "trained": first["training"],
                 "runs": first["runs"],
             }
@@ -162,9 +162,7 @@ def _claims(tables: Mapping[str, pd.DataFrame], trained: Mapping[str, object]) -
 
 def _exact(statement: str, rows: pd.DataFrame) -> Claim:
     errors = {name: rows[name] - rows["exact"] for name in ESTIMATES}
-    agree = all(
-        abs(errors[name].mean()) < max(0.01, 3 * errors[name].sem()) for name in ("importance", "ais")
-    )
+    agree = all(abs(errors[name].mean()) < NEAR for name in ("importance", "ais"))
     less = all(abs(errors[name].mean()) < abs(errors["group"].mean()) for name in ("jvi_1", "jvi_2"))
     shown = "; ".join(f"{label} {_figure(errors[name], 4)}" for name, label in ESTIMATES.items())
     return Claim(statement, bool(agree and less), f"less log p(x), nats, {len(rows)} points: {shown}")
