@@ -21,6 +21,8 @@ CHOSEN = [
     ["objective=rws", "objective.encoder=sleep"],
     ["objective=uivi", "objective/reverse_conditional=learned"],
     ["objective=vae", "eval=ais", "eval.images=4", "eval.metrics.ais.num_temperatures=2"],
+    ["objective=vae", "model=two_layer", "eval=collapse"],
+    ["objective=vae", "eval=gradients", "eval.metrics.snr.num_draws=3", "+data@eval.also.own=digits"],
 ]
 
 
@@ -44,6 +46,9 @@ def logged(root: Path) -> None:
 @pytest.mark.usefixtures("logged")
 def test_every_metric_and_param_is_explained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {name for directory in directories(root) for name, _, _ in runs.recorded_rows(directory)}
+    also = {name for name in found if name.startswith("test_own/")}  # of eval.also, named as those of test/
+    assert {name.replace("test_own/", "test/") for name in also} < found
+    found = found - also | {"test_<name>/nll"}
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**30)
     of_gpu = SystemMetrics(torch.device("cuda")).measure()
     assert of_gpu["system/gpu_memory_mb"] == 1024
