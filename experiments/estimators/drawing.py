@@ -91,6 +91,7 @@ def _line(
 
 
 def _finish(figure: Figure, panels: Iterable[Axes]) -> None:
-    first, *others = panels
-    style.legend_below(figure, first, len(NAMES), fontsize=9)
-    style.finish(first, *others)
+    every = [*panels]
+    fullest = max(every, key=lambda axes: len(axes.get_legend_handles_labels()[1]))
+    style.legend_below(figure, fullest, len(NAMES), fontsize=9)
+    style.finish(*every)
