@@ -10,7 +10,7 @@ import pytest
 from frames import frame
 
 from evidence.report.study import Claim
-from experiments.estimators import study
+from experiments.estimators import drawing, study
 from experiments.estimators.cells import KS, NAMES, Cells
 from experiments.estimators.claims import claims
 from experiments.estimators.study import find
@@ -56,6 +56,13 @@ def runs(nll: Nll = published, seeds: int = 2, **changes: Any) -> pd.DataFrame:
     )
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures, which take most of the time."""
+    for name in ("draw_nll", "draw_differences", "draw_training"):
+        monkeypatch.setattr(drawing, name, lambda *_: None)
+
+
 def judged(made: pd.DataFrame) -> list[Claim]:
     """The claims alone, without pictures."""
     chosen = study._chosen(made).runs
@@ -71,6 +78,7 @@ def test_the_published_order_bears_all_claims_out(tmp_path: Path) -> None:
     assert not [note for note in found.notes if "not as the study trains" in note or "eft out" in note]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_row_is_an_estimator_at_an_end_of_training(tmp_path: Path) -> None:
     found = find(runs(), tmp_path)
     assert len(found.results) == len(NAMES) * len(KS) * len(STAGES)
@@ -100,6 +108,7 @@ def test_another_order_is_found_out(nll: Nll, claim: int) -> None:
     assert judged(runs(nll))[claim].holds is False
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_signal_is_shown_where_it_is_measured(tmp_path: Path) -> None:
     low = judged(runs(**{"test/snr_encoder": 0.3}))
     assert [low[claim].holds for claim in (STL_SNR, DREG_SNR)] == [None, None]  # a tie
@@ -159,6 +168,7 @@ def test_between_two_ends_the_nll_is_linear_in_the_log_of_passes() -> None:
     assert cells.at(kind, 65)[0] == ends[-1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_another_alpha_is_left_out_and_named(tmp_path: Path) -> None:
     other = runs(seeds=1, **{"objective.alpha": "0.5", "run": "other"})
     other = other[(other["objective"] == "vr_iwae") & (other["k"] == 5) & (other["stages"] == "3")]
