@@ -85,7 +85,7 @@ def _order(
         return Claim(statement, None, unlike)
     found = {each: _difference(chosen, *each) for each in comparisons}
     figures = [
-        f"{NAMES[ours]} less {NAMES[theirs]} {difference} by {METRICS[metric]}"
+        f"{NAMES[ours]} less {NAMES[theirs]} {difference} in {METRICS[metric]}"
         for (ours, theirs, metric), difference in found.items()
     ]
     rests = f"{named[0]['budget']}, {over(found.values())}"

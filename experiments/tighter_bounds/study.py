@@ -1,6 +1,6 @@
 """Rainforth et al. 2018, Table 1: IWAE, PIWAE, MIWAE, CIWAE and VAE with 64 samples in all."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -47,7 +47,7 @@ def _chosen(runs: pd.DataFrame) -> Chosen:
     """The runs of each objective that have L_64 and L_5000 and in which all samples went backward, with the gap."""
     if not {GROUP, GROUP_SIZE} <= {*runs}:
         return Chosen(pd.DataFrame(), [])
-    scored = {"eval_samples": [SAMPLES], GROUP_SIZE: [str(K)]}
+    scored: dict[str, Collection[object]] = {"eval_samples": [SAMPLES], GROUP_SIZE: [str(K)]}
     runs = among(runs, {"k": [K], "data": ["mnist"], "model": ["one_layer"], "objective": NAMES, **scored})
     few = runs["variant"].str.contains(r"num_exact=\d")
     runs = runs[runs[GROUP].notna() & ~few]
