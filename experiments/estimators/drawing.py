@@ -14,6 +14,7 @@ from experiments.estimators.cells import KS, NAMES, PASSES
 
 LOOKS = dict(zip(NAMES, style.looks(len(NAMES)), strict=True))
 BY_K = dict(zip(KS, style.looks(len(KS)), strict=True))
+TICKS = [digit * 10**power for power in range(6) for digit in (1, 5)]  # of decoder passes
 METRICS = {
     "kl": "KL from the prior (nats)",
     "effective_sample_size": "effective sample size",
@@ -25,12 +26,14 @@ METRICS = {
 def draw_nll(results: pd.DataFrame, path: Path) -> None:
     """A panel for each estimator and a line for each k, against decoder passes."""
     names = [name for name in NAMES if name in set(results["objective"])]
-    figure, (panels,) = style.panels(1, len(names), (max(5.0, 2.6 * len(names)), 3.8), sharey=True)
+    size = (max(5.0, 2.6 * len(names)), 3.8)
+    figure, (panels,) = style.panels(1, len(names), size, sharex=True, sharey=True)
+    costs = results["passes"] * results["k"]
     for axes, name in zip(panels, names, strict=True):
         group = results[results["objective"] == name]
         for k, rows in group.groupby("k"):
             _line(axes, rows["passes"] * k, rows, "nll", f"k = {k}", BY_K[k])
-        axes.set_xscale("log")
+        style.log_ticks(axes, [tick for tick in TICKS if costs.min() <= tick <= costs.max()])
         axes.set_title(NAMES[name], size=10)
         axes.set_xlabel("decoder passes an image")
     panels[0].set_ylabel("test NLL\n(nats per image, lower is better)")
