@@ -93,7 +93,7 @@ def _gains_less_than_tvo(cells: Cells) -> Iterator[Compared]:
 
 
 def _at_equal_cost(cells: Cells, name: str, k: int) -> Compared:
-    """At the most decoder passes that both numbers of samples have been trained for, or between two ends of them."""
+    """At the most decoder passes that both numbers of samples have reached, interpolated where no run ends there."""
     label, kinds = f"{NAMES[name]}:", ((name, k), (name, KS[0]))
     reached = [[kind[1] * passes for passes in cells.lengths(kind)] for kind in kinds]
     cost = min(max(each, default=0) for each in reached)

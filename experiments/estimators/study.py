@@ -113,8 +113,8 @@ PICTURES = [
     Picture(
         "nll.png",
         "Test NLL against decoder passes an image, k times the passes over the training set, a panel for each"
-        " estimator. Points one above the other cost the same. Bars are one standard deviation over seeds either way;"
-        " where there is one seed there are none.",
+        " estimator. Points one above the other cost the same. Bars are one standard deviation over seeds either"
+        " way; where there is one seed there are none.",
     ),
     Picture(
         "differences.png",
@@ -134,8 +134,8 @@ NOTES = [
     " 10^(-1/7) a stage from 3e-4, as in Burda et al. 2015. A longer run goes on from the end of a shorter one.",
     "VR-IWAE is doubly reparameterised. In every estimator all samples go backward.",
     "An image's k-hat is large above min(1 - 1/log10 S, 0.7): its estimate of log p(x) is not to be believed.",
-    "At equal decoder passes the NLL between two ends is interpolated, linear in the log of passes. No such comparison"
-    " is published.",
+    "At equal decoder passes the NLL between two ends is interpolated, linear in the log of passes. No such"
+    " comparison is published.",
 ]
 STUDY = Study(
     name=NAME,

@@ -105,12 +105,12 @@ NOTES = [
     "The published figures are means and standard deviations of four runs of 3280 passes, as madhubabuv/TightIWAE's"
     " README quotes the paper's Table 1.",
     f"The paper calls L_{K} - L_5000 by the name -KL(Q || P).",
-    "That README's own rerun, one run each, prints L_64 above L_5000 for PIWAE, MIWAE and VAE, by 0.18, 0.06 and 0.40"
-    " nats. The expectations cannot have that order on the same model and images.",
-    f"Here both are from the same {SAMPLES:,} weights of an image. L_{K} is the mean over {SAMPLES // K} groups of {K}."
-    " By Jensen's inequality it is at most the log of the mean weight of all groups, on every image and not only in"
-    f" expectation. The {SAMPLES % K} weights in no group lower L_{SAMPLES} below that by {slack(SAMPLES):.4f} nats at"
-    f" most. So L_{K} above L_{SAMPLES} would be an error of the program.",
+    "That README's own rerun, one run each, prints L_64 above L_5000 for PIWAE, MIWAE and VAE, by 0.18, 0.06 and"
+    " 0.40 nats. The expectations cannot have that order on the same model and images.",
+    f"Here both are from the same {SAMPLES:,} weights of an image. L_{K} is the mean over {SAMPLES // K} groups of"
+    f" {K}. By Jensen's inequality it is at most the log of the mean weight of all groups, on every image and not only in"
+    f" expectation. The {SAMPLES % K} weights in no group lower L_{SAMPLES} below that by {slack(SAMPLES):.4f} nats"
+    f" at most. So L_{K} above L_{SAMPLES} would be an error of the program.",
     "ESS is the effective sample size of the weights that score an image.",
 ]
 STUDY = Study(
