@@ -108,8 +108,8 @@ NOTES = [
     "That README's own rerun, one run each, prints L_64 above L_5000 for PIWAE, MIWAE and VAE, by 0.18, 0.06 and"
     " 0.40 nats. The expectations cannot have that order on the same model and images.",
     f"Here both are from the same {SAMPLES:,} weights of an image. L_{K} is the mean over {SAMPLES // K} groups of"
-    f" {K}. By Jensen's inequality it is at most the log of the mean weight of all groups, on every image and not only in"
-    f" expectation. The {SAMPLES % K} weights in no group lower L_{SAMPLES} below that by {slack(SAMPLES):.4f} nats"
+    f" {K}. By Jensen's inequality it is at most the log of the mean weight of all groups, on every image and not only"
+    f" in expectation. The {SAMPLES % K} weights in no group lower L_{SAMPLES} below that by {slack(SAMPLES):.4f} nats"
     f" at most. So L_{K} above L_{SAMPLES} would be an error of the program.",
     "ESS is the effective sample size of the weights that score an image.",
 ]
