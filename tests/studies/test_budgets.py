@@ -12,6 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {study.target: study for study in discovered(ROOT / "experiments")}
 CELLS = 6  # VAE and IWAE, k = 1, 5, 50
 FORMS = 7  # of the critic-weighted update, with VAE and IWAE
+BOUNDS = 5  # IWAE, PIWAE, MIWAE, CIWAE, VAE
+ESTIMATORS = 15  # IWAE, STL, DReG, VR-IWAE, TVO, k = 5, 10, 50
 
 
 def trained(
@@ -41,12 +43,23 @@ def test_the_day_of_table_1_is_40_passes_of_3_seeds_and_121_of_one(
     }
 
 
-@pytest.mark.parametrize(("target", "count"), [("table3", CELLS), ("active-units", CELLS), ("critic", FORMS)])
+@pytest.mark.parametrize(
+    ("target", "count"),
+    [("table3", CELLS), ("active-units", CELLS), ("critic", FORMS), ("tighter", BOUNDS)],
+)
 def test_other_days_are_40_passes_of_3_seeds(
     target: str, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     found = trained(target, "day", monkeypatch, tmp_path)
     assert found == {("one_layer", "40 passes", seed): count for seed in range(3)}
+
+
+def test_the_day_of_the_estimators_is_the_end_of_each_of_four_stages(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    found = trained("estimators", "day", monkeypatch, tmp_path)
+    lengths = [f"{passes} passes" for passes in (1, 4, 13, 40)]
+    assert found == {("one_layer", words, seed): ESTIMATORS for words in lengths for seed in range(3)}
 
 
 def test_the_day_of_uivi_is_the_whole_protocol_of_one_seed_then_short_runs_of_two(

@@ -1,0 +1,65 @@
+"""Compares two cells of like runs by their differences over the seeds that both have."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import pandas as pd
+
+from evidence.report.compare import seeds
+
+ERRORS = 2  # standard errors that a difference of several seeds must have to count
+
+
+class Paired(NamedTuple):
+    """Differences of runs of one seed: their mean, its standard error (missing for one seed), and their number."""
+
+    mean: float
+    se: float
+    seeds: int
+
+    @property
+    def sign(self) -> int:
+        """-1 or 1; 0 where it is within ERRORS standard errors of zero. One seed is judged by its sign alone."""
+        if math.isnan(self.mean) or (self.seeds > 1 and abs(self.mean) <= ERRORS * self.se):
+            return 0
+        return int(self.mean > 0) - int(self.mean < 0)
+
+    def __str__(self) -> str:
+        if not self.seeds:
+            return "not measured"
+        error = "" if math.isnan(self.se) else f" ± {self.se:.2f}"
+        return f"{self.mean:+.2f}{error}"
+
+
+UNMEASURED = Paired(math.nan, math.nan, 0)
+
+
+def by_seed(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
+    """The metric of like runs by their seed, without the runs that lack it."""
+    if metric not in runs:
+        return pd.Series(dtype=float)
+    return runs.set_index("seed")[metric].dropna().astype(float)
+
+
+def paired(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Paired:
+    """Ours less theirs. Both are by seed."""
+    gaps = (ours - theirs).dropna()
+    return Paired(gaps.mean(), gaps.sem(), len(gaps))
+
+
+def all_below(differences: Iterable[Paired], or_equal: bool = False) -> bool | None:
+    """Whether all are below zero, or not above it. None where one is not measured, or is not told from zero."""
+    each = list(differences)
+    signs = [difference.sign for difference in each]
+    if not each or not all(difference.seeds for difference in each):
+        return None
+    if 1 in signs:
+        return False
+    return True if or_equal or 0 not in signs else None
+
+
+def over(differences: Iterable[Paired]) -> str:
+    """What the differences rest on, in words: "one seed", or "3 seeds (± se over seeds)"."""
+    words = seeds(*(difference.seeds for difference in differences))
+    return words if words == "one seed" else f"{words} (± se over seeds)"
