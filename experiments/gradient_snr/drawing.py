@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.ticker import FuncFormatter, LogLocator
 
 from evidence.display import style
 from experiments.gradient_snr.claims import GAUSSIAN, TRAINED
@@ -39,6 +40,8 @@ def draw(results: pd.DataFrame, path: Path) -> None:
                 **looks[str(name)],
             )
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 3) if model == GAUSSIAN else (1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         style.log_ticks(axes, shown["k"])
         axes.set_xlabel("samples k")
         axes.set_title(title)
