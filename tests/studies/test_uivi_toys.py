@@ -8,18 +8,14 @@ import pandas as pd
 import problems
 import pytest
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
-from evidence import project
 from evidence.models import LatentVariableModel
 from experiments.uivi_toys import fits, study
-from experiments.uivi_toys.claims import judged
 from experiments.uivi_toys.fits import divergence, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian, gaussian_kl
 from experiments.uivi_toys.methods import METHODS, NUM_INNER
-from experiments.uivi_toys.summary import Estimate, alike, by_fit, over_seeds
 from experiments.uivi_toys.targets import NoLikelihood, Target, targets, toy
 
 NAMES = ["banana", "multimodal", "x_shaped"]
@@ -174,44 +170,6 @@ def test_the_time_of_a_step_leaves_out_the_divergence(
     ] * 2
 
 
-def test_numbers_of_samples_are_the_defaults() -> None:
-    folder = project.root() / "conf" / "objective"
-    importance, learned = (
-        OmegaConf.load(folder / "reverse_conditional" / f"{name}.yaml") for name in ("importance", "learned")
-    )
-    assert importance.num_samples == learned.num_samples == NUM_INNER
-    assert OmegaConf.load(folder / "sivi.yaml").objective.num_noises == NUM_INNER
-    sampler = METHODS["learned"].objective().reverse_conditional
-    assert sampler.relative_rate == learned.rate
-    widths = [layer.out_features for layer in sampler.modules() if isinstance(layer, torch.nn.Linear)]
-    assert widths == [*learned.proposal.hidden, 3, 3]
-
-
-@pytest.mark.parametrize(
-    "method", ["importance", "learned", "sivi"]
-)  # HMC's noise needs a hundred times as long
-def test_a_method_brings_a_semi_implicit_gaussian_to_its_target(
-    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """q is N(0, M M' + sigma^2 I), so its KL is known, and zero where q is the target."""
-    target = MultivariateNormal(torch.zeros(2), torch.tensor([[2.0, 1.2], [1.2, 1.5]]))
-
-    def linear(density: object = None) -> LatentVariableModel:
-        posterior = problems.LinearSemiImplicitPosterior()
-        posterior.weight = torch.nn.Parameter(torch.empty(2, 0))
-        return LatentVariableModel(Target(target), NoLikelihood(), posterior, [2])
-
-    def exact(model: LatentVariableModel) -> float:
-        covariance = model.posterior.covariance().detach()
-        return kl_divergence(MultivariateNormal(torch.zeros(2), covariance), target).item()
-
-    monkeypatch.setattr(fits, "toy", linear)
-    monkeypatch.setattr(fits, "_row", lambda model, report, seed: {})
-    torch.manual_seed(0)
-    assert exact(linear()) > 0.2
-    assert exact(fit("banana", method, 0, 1000, tmp_path / "state.pt").model) < 0.02
-
-
 def test_uivi_brings_q_nearer_than_a_gaussian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "REPORT_EVERY", 500)
     monkeypatch.setattr(fits, "NUM_NOISES", 1000)
@@ -242,43 +200,3 @@ def test_findings_come_from_what_was_measured(tmp_path: Path, monkeypatch: pytes
     assert all(claim.holds is not None for claim in found.claims)
     assert "one seed" in found.claims[2].evidence
     assert all((tmp_path / picture.file).exists() for picture in found.pictures)
-
-
-def made_up(kls: dict[str, tuple[float, ...]], milliseconds: dict[str, float]) -> pd.DataFrame:
-    """Reports of fits on all targets, one seed for each of a method's KLs, with no spread within a fit."""
-    return pd.DataFrame(
-        {"target": name, "method": method, "seed": seed, "step": step, "kl": kl, "kl_se": 0.001}
-        | {"seconds_per_step": milliseconds[method] / 1000, "acceptance": 0.9, "source": "same"}
-        for name in NAMES
-        for method, by_seed in kls.items()
-        for seed, kl in enumerate(by_seed)
-        for step in (250, 500, 750, 900, 1000)
-    )
-
-
-@pytest.mark.parametrize(
-    ("importance", "milliseconds", "holds"),
-    [
-        ((0.10, 0.12, 0.14), 1.0, True),  # 0.02 above HMC's, with an error of 0.016
-        ((0.13, 0.15, 0.17), 1.0, False),
-        ((0.10, 0.12, 0.14), 9.0, False),  # dearer than HMC
-    ],
-)
-def test_a_sampler_reaches_hmc_within_two_errors_and_in_less_time(
-    importance: tuple[float, ...], milliseconds: float, holds: bool
-) -> None:
-    kls = {"hmc": (0.08, 0.10, 0.12), "importance": importance, "learned": (0.08, 0.10, 0.12)}
-    rows, _ = alike(made_up(kls, {"hmc": 8.0, "importance": milliseconds, "learned": 2.0}))
-    gaussian = dict.fromkeys(NAMES, 0.5)
-    claims = judged(rows, by_fit(rows), gaussian)
-    assert [claim.holds for claim in claims] == [True, True, holds]
-    assert "3 seeds" in claims[2].evidence
-    without = rows[(rows["method"] != "learned") | (rows["target"] != "banana")]
-    assert judged(without, by_fit(without), gaussian)[2].holds is None
-
-
-def test_the_error_of_several_seeds_is_that_of_their_mean_and_of_one_seed_its_own() -> None:
-    ends = by_fit(made_up({"hmc": (0.1, 0.2, 0.3)}, {"hmc": 8.0}))
-    ends = ends[ends["target"] == "banana"]
-    assert over_seeds(ends, "kl") == pytest.approx(Estimate(0.2, 0.1 / 3**0.5))
-    assert over_seeds(ends[ends["seed"] == 1], "kl") == Estimate(0.2, 0.001)
