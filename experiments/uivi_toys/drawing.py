@@ -18,6 +18,7 @@ STYLES = dict(zip(WINDOWS, [(DARK, "o"), (MIDDLE, "s"), (THIRD, "^")], strict=Tr
 LOOKS = dict(zip(METHODS, style.looks(len(METHODS)), strict=True))
 MASSES = (0.1, 0.3, 0.5, 0.7, 0.9, 0.99)  # that the contours enclose
 GRID = 300
+HIGHEST = 10  # KL in the frame, of the best Gaussian's
 
 
 def title(name: str) -> str:
@@ -56,7 +57,7 @@ def draw_samples(samples: pd.DataFrame, path: Path) -> None:
 def draw_kl(rows: pd.DataFrame, gaussian: Mapping[str, float], path: Path) -> None:
     """KL(q || p) against iterations, and against seconds of training. A line for each seed, and the best Gaussian's.
 
-    A column of panels for each target.
+    A column of panels for each target. Those of fits that have diverged are above the frame.
     """
     figure, panels = style.panels(2, len(WINDOWS), (11.0, 6.6), sharey="col")
     for column, name in zip(panels.T, WINDOWS, strict=True):
@@ -75,6 +76,7 @@ def draw_kl(rows: pd.DataFrame, gaussian: Mapping[str, float], path: Path) -> No
                     axes.errorbar(across, run["kl"], run["kl_se"], **line | more)
             axes.axhline(gaussian[name], color="0.3", linestyle="--", linewidth=1, label="best Gaussian")
             axes.set_yscale("log")
+            axes.set_ylim(top=min(axes.get_ylim()[1], HIGHEST * gaussian[name]))
             _finish(axes, label)
         column[0].set_title(title(name))
     for axes in panels[:, 0]:

@@ -19,7 +19,7 @@ class Estimate(NamedTuple):
     se: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.4f} ± {self.se:.4f}"
+        return f"{self.mean:.4f} ± {self.se:.4f}" if self.mean < 10 else f"{self.mean:,.0f} ± {self.se:,.0f}"
 
 
 def alike(rows: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from experiments.uivi_toys import fits, study
 from experiments.uivi_toys.fits import divergence, fit
@@ -181,7 +182,7 @@ def test_with_nothing_measured_no_claim_is_judged(tmp_path: Path) -> None:
     found = study.find(pd.DataFrame(), tmp_path)
     assert found.results.empty
     assert found.table.empty
-    assert [claim.holds for claim in found.claims] == [None, None, None]
+    assert [claim.holds for claim in found.claims] == [None] * 4
 
 
 def test_findings_come_from_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,5 +199,17 @@ def test_findings_come_from_what_was_measured(tmp_path: Path, monkeypatch: pytes
     assert [bool(acceptance) for acceptance in found.table["acceptance"]] == [True, False, False, False] * 3
     assert (found.results["ms_per_step"] > 0).all()
     assert all(claim.holds is not None for claim in found.claims)
-    assert "one seed" in found.claims[2].evidence
+    assert all("one seed" in claim.evidence for claim in found.claims)
     assert all((tmp_path / picture.file).exists() for picture in found.pictures)
+
+
+def test_a_fit_that_diverges_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(name: str, method: str, *rest: Any) -> fits.Fit:
+        if (name, method) == ("banana", "importance"):
+            raise UserError("training has diverged")
+        return fits.Fit(toy(targets()[name]), [{"source": "same"}])
+
+    monkeypatch.setattr(study, "fit", diverging)
+    with pytest.raises(UserError, match=r"banana by UIVI, importance, seed 0 \(training has diverged\)$"):
+        study.measure(tmp_path, "quick")
+    assert len(list(tmp_path.glob("*-s0.csv"))) == 11
