@@ -113,7 +113,7 @@ def test_a_fit_begins_anew_where_other_code_began_it(tmp_path: Path, monkeypatch
     path = tmp_path / "state.pt"
     assert [row["step"] for row in fit("banana", "hmc", 0, 20, path).rows] == [10, 20]
     monkeypatch.setattr(code, "source_digest", lambda module: "another")
-    rows = fit("banana", 0, 10, path).rows
+    rows = fit("banana", "hmc", 0, 10, path).rows
     assert [(row["step"], row["source"]) for row in rows] == [(10, "another")]
 
 
