@@ -1,8 +1,9 @@
-"""UIVI fitted to a toy, resumably, and the KL divergence it has come to."""
+"""A toy fitted by a method, resumably, and the KL divergence it has come to."""
 
 import contextlib
 import itertools
 import math
+import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,22 +13,24 @@ from torch import Tensor
 from evidence.evaluation import MIXTURE_BLOCK, log_mixture
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
-from evidence.objectives import UIVI
-from evidence.objectives.reverse_conditional import HMCSampler
 from evidence.parts import Stateful, capture, restore
 from evidence.records import checkpoints
 from evidence.records.damage import left_out
 from evidence.report import measurements
 from evidence.report.measurements import CPU
 from evidence.training import Report, decayed_schedule, parameter_groups, train
+from experiments.uivi_toys.methods import METHODS, NUM_Z
 from experiments.uivi_toys.targets import targets, toy
 
 PUBLISHED_STEPS = 50_000
-NUM_Z = 1  # an iteration
-TARGET_ACCEPTANCE = 0.9
 LEARNING_RATE, SCALE_RATE, DECAY, DECAY_EVERY = 0.01, 0.2, 0.9, 3_000
 REPORT_EVERY = 500  # steps; the state is kept at each report
 REPEATS, NUM_SAMPLES, NUM_NOISES = 10, 1_000, 10_000  # R, S and T of the KL
+METRICS = {  # of some methods only
+    "acceptance": "hmc/acceptance",
+    "step_size": "hmc/step_size",
+    "effective_samples": "reverse/effective_sample_size",
+}
 
 
 class Divergence(NamedTuple):
@@ -68,15 +71,16 @@ def divergence(
     return Divergence(found.mean().item(), found.std().item() / math.sqrt(repeats))
 
 
-def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
+def fit(name: str, method: str, seed: int, steps: int, state_path: Path) -> Fit:
     """The target `name` fitted for `steps` steps of the published schedule, going on from the state under the path.
 
-    Stopped at any moment and called again, it ends with the same bits as an uninterrupted fit.
+    Stopped at any moment and called again, it ends with the same bits as an uninterrupted fit. Only a row's
+    `seconds_per_step` differs: the CPU seconds of this thread for a step since the last report, without the KL.
     A state that other code has left is not gone on from.
     """
     torch.manual_seed(seed)
     model = toy(targets()[name])
-    objective = UIVI(1, HMCSampler(5, 5, 5, 0.2, TARGET_ACCEPTANCE, 0.01))
+    objective = METHODS[method].objective()
     groups = parameter_groups(model, objective, SCALE_RATE)
     optimizer = torch.optim.RMSprop(groups, lr=LEARNING_RATE, alpha=0.9, eps=1.0)
     parts: dict[str, Stateful] = {
@@ -105,10 +109,14 @@ def fit(name: str, seed: int, steps: int, state_path: Path) -> Fit:
         begun["step"],
         seed=seed,
     )
+    last_step, began = begun["step"], time.thread_time()
     for report in loop:
-        rows.append({"target": name, "seed": seed, **_row(model, report, seed), **source})
+        seconds = (time.thread_time() - began) / (report.step - last_step)
+        fitted = {"target": name, "method": method, "seed": seed}
+        rows.append(fitted | _row(model, report, seed) | {"seconds_per_step": seconds} | source)
         state = {"step": report.step, "rows": rows, **source}
         checkpoints.save(state_path, state | capture(parts))
+        last_step, began = report.step, time.thread_time()
     return Fit(model, rows)
 
 
@@ -119,8 +127,7 @@ def _row(model: LatentVariableModel, report: Report, seed: int) -> dict[str, Any
     return {
         "step": report.step,
         **found._asdict(),
-        "acceptance": report.metrics["hmc/acceptance"],
-        "step_size": report.metrics["hmc/step_size"],
+        **{column: report.metrics[key] for column, key in METRICS.items() if key in report.metrics},
         "sigma_1": first,
         "sigma_2": second,
         "budget": f"{report.step:,} of {PUBLISHED_STEPS:,} steps",

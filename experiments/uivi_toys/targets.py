@@ -16,6 +16,7 @@ from evidence.distributions import LOG_2PI
 from evidence.models import LatentVariableModel
 from evidence.networks import SemiImplicitPosterior
 
+DIM = 2  # of z
 NOISE_DIM, HIDDEN, SCALE, SCALE_FLOOR = 3, [50, 50], 0.5, 1e-5  # of q, in the authors' code
 
 
@@ -103,5 +104,5 @@ class NoLikelihood(nn.Module):
 
 def toy(density: Density) -> LatentVariableModel:
     """The target with the semi-implicit q(z) of the authors' code: three noises, two layers of 50 rectified units."""
-    posterior = SemiImplicitPosterior(0, NOISE_DIM, HIDDEN, 2, "relu", SCALE, SCALE_FLOOR)
-    return LatentVariableModel(Target(density), NoLikelihood(), posterior, [2])
+    posterior = SemiImplicitPosterior(0, NOISE_DIM, HIDDEN, DIM, "relu", SCALE, SCALE_FLOOR)
+    return LatentVariableModel(Target(density), NoLikelihood(), posterior, [DIM])

@@ -111,21 +111,31 @@ def test_a_fit_begins_anew_where_other_code_began_it(tmp_path: Path, monkeypatch
     monkeypatch.setattr(fits, "REPORT_EVERY", 10)
     monkeypatch.setattr(fits, "NUM_NOISES", 50)
     path = tmp_path / "state.pt"
-    assert [row["step"] for row in fit("banana", 0, 20, path).rows] == [10, 20]
+    assert [row["step"] for row in fit("banana", "hmc", 0, 20, path).rows] == [10, 20]
     monkeypatch.setattr(code, "source_digest", lambda module: "another")
-    rows = fit("banana", 0, 10, path).rows
+    rows = fit("banana", "hmc", 0, 10, path).rows
     assert [(row["step"], row["source"]) for row in rows] == [(10, "another")]
 
 
 def fitted(folder: Path, target: str, seed: int, steps: int, source: str, kl: float) -> None:
     rows = [
-        {"target": target, "seed": seed, "step": step, "kl": kl, "kl_se": 0.001, "acceptance": 0.9}
-        | {"step_size": 0.3, "sigma_1": 0.5, "sigma_2": 0.5, "budget": f"{step:,} steps", "source": source}
+        {"target": target, "method": "hmc", "seed": seed, "step": step, "kl": kl, "kl_se": 0.001}
+        | {
+            "acceptance": 0.9,
+            "seconds_per_step": 0.01,
+            "step_size": 0.3,
+            "sigma_1": 0.5,
+            "sigma_2": 0.5,
+            "budget": f"{step:,} steps",
+            "source": source,
+        }
         for step in range(500, steps + 1, 500)
     ]
-    pd.DataFrame(rows).assign(**ORIGIN).to_csv(folder / f"{target}-s{seed}.csv", index=False)
-    draws = pd.DataFrame({"target": [target], "z_1": [0.0], "z_2": [0.0], "source": [source]})
-    draws.to_csv(folder / f"{target}-samples.csv", index=False)
+    pd.DataFrame(rows).assign(**ORIGIN).to_csv(folder / f"{target}-hmc-s{seed}.csv", index=False)
+    draws = pd.DataFrame(
+        {"target": [target], "method": ["hmc"], "z_1": [0.0], "z_2": [0.0], "source": [source]}
+    )
+    draws.to_csv(folder / f"{target}-hmc-samples.csv", index=False)
 
 
 def test_seeds_of_a_toy_that_were_fitted_unlike_are_not_averaged(tmp_path: Path) -> None:
@@ -138,6 +148,6 @@ def test_seeds_of_a_toy_that_were_fitted_unlike_are_not_averaged(tmp_path: Path)
     assert found.results["kl"].tolist() == [0.01] * 3
     assert found.results["step"].tolist() == [1000] * 3
     assert found.notes[len(study.NOTES) :] == [
-        "Left out of banana: seed 1 (500 steps, not 1,000).",
-        "Left out of x-shaped: seed 1 (other code).",
+        "Left out of banana by UIVI, HMC: seed 1 (500 steps, not 1,000).",
+        "Left out of x-shaped by UIVI, HMC: seed 1 (other code).",
     ]

@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import problems
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from experiments.uivi_toys import fits, study
 from experiments.uivi_toys.fits import divergence, fit
 from experiments.uivi_toys.gaussian_fit import fit_gaussian, gaussian_kl
+from experiments.uivi_toys.methods import METHODS, NUM_INNER
 from experiments.uivi_toys.targets import NoLikelihood, Target, targets, toy
 
 NAMES = ["banana", "multimodal", "x_shaped"]
@@ -107,29 +110,71 @@ def test_a_toy_has_no_data_and_draws_from_three_noises() -> None:
     torch.testing.assert_close(model.log_joint(torch.empty(4, 0), z), targets()["banana"].log_prob(z))
 
 
+def timeless(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    return [{name: value for name, value in row.items() if name != "seconds_per_step"} for row in rows]
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_fit_broken_off_ends_with_the_bits_of_one_that_was_not(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fits, "REPORT_EVERY", 10)
     monkeypatch.setattr(fits, "DECAY_EVERY", 30)
     monkeypatch.setattr(fits, "NUM_NOISES", 50)
-    whole = fit("x_shaped", 1, 60, tmp_path / "whole.pt")
-    fit("x_shaped", 1, 40, tmp_path / "parts.pt")  # after the rate has been decayed, within a segment
+    whole = fit("x_shaped", method, 1, 60, tmp_path / "whole.pt")
+    # after the rate has been decayed, within a segment
+    fit("x_shaped", method, 1, 40, tmp_path / "parts.pt")
     torch.manual_seed(99)
-    parts = fit("x_shaped", 1, 60, tmp_path / "parts.pt")
+    parts = fit("x_shaped", method, 1, 60, tmp_path / "parts.pt")
     assert [row["step"] for row in parts.rows] == [10, 20, 30, 40, 50, 60]
-    assert parts.rows == whole.rows
+    assert timeless(parts.rows) == timeless(whole.rows)
     for one, other in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert (
-        fit("x_shaped", 1, 30, tmp_path / "parts.pt").rows == whole.rows
-    )  # a shorter budget takes nothing back
+    shorter = fit("x_shaped", method, 1, 30, tmp_path / "parts.pt")  # takes nothing back
+    assert shorter.rows == parts.rows
+
+
+def test_the_methods_start_alike_and_report_what_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row has an acceptance where there are chains, and effective samples where there are weights."""
+    monkeypatch.setattr(fits, "LEARNING_RATE", 0.0)
+    monkeypatch.setattr(fits, "NUM_NOISES", 50)
+    found = {method: fit("banana", method, 2, 2, tmp_path / f"{method}.pt") for method in METHODS}
+    assert len({row["kl"] for fitted in found.values() for row in fitted.rows}) == 1
+    rows = {method: fitted.rows[-1] for method, fitted in found.items()}
+    assert {method for method, row in rows.items() if "acceptance" in row} == {"hmc"}
+    weighted = {
+        method: row["effective_samples"] for method, row in rows.items() if "effective_samples" in row
+    }
+    assert weighted.keys() == {"importance", "learned"}
+    assert all(1 <= effective <= NUM_INNER for effective in weighted.values())
+
+
+def test_the_time_of_a_step_leaves_out_the_divergence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(fits.time, "thread_time", lambda: float(next(clock)))
+    monkeypatch.setattr(fits, "REPORT_EVERY", 4)
+    monkeypatch.setattr(fits, "NUM_NOISES", 50)
+    measured = fits.divergence
+
+    def slow(*given: Any) -> fits.Divergence:
+        for _ in range(100):
+            next(clock)
+        return measured(*given)
+
+    monkeypatch.setattr(fits, "divergence", slow)
+    assert [row["seconds_per_step"] for row in fit("banana", "sivi", 0, 8, tmp_path / "s.pt").rows] == [
+        1 / 4
+    ] * 2
 
 
 def test_uivi_brings_q_nearer_than_a_gaussian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fits, "REPORT_EVERY", 500)
     monkeypatch.setattr(fits, "NUM_NOISES", 1000)
-    last = fit("multimodal", 0, 500, tmp_path / "state.pt").rows[-1]
+    last = fit("multimodal", "hmc", 0, 500, tmp_path / "state.pt").rows[-1]
     assert last["kl"] + 5 * last["kl_se"] < fit_gaussian(targets(torch.float64)["multimodal"]).kl
 
 
@@ -137,16 +182,34 @@ def test_with_nothing_measured_no_claim_is_judged(tmp_path: Path) -> None:
     found = study.find(pd.DataFrame(), tmp_path)
     assert found.results.empty
     assert found.table.empty
-    assert [claim.holds for claim in found.claims] == [None, None]
+    assert [claim.holds for claim in found.claims] == [None] * 4
 
 
 def test_findings_come_from_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fits, "REPORT_EVERY", 10)
+    monkeypatch.setattr(fits, "REPORT_EVERY", 2)
     monkeypatch.setattr(fits, "NUM_NOISES", 50)
-    monkeypatch.setitem(study.LENGTHS, "quick", study.Length(20, (0,)))
+    monkeypatch.setitem(study.LENGTHS, "quick", study.Length(16, (0,)))
     study.measure(tmp_path, "quick")
     found = study.find(pd.DataFrame(), tmp_path)
-    assert list(found.results["step"]) == [20, 20, 20]
-    assert list(found.table["target"]) == ["banana", "multimodal", "x-shaped"]
+    assert list(found.results["step"]) == [16] * 12
+    titles = [method.title for method in METHODS.values()]
+    assert list(zip(found.table["target"], found.table["method"], strict=True)) == [
+        (name, method) for name in ("banana", "multimodal", "x-shaped") for method in titles
+    ]
+    assert [bool(acceptance) for acceptance in found.table["acceptance"]] == [True, False, False, False] * 3
+    assert (found.results["ms_per_step"] > 0).all()
     assert all(claim.holds is not None for claim in found.claims)
+    assert all("one seed" in claim.evidence for claim in found.claims)
     assert all((tmp_path / picture.file).exists() for picture in found.pictures)
+
+
+def test_a_fit_that_diverges_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(name: str, method: str, *rest: Any) -> fits.Fit:
+        if (name, method) == ("banana", "importance"):
+            raise UserError("training has diverged")
+        return fits.Fit(toy(targets()[name]), [{"source": "same"}])
+
+    monkeypatch.setattr(study, "fit", diverging)
+    with pytest.raises(UserError, match=r"banana by UIVI, importance, seed 0 \(training has diverged\)$"):
+        study.measure(tmp_path, "quick")
+    assert len(list(tmp_path.glob("*-s0.csv"))) == 11
