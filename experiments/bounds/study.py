@@ -8,7 +8,6 @@ import pandas as pd
 
 from evidence.report import measurements, protocol
 from evidence.report.frame import finished
-from evidence.report.selection import Chosen
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments.bounds import drawing, measuring
 from experiments.bounds.estimates import GRID, POOL, POOLS, summary
@@ -30,20 +29,13 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 def measure(folder: Path, budget: Budget) -> None:
     """A CSV file for each model, with a row for each image and k."""
     measuring.measure_linear_gaussian(folder, measuring.POINTS)
-    runs = _measured(finished(cells.EXPERIMENT)).runs
+    runs = cells.measured(finished(cells.EXPERIMENT), CELLS).runs
     measurements.each(runs, lambda run: measuring.measure_trained(folder, run, IMAGES[budget]))
-
-
-def _measured(runs: pd.DataFrame) -> Chosen:
-    """Of each of the two cells the run with the lowest seed."""
-    chosen, notes = cells.one_layer(runs)
-    ours = [(run["objective"], run["k"]) in CELLS for _, run in chosen.iterrows()]
-    return Chosen(cells.first_seeds(chosen[ours]), notes)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """Of the linear-Gaussian model and of two of Table 1's runs, from the CSV files of those that were measured."""
-    chosen = _measured(runs)
+    chosen = cells.measured(runs, CELLS)
     tables = _tables(folder, chosen.runs)
     found = {name: _summarized(name, rows, run) for name, (rows, run) in tables.items()}
     if not found:

@@ -7,7 +7,6 @@ import pandas as pd
 
 from evidence.report import measurements, protocol
 from evidence.report.frame import finished
-from evidence.report.selection import Chosen
 from evidence.report.study import Budget, Claim, Findings, Picture, Study
 from experiments.bounds_and_truth import drawing, measuring
 from experiments.bounds_and_truth.measuring import GROUP, SAMPLES, Annealing
@@ -42,20 +41,13 @@ def measure(folder: Path, budget: Budget) -> None:
     """A CSV file for each model, with a row for each image."""
     annealing = ANNEALING[budget]
     measuring.measure_linear_gaussian(folder, annealing)
-    runs = _measured(finished(cells.EXPERIMENT)).runs
+    runs = cells.measured(finished(cells.EXPERIMENT), CELLS).runs
     measurements.each(runs, lambda run: measuring.measure_trained(folder, run, IMAGES[budget], annealing))
-
-
-def _measured(runs: pd.DataFrame) -> Chosen:
-    """Of each of the two cells the run with the lowest seed."""
-    chosen, notes = cells.one_layer(runs)
-    ours = [(run["objective"], run["k"]) in CELLS for _, run in chosen.iterrows()]
-    return Chosen(cells.first_seeds(chosen[ours]), notes)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """Of the linear-Gaussian model and of two of Table 1's runs, from the CSV files of those that were measured."""
-    chosen = _measured(runs)
+    chosen = cells.measured(runs, CELLS)
     tables: dict[str, pd.DataFrame] = {}
     trained: dict[str, pd.Series[str]] = {}
     for _, run in chosen.runs.iterrows():

@@ -9,7 +9,6 @@ import pandas as pd
 
 from evidence.report import measurements
 from evidence.report.frame import finished
-from evidence.report.selection import Chosen
 from evidence.report.study import BUDGETS, Budget, Findings, Picture, Study
 from experiments.gradient_snr import claims, drawing, measuring
 from experiments.gradient_snr.claims import GAUSSIAN, SPAN, TRAINED
@@ -31,20 +30,13 @@ def sweeps(budget: Budget) -> Iterator[list[str]]:
 def measure(folder: Path, budget: Budget) -> None:
     """All of it, at every budget."""
     measuring.measure(folder, DRAWS, SEEDS)
-    runs = _trained(finished(cells.EXPERIMENT)).runs
+    runs = cells.measured(finished(cells.EXPERIMENT), [RUN]).runs
     measurements.each(runs, lambda run: measuring.measure_trained(folder, run, TRAINED_SEEDS))
-
-
-def _trained(runs: pd.DataFrame) -> Chosen:
-    """The run with the lowest seed of the cell RUN."""
-    chosen, notes = cells.one_layer(runs)
-    ours = [(run["objective"], run["k"]) == RUN for _, run in chosen.iterrows()]
-    return Chosen(cells.first_seeds(chosen[ours]), notes)
 
 
 def find(runs: pd.DataFrame, folder: Path) -> Findings:
     """From the CSV files in `folder`: of the linear-Gaussian model, and of the run that is measured."""
-    chosen = _trained(runs)
+    chosen = cells.measured(runs, [RUN])
     files = dict.fromkeys(sorted(folder.glob("gaussian-s*.csv")), GAUSSIAN)
     same, budget = {}, ""
     for _, run in chosen.runs.iterrows():

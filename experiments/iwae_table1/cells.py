@@ -1,5 +1,7 @@
 """The one-layer MNIST runs of iwae_table1, which other studies measure again."""
 
+from collections.abc import Collection
+
 import pandas as pd
 
 from evidence.report.selection import Chosen, among
@@ -29,6 +31,13 @@ def first_seeds(chosen: pd.DataFrame) -> pd.DataFrame:
         return chosen
     by_cell = chosen.sort_values([*CELL, "seed"], ascending=[False, True, True])
     return by_cell.drop_duplicates(CELL)
+
+
+def measured(runs: pd.DataFrame, wanted: Collection[tuple[str, int]]) -> Chosen:
+    """Of each wanted cell, an objective and k, the run with the lowest seed: what a study measures again."""
+    chosen, notes = one_layer(runs)
+    is_wanted = [(run["objective"], run["k"]) in wanted for _, run in chosen.iterrows()]
+    return Chosen(first_seeds(chosen[is_wanted]), notes)
 
 
 def label(objective: str, k: int) -> str:
