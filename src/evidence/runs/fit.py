@@ -111,8 +111,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
 
 def score(run: Run) -> dict[str, float]:
     """Return the test metrics, and draw the figures."""
-    last_step = run.parts.last_step
-    _check_finite(run, last_step)
+    _check_finite(run, run.parts.last_step)
     began = time.monotonic()
     total = len(run.parts.dataset.test)
     with _kept_log_weights(run) as keep:
@@ -123,11 +122,10 @@ def score(run: Run) -> dict[str, float]:
         plain = run.evaluator.evaluator if isinstance(run.evaluator, WithMetrics) else run.evaluator
         images = data.evenly_spaced(every, run.settings.eval.images)
         found |= _scored(run, f"test_{name}", images, len(every), plain, None)[1]
-    metrics = validation.finite(found, last_step)
-    metrics["speed/eval_seconds"] = time.monotonic() - began
-    log.info("test/nll %.3f, standard error %.3f", metrics["test/nll"], metrics["test/nll_se"])
+    found["speed/eval_seconds"] = time.monotonic() - began
+    log.info("test/nll %.3f, standard error %.3f", found["test/nll"], found["test/nll_se"])
     _draw(run, scores)
-    return metrics
+    return found
 
 
 def _scored(
@@ -147,8 +145,8 @@ def _scored(
         scores = evaluate(model, images, evaluator, on_batch, keep, noise)
         taken = scores.metrics.keys()
         whole = measure_whole(model, run.parts.objective, images, evaluator, noise, taken)
-    found = scores.metrics | whole
-    return scores, {f"{group}/{name}": value for name, value in found.items()}
+    named = {f"{group}/{name}": value for name, value in (scores.metrics | whole).items()}
+    return scores, validation.finite(named, run.parts.last_step)
 
 
 def _draw(run: Run, scores: Evaluation) -> None:
