@@ -44,6 +44,18 @@ def test_the_weights_have_the_evidence_as_their_mean_and_its_inverse_backwards()
 
 
 @torch.no_grad()
+def test_the_bounds_average_weights_forwards_and_their_inverses_backwards() -> None:
+    """exp of the lower bound is p(x) on average, and exp of minus the upper one 1/p(x): of several chains too."""
+    model, method = problems.linear_gaussian(), sampler(chains=3)
+    z, x = simulated(model, 3_000)
+    exact = problems.exact_log_evidence(model, x)
+    draws = ais._Draws(3, x, problems.Z_DIM)
+    lower, upper = method.bounds(model, x, z, fixed(10, 3_000), draws)
+    for ratios in ((lower - exact).exp(), (exact - upper).exp()):
+        assert abs(ratios.mean() - 1) < 5 * ratios.std() / 3_000**0.5
+
+
+@torch.no_grad()
 def test_more_temperatures_close_in_on_the_exact_value() -> None:
     model = problems.linear_gaussian()
     z, x = simulated(model, 200)

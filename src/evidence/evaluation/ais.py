@@ -72,9 +72,15 @@ class AnnealedImportanceSampling:
         z = prior.rsample(draws.simulated())
         x = model.likelihood(z).sample()[0]
         steps = self.tuned(model, x, draws)
-        lower = log_mean_exp(self.forward(model, x, steps, draws)[0])
-        upper = -log_mean_exp(-self.reverse(model, x, z, steps, draws))
+        lower, upper = self.bounds(model, x, z, steps, draws)
         return found | {"bdmc_nll_upper": -lower, "bdmc_nll_lower": -upper, "bdmc_gap": upper - lower}
+
+    def bounds(
+        self, model: LatentVariableModel, x: Tensor, z: Tensor, steps: Tensor, draws: "_Draws"
+    ) -> tuple[Tensor, Tensor]:
+        """log (1/S) sum w of forward chains, and -log (1/S) sum 1/w of reverse chains from z, a draw of p(z | x)."""
+        lower = log_mean_exp(self.forward(model, x, steps, draws)[0])
+        return lower, -log_mean_exp(-self.reverse(model, x, z, steps, draws))
 
     def tuned(self, model: LatentVariableModel, x: Tensor, draws: "_Draws") -> Tensor:
         """The step sizes of a round of forward chains that adapts them: [T, B]."""
