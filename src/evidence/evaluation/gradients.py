@@ -54,7 +54,7 @@ class GradientSNR:
     Signal and variance are means over `num_batches` batches of evenly spaced images. An objective that adapts, such
     as UIVI's step size, goes on to do so on a copy. direction_encoder and direction_decoder are
     E |g_along| / |g_across|, along and across the mean gradient (Rainforth et al. 2018, Eq. 12).
-    Memory: num_draws numbers for each parameter. It is 0 where no signal was found.
+    Memory: num_draws numbers for each parameter. A ratio is 0 where no signal was found.
     """
 
     def __init__(self, num_draws: int, batch_size: int, num_batches: int) -> None:

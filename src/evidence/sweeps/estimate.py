@@ -62,9 +62,7 @@ class History:
 
     def __init__(self, records: Sequence[Stored]) -> None:
         self._speeds: defaultdict[str, list[Speed]] = defaultdict(list)  # by kind
-        self._metrics: defaultdict[str, list[float]] = defaultdict(
-            list
-        )  # seconds an image, by kind and metrics
+        self._metrics: defaultdict[str, list[float]] = defaultdict(list)  # seconds an image, by `_judged`
         self._checkpoints: defaultdict[str, list[int]] = defaultdict(list)  # steps, by path of parameters
         self._splits: dict[str, Any] = {}  # numbers of images, by the data set's `_target_`
         processor = hardware.processor()
@@ -79,7 +77,9 @@ class History:
         self._splits[config["data"]["_target_"]] = splits and {name: int(splits[name]) for name in SPLITS}
         its_path = _path(record.train_identity, record.training_code, record.mixed)
         self._checkpoints[its_path] += directory.checkpoints()
-        if record.status == "FINISHED" and record.provenance["processor"] == processor:
+        # An earlier record with eval.metrics does not say what these took.
+        tells = not config["eval"].get("metrics") or "speed/metrics_seconds" in record.metrics
+        if tells and record.status == "FINISHED" and record.provenance["processor"] == processor:
             kind = _kind(config, record.steps, record.device)
             speed = _speed(config, record)
             self._speeds[kind].append(speed)
