@@ -225,3 +225,15 @@ def test_estimates_in_words() -> None:
         "estimated time about 0:01:30 for 2 of 4 jobs, 2 jobs at a time; no run of the others' kind has finished"
         " on this machine"
     ]
+
+
+def test_the_time_of_metrics_is_known_from_runs_that_measured_the_same(runs: MadeUp) -> None:
+    """A finished run without them, or one that does not say what they took, tells nothing of it."""
+    judge = ["+eval.metrics.khat._target_=evidence.evaluation.ParetoK"]
+    finish(runs)
+    finish(runs, *judge)
+    assert estimate(runs, *judge, "seed=7").seconds is None
+    finish(runs, *judge, "seed=8", score=400.0, metrics={"speed/metrics_seconds": 300.0})
+    plain, judged = estimate(runs, "seed=7").seconds, estimate(runs, *judge, "seed=7").seconds
+    assert plain is not None
+    assert judged == pytest.approx(plain + 300.0, rel=0.01)
