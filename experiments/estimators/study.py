@@ -143,7 +143,7 @@ STUDY = Study(
     title="Estimators of the importance-weighted bound's gradient",
     claim="STL and DReG end below IWAE, every estimator gains from more samples, and TVO gains the most.",
     source="Lievin et al. 2020, Figure 4, https://arxiv.org/abs/2008.01998",
-    costs={},
+    costs={"quick": "1 h 40 min on one core of an AMD EPYC, for some of it beside other work"},
     reaches={
         "quick": f"1 and 4 of {PASSES} passes, one seed; L_500 on 2,000 images",
         "day": f"1 to 40 of {PASSES} passes, 3 seeds; L_5000",
