@@ -1,4 +1,4 @@
-"""What more samples gain at each stage of a training: why a short one favours the VAE with many samples.
+"""What more samples gain at each length of training: why a short one favours the VAE with many samples.
 
 A VAE with k samples averages k gradients, so it climbs faster at first, whatever its bound reaches in the end.
 """
@@ -9,18 +9,18 @@ from typing import NamedTuple
 import pandas as pd
 from matplotlib.axes import Axes
 
-from evidence import project
 from evidence.display import style
-from evidence.display.style import DARK, MIDDLE
-from evidence.records.damage import left_out
-from evidence.records.directory import Row, RunDirectory
-from evidence.report.selection import EVALUATION, LENGTH, OBJECTIVE, pairs
+from evidence.display.style import DARK, MIDDLE, THIRD
+from evidence.report.selection import among, choose, pairs
 from experiments.iwae_table1.drawing import layers_in_words
-from experiments.iwae_table1.paper import OBJECTIVES, PASSES
+from experiments.iwae_table1.paper import KS, LAYERS, OBJECTIVES, PASSES
 
-# Settings that the validation at the end of a stage does not depend on.
-IGNORED = (*OBJECTIVE, *LENGTH, *EVALUATION)
+LENGTH = ["stochastic_layers", "passes"]
+KIND = ["objective", "k"]
+SCORED = ["eval_images", "eval_samples"]
+ONE = ("vae", 1)
 LOOKS = {
+    ONE: (style.look(THIRD, "v"), ":"),
     ("vae", 5): (style.look(MIDDLE, "s"), "--"),
     ("vae", 50): (style.look(MIDDLE, "D"), "-"),
     ("iwae", 5): (style.look(DARK, "^"), "--"),
@@ -29,83 +29,86 @@ LOOKS = {
 
 
 class Gains(NamedTuple):
-    """A row for each number of layers, objective, k and number of passes; and which runs were left out, and why."""
+    """A row for each number of layers, objective, k and number of passes; and which runs were not compared, and why."""
 
     table: pd.DataFrame
     notes: list[str]
 
 
 def gains(runs: pd.DataFrame) -> Gains:
-    """By how much k > 1 lowers the validation NLL (L_100, 400 images) at the end of each stage, on MNIST.
+    """By how much k lowers the test NLL of k = 1, and the active units, at each length of training on MNIST.
 
-    The mean over the seeds of which both runs are there, with their deviation, from the runs that Table 1 shows,
-    as far as their folders are here and still hold them.
+    `gain` is the mean over the seeds of which both runs are there, with its deviation, and `active_units` that of
+    these runs. An IWAE without a run of k = 1 is compared with the VAE's, which has the same bound. Both runs are
+    scored alike. Where a length is scored in several ways, it is the one with most images, then with most samples.
     """
+    runs = among(runs, {"model": LAYERS, "objective": OBJECTIVES, "k": KS, "data": ["mnist"]})
     if runs.empty:
         return Gains(pd.DataFrame(), [])
-    runs = runs[(runs["data"] == "mnist") & runs["passes"].notna()]
-    curves = {run["run"]: curve for _, run in runs.iterrows() if (curve := _curve(run))}
-    runs = runs[runs["run"].isin(curves.keys())]
-    differences, notes = [], []
-    for (layers, objective), group in runs[runs["k"] > 1].groupby(["stochastic_layers", "objective"]):
-        singles = runs[(runs["k"] == 1) & (runs["stochastic_layers"] == layers)]
-        own, vae = (singles[singles["objective"] == name] for name in (objective, "vae"))  # the same bound
-        found = pairs(group, pd.concat([own, vae[~vae["seed"].isin(own["seed"])]]), IGNORED)
-        notes += found.notes
-        for run, single in found.runs:
-            cell = {"stochastic_layers": layers, "objective": objective, "k": int(run["k"])}
-            curve, above = curves[run["run"]], curves[single["run"]]
-            differences += [
-                {**cell, "passes": passes, "gain": above[passes] - value}
-                for passes, value in curve.items()
-                if passes in above
-            ]
-    if not differences:
+    runs = runs.assign(stochastic_layers=runs["model"].map(LAYERS))
+    chosen = choose(runs, ["stochastic_layers", *KIND, "stages", *SCORED], PASSES)
+    notes, rows = list(chosen.notes), []
+    for length, like in chosen.runs.groupby([*LENGTH, *SCORED]):
+        for kind, group in like.groupby(KIND):
+            found = pairs(group, _ones(like, kind[0]))
+            notes += found.notes
+            if found.runs:
+                names = dict(zip([*LENGTH, *SCORED, *KIND], [*length, *kind], strict=True))
+                rows.append(names | _summary(found.runs))
+    if not rows:
         return Gains(pd.DataFrame(), notes)
-    table = (
-        pd.DataFrame(differences)
-        .groupby(["stochastic_layers", "objective", "k", "passes"], as_index=False)
-        .agg(gain=("gain", "mean"), gain_sd=("gain", "std"), seeds=("gain", "size"))
-    )
-    return Gains(table, notes)
+    table = pd.DataFrame(rows).sort_values(SCORED, kind="stable")
+    table = table.drop_duplicates([*LENGTH, *KIND], keep="last").astype({"passes": int})
+    return Gains(table.sort_values([*LENGTH, *KIND], ignore_index=True), notes)
 
 
-def _curve(run: "pd.Series[str]") -> dict[int, float]:
-    """valid/nll by the number of passes; empty where the folder is not here, is damaged or has another record."""
-    directory = RunDirectory(project.root() / run["folder"])
-    per_pass = int(run["steps"]) // int(run["passes"])
-    rows: list[Row] = []
-    with left_out(directory.folder):
-        record = directory.read()
-        if record is not None and record.record == run["record"]:
-            rows = directory.read_metrics()
+def _ones(runs: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """The objective's runs of k = 1, and the VAE's of the seeds that it lacks."""
+    ones = runs[runs["k"] == 1]
+    own, vae = (ones[ones["objective"] == name] for name in (objective, "vae"))
+    return pd.concat([own, vae[~vae["seed"].isin(own["seed"])]])
+
+
+def _summary(found: list[tuple["pd.Series[str]", "pd.Series[str]"]]) -> dict[str, float]:
+    gain = pd.Series([float(one["test/nll"]) - float(run["test/nll"]) for run, one in found])
+    units = pd.Series([float(run["test/active_units"]) for run, _ in found])
     return {
-        step // per_pass: value for name, value, step in rows if name == "valid/nll" and step % per_pass == 0
+        "gain": gain.mean(),
+        "gain_sd": gain.std(),
+        "active_units": units.mean(),
+        "active_units_sd": units.std(),
+        "seeds": len(found),
     }
 
 
 def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:
-    """Gains against passes, the published ones at the end of the paper's passes; a column for each number of layers."""
+    """Gains above and active units below, against passes; the published ones at the end of the paper's passes."""
     kinds = list(gained.groupby("stochastic_layers"))
-    figure, (panels,) = style.panels(1, len(kinds), (max(6.4, 4.6 * len(kinds)), 4.0))
-    for axes, (layers, group) in zip(panels, kinds, strict=True):
+    figure, panels = style.panels(2, len(kinds), (max(6.4, 4.6 * len(kinds)), 6.4), sharex=True)
+    for (above, below), (layers, group) in zip(panels.T, kinds, strict=True):
         final = published[(published["data"] == "mnist") & (published["stochastic_layers"] == layers)]
-        _curves(axes, group, final.set_index(["objective", "k"])["nll"])
-        axes.set_title(layers_in_words(layers), size=10)
-    panels[0].set_ylabel("NLL gained over k = 1 (nats per image)")
-    panels[-1].legend(frameon=False)
+        final = final.set_index(KIND)
+        units = final.filter(like="active_units").sum(axis=1, min_count=1)
+        nll = final["nll"]
+        _curves(above, group[group["k"] > 1], "gain", {kind: nll[kind[0], 1] - nll[kind] for kind in LOOKS})
+        _curves(below, group, "active_units", {kind: units[kind] for kind in LOOKS})
+        above.axhline(0, color="0.4", linewidth=0.8)
+        above.set_title(layers_in_words(layers), size=10)
+        below.set_xlabel("passes over the training set")
+    panels[0, 0].set_ylabel("test NLL gained over k = 1\n(nats per image)")
+    panels[1, 0].set_ylabel("active units")
+    style.legend_below(figure, panels[1, 0], 5)
     style.save(figure, path)
 
 
-def _curves(axes: Axes, gained: pd.DataFrame, nll: "pd.Series[float]") -> None:
-    for (objective, k), (look, line) in LOOKS.items():
-        rows = gained[(gained["objective"] == objective) & (gained["k"] == k)]
-        label, deviation = f"{OBJECTIVES[objective]}, k = {k}", rows["gain_sd"].fillna(0)
-        axes.errorbar(rows["passes"], rows["gain"], deviation, linestyle=line, capsize=3, label=label, **look)
-        theirs = nll[objective, 1] - nll[objective, k]
-        axes.plot(PASSES, theirs, markerfacecolor="white", linestyle="none", **look)
-    *_, last = ticks = style.log_ticks(axes, [*gained["passes"], PASSES])
+def _curves(axes: Axes, rows: pd.DataFrame, name: str, published: dict[tuple[str, int], float]) -> None:
+    for kind, group in rows.groupby(KIND):
+        if kind not in LOOKS:  # the IWAE with k = 1 is the VAE
+            continue
+        (look, line), label = LOOKS[kind], f"{OBJECTIVES[kind[0]]}, k = {kind[1]}"
+        deviation = group[f"{name}_sd"].fillna(0)
+        axes.errorbar(group["passes"], group[name], deviation, linestyle=line, capsize=3, label=label, **look)
+        axes.plot(PASSES, published[kind], markerfacecolor="white", linestyle="none", **look)
+    *_, last = ticks = style.log_ticks(axes, [*rows["passes"], PASSES])
     axes.set_xticks(ticks, [*map(str, ticks[:-1]), f"{last}\n(published)"])
-    axes.set_ylim(bottom=0)
-    axes.set_xlabel("passes over the training set")
     style.finish(axes)

@@ -19,3 +19,11 @@ BUDGETS: dict[Budget, list[str]] = {
     "paper": ["trainer=paper", "eval=paper", "seed=0,1,2"],
 }
 FURTHER = ["trainer=quick", "trainer.stages=5", "eval=paper", "seed=0"]  # 121 passes, after those of `day`
+
+# The ends of the stages before, of one seed and of few images: how the gains from k come about.
+ENDS: dict[Budget, list[str]] = {
+    "quick": ["model=one_layer", "trainer=quick", "trainer.stages=1,2", "eval=quick"],
+    "day": ["model=one_layer,two_layer", "trainer=quick", "trainer.stages=1,2,3", "eval=paper"],
+    "paper": ["model=one_layer,two_layer", "trainer=paper", "trainer.stages=1,2,3,4,5,6,7", "eval=paper"],
+}
+FEW_IMAGES = ["eval.images=1000", "seed=0"]

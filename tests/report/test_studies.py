@@ -9,9 +9,8 @@ import pytest
 from frames import frame, made_up
 from made_up import request
 
-from evidence.records.directory import RunDirectory
 from evidence.runs import lookup
-from experiments.iwae_table1 import gains, tables
+from experiments.iwae_table1 import gains
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table2 import study as table2
 from experiments.uivi_vae import study as uivi
@@ -19,46 +18,48 @@ from experiments.uivi_vae import study as uivi
 PUBLISHED = pd.read_csv(table1.HERE / "published.csv")
 
 
-def test_gains_are_paired_by_seed_and_passes(tmp_path: Path) -> None:
-    def trained(objective: str, k: int, seed: int, *nll: float, model: str = "one_layer") -> dict[str, Any]:
-        directory = RunDirectory(tmp_path / f"{objective}-{k}-{seed}-{model}")
-        directory.folder.mkdir()
-        steps = [2980, 11_920, 38_740]
-        directory.append_metrics(
-            [("valid/nll", value, step) for value, step in zip(nll, steps, strict=False)]
-        )
-        directory.append_metrics([("valid/nll", 0.0, 4000)])  # within a stage
-        directory.update(record=directory.folder.name)
-        named = {
-            "folder": str(directory.folder),
-            "run": directory.folder.name,
-            "record": directory.folder.name,
-        }
-        return made_up(objective=objective, k=k, seed=seed, model=model, **named)
+def test_gains_are_paired_by_seed_passes_and_scores(tmp_path: Path) -> None:
+    def trained(objective: str, k: int, seed: int, *nll: float, **changes: Any) -> list[dict[str, Any]]:
+        """A run for each length, of 1, 4 and 13 passes."""
+        same = {"objective": objective, "k": k, "seed": seed, "test/active_units": 20.0 + k, **changes}
+        return [
+            made_up(**same, **{"stages": str(stage), "test/nll": value}) for stage, value in enumerate(nll, 1)
+        ]
 
     made = [
-        trained("vae", 1, 0, 114.0, 102.0),
-        trained("vae", 1, 1, 115.0, 103.0),
-        trained("vae", 50, 0, 108.0, 99.0, 94.0),
-        trained("vae", 50, 1, 110.0),
-        trained("iwae", 50, 0, 113.0),  # its k = 1 is the VAE's
-        trained("iwae", 50, 2, 113.0),  # has no pair
-        trained("vae", 1, 0, 116.0, model="two_layer"),
-        trained("vae", 5, 0, 112.0, model="two_layer"),
+        *trained("vae", 1, 0, 114.0, 102.0),
+        *trained("vae", 1, 1, 115.0, 103.0),
+        *trained("vae", 50, 0, 108.0, 99.0, 94.0),
+        *trained("vae", 50, 1, 110.0),
+        *trained("iwae", 50, 0, 113.0),  # its k = 1 is the VAE's
+        *trained("iwae", 50, 2, 113.0),  # has no pair
+        *trained("vae", 1, 0, 116.0, model="two_layer"),
+        *trained("vae", 5, 0, 112.0, model="two_layer"),
+        *trained("vae", 1, 0, 80.0, 70.0, eval_images=500),  # the first length is scored on more images above
+        *trained("iwae", 5, 0, 77.0, 70.5, eval_images=500),
     ]
-    found = gains.gains(tables.chosen(pd.DataFrame(made)).runs)
+    found = gains.gains(pd.DataFrame(made))
     assert found.notes == []
     gained = found.table.set_index(["stochastic_layers", "objective", "k", "passes"])
     expected = {
+        (1, "iwae", 5, 1): 3.0,
+        (1, "iwae", 5, 4): -0.5,
         (1, "iwae", 50, 1): 1.0,
+        (1, "vae", 1, 1): 0.0,
+        (1, "vae", 1, 4): 0.0,
         (1, "vae", 50, 1): 5.5,
         (1, "vae", 50, 4): 3.0,
+        (2, "vae", 1, 1): 0.0,
         (2, "vae", 5, 1): 4.0,
     }
     assert gained["gain"].to_dict() == expected
-    assert list(gained["seeds"]) == [1, 2, 1, 1]
+    assert gained["seeds"].to_dict() == {**dict.fromkeys(expected, 1), **dict.fromkeys(TWO_SEEDS, 2)}
     assert gained.loc[(1, "vae", 50, 1), "gain_sd"] == pytest.approx(math.sqrt(0.5))
-    gains.draw(gained.reset_index(), PUBLISHED, tmp_path / "gains.png")
+    assert gained.loc[(1, "iwae", 50, 1), "active_units"] == 70.0
+    gains.draw(found.table, PUBLISHED, tmp_path / "gains.png")
+
+
+TWO_SEEDS = [(1, "vae", 1, 1), (1, "vae", 1, 4), (1, "vae", 50, 1)]
 
 
 def test_a_second_phase_belongs_to_the_other_objectives_experiment(tmp_path: Path) -> None:

@@ -3,14 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
-from frames import frame, made_up
+from frames import frame
 
-from evidence.records.directory import RunDirectory
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
-from experiments.iwae_table1 import gains, tables
+from experiments.iwae_table1 import gains
 from experiments.iwae_table2 import study as table2
 
 CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidence,bound=0.5,warmup=2000"}
@@ -48,34 +46,15 @@ def test_a_form_is_one_row_whatever_its_bound_and_of_the_studys_data_and_model(t
     assert "`looser` (other settings)" in found.notes[-1]
 
 
-def trained(folder: Path, per_pass: int = 2980, **changes: Any) -> dict[str, Any]:
-    """A run of three stages whose valid/nll is 100 less the number of passes."""
-    directory = RunDirectory(folder / str(len(list(folder.iterdir()))))
-    directory.folder.mkdir()
-    directory.append_metrics([("valid/nll", 100.0 - passes, passes * per_pass) for passes in (1, 4, 13)])
-    directory.update(record=directory.folder.name)
-    named = {"folder": str(directory.folder), "run": directory.folder.name, "record": directory.folder.name}
-    return made_up(**{"stages": "3", "steps": 13 * per_pass, **named, **changes})
-
-
-def gained(*made: dict[str, Any]) -> gains.Gains:
-    return gains.gains(tables.chosen(pd.DataFrame(list(made))).runs)
-
-
-def test_gains_are_of_like_runs_at_the_passes_that_they_had(tmp_path: Path) -> None:
-    vae = {"objective": "vae", "k": 1, "batch_size": 40}
-    halves = gained(trained(tmp_path, 1490, **vae), trained(tmp_path, 1490, batch_size=40, k=5))
-    assert halves.table["passes"].tolist() == [1, 4, 13]  # 1490 steps of 40 images are a pass
-    found = gained(trained(tmp_path, **vae), trained(tmp_path, k=5, **{"trainer.learning_rate": "0.01"}))
-    assert found.table.empty
-    assert found.notes == ["`3` is not compared with `2`: trainer.learning_rate 0.01, not 0.001."]
-
-
-def test_a_folder_that_holds_another_record_has_no_gains(tmp_path: Path) -> None:
-    made = [trained(tmp_path, objective="vae", k=1), trained(tmp_path, k=5)]
-    assert len(gained(*made).table) == 3
-    RunDirectory(tmp_path / "1").update(record="replaced")
-    assert gained(*made).table.empty
+def test_gains_are_of_like_runs() -> None:
+    vae = {"objective": "vae", "k": 1, "run": "one"}
+    assert len(gains.gains(frame(vae, {"k": 5})).table) == 2
+    for unlike in ({"stages": "3"}, {"eval_samples": 500}, {"eval_images": 500}, {"data": "omniglot"}):
+        found = gains.gains(frame(vae, {"k": 5, **unlike}))
+        assert found.table["k"].tolist() == [1]
+    found = gains.gains(frame(vae, {"k": 5, "run": "five", "trainer.learning_rate": "0.01"}))
+    assert found.table["k"].tolist() == [1]
+    assert found.notes == ["`five` is not compared with `one`: trainer.learning_rate 0.01, not 0.001."]
 
 
 def test_a_second_phase_is_compared_with_the_run_that_it_went_on_from(tmp_path: Path) -> None:

@@ -39,6 +39,11 @@ def test_the_day_of_table_1_is_40_passes_of_3_seeds_and_121_of_one(
     }
     assert trained("table1", "day", monkeypatch, tmp_path) == {
         **expected,
+        **{
+            (model, f"{passes} passes", 0): CELLS
+            for model in ("one_layer", "two_layer")
+            for passes in (1, 4, 13)
+        },
         ("one_layer", "121 passes", 0): CELLS,
     }
 
