@@ -17,7 +17,8 @@ CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidenc
 @pytest.mark.parametrize(
     ("unlike", "reason"),
     [
-        ({"code_digest": "c1de"}, "other code"),
+        ({"code_digest": "c1de", "git_commit": "another"}, "other code"),
+        ({"code_digest": "c1de", "git_dirty": "true"}, "other code"),
         ({"data_digest": "da7b"}, "other data"),
         ({"trainer.learning_rate": "0.01"}, "trainer.learning_rate 0.01, not 0.001"),
         ({"eval_images": 500}, "eval_images 500, not 10000"),
@@ -35,6 +36,17 @@ def test_a_form_is_compared_with_the_vae_by_like_runs_only(
     notes = [note for note in found.notes if "`path-1` is not compared with" in note]
     assert len(notes) == 1
     assert notes[0].endswith(f": {reason}.")
+
+
+def test_the_code_of_one_commit_is_the_same_though_each_run_has_a_hash_of_its_own_objective(
+    tmp_path: Path,
+) -> None:
+    vae = {"objective": "vae", "k": 5, "test/nll": 100.0, "code_digest": "of the VAE"}
+    assert critic.find(frame(vae, CRITIC | {"test/nll": 99.0}), tmp_path).results["pairs"].tolist() == [1, 1]
+    found = gains.gains(frame(vae | {"k": 1}, {"k": 5}))
+    assert found.table["objective"].tolist() == ["iwae", "vae"]
+    found = gains.gains(frame({"k": 1, "run": "one", "code_digest": "another"}, {"k": 5, "run": "five"}))
+    assert found.notes == ["`five` is not compared with `one`: other code."]
 
 
 def test_a_form_is_one_row_whatever_its_bound_and_of_the_studys_data_and_model(tmp_path: Path) -> None:

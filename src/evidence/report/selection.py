@@ -144,6 +144,8 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
     """What distinguishes a run from another, as texts: data, code, and settings except the `ignored` ones."""
     found = []
     for name in run.index:
+        if name == "code_digest" and _have_one_commit(run, other):
+            continue
         word = {"data_digest": "other data", "code_digest": "other code"}.get(name)
         if word is None and (not is_setting(name) or name.startswith(ignored)):
             continue
@@ -151,6 +153,16 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
         if ours != theirs:
             found.append(word or f"{name} {ours}, not {theirs}")
     return found
+
+
+def _have_one_commit(run: "pd.Series[str]", other: "pd.Series[str]") -> bool:
+    """Whether runs of unlike objectives or models were computed by one commit, without other changes.
+
+    The hash of a run's code covers its own objective and model. So those of unlike ones differ at any commit.
+    """
+    is_unlike = any(run.get(name) != other.get(name) for name in ("objective", "variant", "model"))
+    is_clean = run.get("git_dirty") == other.get("git_dirty") == "false"
+    return is_unlike and is_clean and run["git_commit"] == other["git_commit"]
 
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str], pd.DataFrame | None]:
