@@ -97,7 +97,7 @@ def draw(gained: pd.DataFrame, published: pd.DataFrame, path: Path) -> None:
         below.set_xlabel("passes over the training set")
     panels[0, 0].set_ylabel("test NLL gained over k = 1\n(nats per image)")
     panels[1, 0].set_ylabel("active units")
-    style.legend_below(figure, panels[1, 0], 5)
+    style.legend_below(figure, panels[1, 0], 3)
     style.save(figure, path)
 
 

@@ -44,7 +44,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     caption = (
         "Above: what k = 5 and 50 gain over k = 1 in test NLL, after each number of passes. A VAE with k samples"
         " averages k gradients, so it learns faster at first, and its gain shrinks with training. Below: active units."
-        " Hollow markers were published. Points are means over pairs of one seed"
+        " Hollow markers were published. Points are means of differences paired by seed"
         f" ({seeds(*gained.table['seeds'])}), bars one standard deviation over seeds either way. Both runs of a pair"
         f" are scored alike: {_scored(gained.table)}."
     )
