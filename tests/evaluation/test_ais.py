@@ -17,11 +17,12 @@ def sampler(temperatures: int = 10, chains: int = 4, simulated: bool = False) ->
     return AnnealedImportanceSampling(chains, temperatures, 3, 0.3, 0.65, simulated)
 
 
-def simulated(model: LatentVariableModel, count: int) -> tuple[Tensor, Tensor]:
-    """z [1, B, D] of the prior, and x [B, X] of the likelihood at it."""
-    z = torch.randn(1, count, problems.Z_DIM)
+def simulated(count: int) -> tuple[LatentVariableModel, Tensor, Tensor, Tensor]:
+    """The linear-Gaussian model, z [1, B, D] of its prior, x [B, X] of its likelihood at z, and log p(x) [B]."""
+    model, z = problems.linear_gaussian(), torch.randn(1, count, problems.Z_DIM)
     with torch.no_grad():
-        return z, model.likelihood(z).sample()[0]
+        x = model.likelihood(z).sample()[0]
+    return model, z, x, problems.exact_log_evidence(model, x)
 
 
 def fixed(temperatures: int, count: int, step: float = 0.3) -> Tensor:
@@ -31,9 +32,8 @@ def fixed(temperatures: int, count: int, step: float = 0.3) -> Tensor:
 @torch.no_grad()
 def test_the_weights_have_the_evidence_as_their_mean_and_its_inverse_backwards() -> None:
     """However few the temperatures: nothing is approximate but the variance."""
-    model, method = problems.linear_gaussian(), sampler(chains=20)
-    z, x = simulated(model, 2_000)
-    exact = problems.exact_log_evidence(model, x)
+    method = sampler(chains=20)
+    model, z, x, exact = simulated(2_000)
     draws = ais._Draws(20, x, problems.Z_DIM)
     steps = fixed(10, 2_000)
     forward = (method.forward(model, x, steps, draws)[0] - exact).exp().mean(0)
@@ -46,9 +46,8 @@ def test_the_weights_have_the_evidence_as_their_mean_and_its_inverse_backwards()
 @torch.no_grad()
 def test_the_bounds_average_weights_forwards_and_their_inverses_backwards() -> None:
     """exp of the lower bound is p(x) on average, and exp of minus the upper one 1/p(x): of several chains too."""
-    model, method = problems.linear_gaussian(), sampler(chains=3)
-    z, x = simulated(model, 3_000)
-    exact = problems.exact_log_evidence(model, x)
+    method = sampler(chains=3)
+    model, z, x, exact = simulated(3_000)
     draws = ais._Draws(3, x, problems.Z_DIM)
     lower, upper = method.bounds(model, x, z, fixed(10, 3_000), draws)
     for ratios in ((lower - exact).exp(), (exact - upper).exp()):
@@ -57,9 +56,7 @@ def test_the_bounds_average_weights_forwards_and_their_inverses_backwards() -> N
 
 @torch.no_grad()
 def test_more_temperatures_close_in_on_the_exact_value() -> None:
-    model = problems.linear_gaussian()
-    z, x = simulated(model, 200)
-    exact = problems.exact_log_evidence(model, x)
+    model, z, x, exact = simulated(200)
     gaps = []
     for temperatures in (4, 32, 256):
         method, draws = sampler(temperatures, chains=1), ais._Draws(1, x, problems.Z_DIM)

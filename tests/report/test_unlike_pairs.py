@@ -19,6 +19,7 @@ CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidenc
     [
         ({"code_digest": "c1de", "git_commit": "another"}, "other code"),
         ({"code_digest": "c1de", "git_dirty": "true"}, "other code"),
+        ({"code_digest": "c1de", "version_torch": "2.11.0"}, "other code"),
         ({"data_digest": "da7b"}, "other data"),
         ({"trainer.learning_rate": "0.01"}, "trainer.learning_rate 0.01, not 0.001"),
         ({"eval_images": 500}, "eval_images 500, not 10000"),
@@ -47,6 +48,9 @@ def test_the_code_of_one_commit_is_the_same_though_each_run_has_a_hash_of_its_ow
     assert found.table["objective"].tolist() == ["iwae", "vae"]
     found = gains.gains(frame({"k": 1, "run": "one", "code_digest": "another"}, {"k": 5, "run": "five"}))
     assert found.notes == ["`five` is not compared with `one`: other code."]
+    missing = {"variant": None}  # the same objective, whose settings are not told
+    found = gains.gains(frame({"k": 1, "code_digest": "another", **missing}, {"k": 5, **missing}))
+    assert found.table["k"].tolist() == [1]
 
 
 def test_a_form_is_one_row_whatever_its_bound_and_of_the_studys_data_and_model(tmp_path: Path) -> None:

@@ -156,13 +156,14 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
 
 
 def _have_one_commit(run: "pd.Series[str]", other: "pd.Series[str]") -> bool:
-    """Whether runs of unlike objectives or models were computed by one commit, without other changes.
+    """Whether runs of unlike objectives or models were computed by one commit and torch, without other changes.
 
     The hash of a run's code covers its own objective and model. So those of unlike ones differ at any commit.
     """
-    is_unlike = any(run.get(name) != other.get(name) for name in ("objective", "variant", "model"))
+    is_unlike = any(str(run.get(name)) != str(other.get(name)) for name in ("objective", "variant", "model"))
     is_clean = run.get("git_dirty") == other.get("git_dirty") == "false"
-    return is_unlike and is_clean and run["git_commit"] == other["git_commit"]
+    is_one = all(str(run.get(name)) == str(other.get(name)) for name in ("git_commit", "version_torch"))
+    return is_unlike and is_clean and is_one
 
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str], pd.DataFrame | None]:
