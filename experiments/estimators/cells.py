@@ -17,13 +17,14 @@ NLL, SNR = "test/nll", "test/snr_encoder"
 BUT_LENGTH = tuple(name for name in COMPARED if name != "budget")
 
 Kind = tuple[str, int]  # objective and k
+Cell = tuple[str, int, int]  # objective, k and passes
 
 
 class Cells(NamedTuple):
     """Like runs and the row of their `summary`, by objective, k and passes."""
 
-    runs: dict[tuple[str, int, int], pd.DataFrame]
-    rows: dict[tuple[str, int, int], "pd.Series[str]"]
+    runs: dict[Cell, pd.DataFrame]
+    rows: dict[Cell, "pd.Series[str]"]
 
     @classmethod
     def of(cls, chosen: pd.DataFrame, results: pd.DataFrame) -> "Cells":
@@ -58,6 +59,6 @@ class Cells(NamedTuple):
         values = [np.interp(np.log(decoder_passes), logs, row) for row in ends.to_numpy()]
         return pd.Series(values, ends.index, dtype=float)
 
-    def apart(self) -> str:
-        """Why the figures of the cells cannot be compared, except for their length. Empty where they can."""
-        return apart([*self.rows.values()], BUT_LENGTH)
+    def apart(self, cells: Iterable[Cell]) -> str:
+        """Why the figures of these cells cannot be compared, except for their length. Empty where they can."""
+        return apart([self.rows[cell] for cell in cells if cell in self.rows], BUT_LENGTH)

@@ -50,7 +50,7 @@ def test_the_day_of_table_1_is_40_passes_of_3_seeds_and_121_of_one(
 
 @pytest.mark.parametrize(
     ("target", "count"),
-    [("table3", CELLS), ("active-units", CELLS), ("critic", FORMS), ("tighter", BOUNDS)],
+    [("table3", CELLS), ("active-units", CELLS), ("critic", FORMS)],
 )
 def test_other_days_are_40_passes_of_3_seeds(
     target: str, count: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
@@ -59,12 +59,25 @@ def test_other_days_are_40_passes_of_3_seeds(
     assert found == {("one_layer", "40 passes", seed): count for seed in range(3)}
 
 
-def test_the_day_of_the_estimators_is_the_end_of_each_of_four_stages(
+def test_a_day_of_many_samples_is_13_passes_of_3_seeds(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    found = trained("tighter", "day", monkeypatch, tmp_path)
+    assert found == {("one_layer", "13 passes", seed): BOUNDS for seed in range(3)}
     found = trained("estimators", "day", monkeypatch, tmp_path)
-    lengths = [f"{passes} passes" for passes in (1, 4, 13, 40)]
-    assert found == {("one_layer", words, seed): ESTIMATORS for words in lengths for seed in range(3)}
+    last = Counter({("one_layer", "13 passes", seed): ESTIMATORS for seed in range(3)})
+    alike = Counter({("one_layer", f"{passes} passes", 0): ESTIMATORS for passes in (1, 4, 13)})
+    assert found == last + alike
+
+
+@pytest.mark.parametrize("target", ["table1", "active-units", "table3", "critic", "tighter", "estimators"])
+def test_a_quick_budget_is_13_passes_of_one_seed(
+    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVIDENCE_DATA", str(tmp_path))
+    jobs = [job.settings for words in STUDIES[target].sweeps("quick") for job in request(*words).jobs]
+    assert max(job.trainer.stages for job in jobs) == 3
+    assert {job.seed for job in jobs} == {0}
 
 
 def test_the_day_of_uivi_is_the_whole_protocol_of_one_seed_then_short_runs_of_two(

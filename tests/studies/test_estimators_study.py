@@ -65,8 +65,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def judged(made: pd.DataFrame) -> list[Claim]:
     """The claims alone, without pictures."""
-    chosen = study._chosen(made).runs
-    return claims(Cells.of(chosen, study._results(chosen)))
+    made, _ = study._studied(made)
+    ends, curves = study.choose(made, study.CELL).runs, study.scored_alike(made)
+    return claims(*(Cells.of(runs, study._results(runs)) for runs in (ends, curves)))
 
 
 def test_the_published_order_bears_all_claims_out(tmp_path: Path) -> None:
@@ -143,10 +144,23 @@ def test_cells_are_compared_after_the_passes_that_they_share() -> None:
 
 
 def test_figures_on_unlike_images_are_not_compared() -> None:
-    made = pd.concat([runs(), runs(seeds=1, eval_images=2000, stages="4")], ignore_index=True)
-    claim = judged(made)[STL]
+    longest = runs(seeds=1, stages="4")
+    longest.loc[longest["objective"] == "iwae", "eval_images"] = 2000
+    claim = judged(pd.concat([runs(), longest], ignore_index=True))[STL]
     assert claim.holds is None
     assert claim.evidence == "not compared: test images 10000 and 2000"
+
+
+def test_the_last_ends_are_scored_on_all_images_and_all_ends_alike_on_few() -> None:
+    few = runs(lambda *cell: published(*cell) + 7, seeds=1, eval_images=1000)
+    last = runs(seeds=3)
+    found = judged(pd.concat([few, last[last["stages"] == "3"]], ignore_index=True))
+    assert [claim.holds for claim in found] == [True] * 8
+    assert "STL less IWAE at k = 5: -1.00 ± 0.00" in found[STL].evidence
+    assert "after 13 passes, 3 seeds" in found[STL].evidence
+    alone = judged(few)
+    assert found[TEN] == alone[TEN]
+    assert found[FIFTY].evidence.endswith("one seed")
 
 
 def test_fewer_samples_have_no_equal_cost_until_their_training_overlaps() -> None:
@@ -159,8 +173,8 @@ def test_fewer_samples_have_no_equal_cost_until_their_training_overlaps() -> Non
 
 
 def test_between_two_ends_the_nll_is_linear_in_the_log_of_passes() -> None:
-    chosen = study._chosen(runs(seeds=1))
-    cells = Cells.of(chosen.runs, study._results(chosen.runs))
+    alike = study.scored_alike(runs(seeds=1))
+    cells = Cells.of(alike, study._results(alike))
     kind = ("iwae", 5)
     middle = cells.at(kind, np.sqrt(20 * 65))
     ends = [cells.by_seed(kind, passes, "test/nll")[0] for passes in (4, 13)]

@@ -1,6 +1,8 @@
 """What MLflow has of a run besides its numbers: the data set, the model, the user's tags, its sweep, and its page."""
 
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -218,3 +220,14 @@ def test_an_experiments_page_has_its_columns_and_charts_chosen(
         f"the runs of mine: http://127.0.0.1:5001/#/experiments/{number}/runs?{view.QUERY}\n"
     )
     assert client().get_experiment_by_name("mine").tags[view.TAG] == saved
+
+
+@pytest.mark.parametrize("make", [lambda path: path.symlink_to("/dev/zero"), os.mkfifo, Path.mkdir])
+def test_what_has_no_end_is_not_delivered(make: Callable[[Path], None], root: Path) -> None:
+    assert start("tracking=none") == 0
+    directory = only_directory(root)
+    directory.log.unlink()
+    for path in (directory.log, directory.figures / "units.png"):
+        make(path)
+    given = {path.name for path, _ in contents.artifacts(directory, contents.record_of(directory))}
+    assert given == {"config.yaml", "result.json", "metrics.csv"}

@@ -47,14 +47,17 @@ def later(given: Iterable[Row], there: Mapping[str, int]) -> list[Row]:
 
 
 def artifacts(directory: RunDirectory, record: Record) -> Iterator[tuple[Path, str | None]]:
-    """The files that MLflow gets, and their folders there. A full disk may have prevented some."""
-    for path in (directory.config, directory.result, directory.metrics, directory.log):
-        if path.exists():
-            yield path, None
-    for figure in sorted(directory.figures.glob("*.png")):
-        yield figure, "figures"
-    if record.status == "FAILED" and directory.traceback.exists():
-        yield directory.traceback, None
+    """The files that MLflow gets, and their folders there. A full disk may have prevented some.
+
+    Only regular files: a device or a pipe in a file's place may have no end.
+    """
+    plain = [directory.config, directory.result, directory.metrics, directory.log]
+    if record.status == "FAILED":
+        plain.append(directory.traceback)
+    given = [(path, None) for path in plain] + [
+        (path, "figures") for path in sorted(directory.figures.glob("*.png"))
+    ]
+    return ((path, folder) for path, folder in given if path.is_file())
 
 
 def ended(record: Record) -> datetime | None:
