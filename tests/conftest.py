@@ -1,5 +1,6 @@
 """The ground every test stands on: no denormals, one thread, a fixed seed, no server of the user's."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # started in the background, a process ignores Ctrl-C
 torch.set_num_threads(1)  # tests are small: one thread is faster than two, and sums in one order
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for the processes that tests start
 
 
 @pytest.fixture(autouse=True)
