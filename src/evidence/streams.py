@@ -65,13 +65,13 @@ def close_stream() -> None:
 @contextlib.contextmanager
 def drawing(stream: Stream | None) -> Iterator[None]:
     """Inside, draws come from the stream, or for None as they did."""
-    before = vars(_state).copy()
+    before = _state.stream, _state.use, _state.first_sample
     if stream is not None:
         open_stream(stream)
     try:
         yield
     finally:
-        vars(_state).update(before)
+        _state.stream, _state.use, _state.first_sample = before
 
 
 def samples(first: int | Tensor, use: int) -> None:

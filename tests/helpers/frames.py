@@ -12,6 +12,8 @@ from evidence.report.compare import length
 STEPS_A_PASS = 2980  # of MNIST
 NOT_OF_A_CELL = {"seed", "date", "ended", "record", "run", "folder", "init_from", "mixed", "git_commit"}
 NOT_OF_A_CELL |= {"git_dirty", "device", "processor", "code_digest", "data_digest", "url"}
+NOT_OF_A_CELL |= {"code", "code_package", "version_torch"}
+CODE = {"evidence": "c0de222222222222", "torch": "2.15.0", "layers": "c0de333333333333"}
 
 
 def made_up(**changes: Any) -> dict[str, Any]:
@@ -38,6 +40,9 @@ def made_up(**changes: Any) -> dict[str, Any]:
         "trainer.learning_rate": "0.001",
         "identity_version": str(VERSION),
         "code_digest": "c0de000000000000",
+        "code_package": "c0de111111111111",
+        "code": json.dumps(CODE),
+        "version_torch": "2.15.0",
         "data_digest": "da7a000000000000",
         "mixed": None,
         **changes,

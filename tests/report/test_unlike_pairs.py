@@ -1,25 +1,30 @@
 """Differences are of like runs too: by seed, by stage of a training, and to the run that training went on from."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-from frames import frame
+from frames import CODE, frame
 
+from evidence.report import protocol
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
 from experiments.iwae_table1 import gains
 from experiments.iwae_table2 import study as table2
 
+OTHER = {"code_digest": "c1de", "git_commit": "another", "git_dirty": "true"}
 CRITIC = {"objective": "critic", "k": 5, "variant": "encoder=path,target=evidence,bound=0.5,warmup=2000"}
 
 
 @pytest.mark.parametrize(
     ("unlike", "reason"),
     [
-        ({"code_digest": "c1de", "git_commit": "another"}, "other code"),
-        ({"code_digest": "c1de", "git_dirty": "true"}, "other code"),
-        ({"code_digest": "c1de", "version_torch": "2.11.0"}, "other code"),
+        (OTHER | {"code_package": "c1de"}, "other code"),
+        (OTHER | {"code": json.dumps(CODE | {"layers": "c1de"})}, "other code"),
+        (OTHER | {"code": json.dumps(CODE | {"torch": "2.11.0"})}, "other code"),
+        (OTHER | {"code": None, "version_torch": "2.11.0"}, "other code"),
+        (OTHER | {"code_package": None}, "other code"),
         ({"data_digest": "da7b"}, "other data"),
         ({"trainer.learning_rate": "0.01"}, "trainer.learning_rate 0.01, not 0.001"),
         ({"eval_images": 500}, "eval_images 500, not 10000"),
@@ -39,12 +44,25 @@ def test_a_form_is_compared_with_the_vae_by_like_runs_only(
     assert notes[0].endswith(f": {reason}.")
 
 
-def test_the_code_of_one_commit_is_the_same_though_each_run_has_a_hash_of_its_own_objective(
-    tmp_path: Path,
+@pytest.mark.parametrize(
+    "unlike",
+    [
+        OTHER,
+        OTHER | {"code": json.dumps(CODE | {"evidence": "of the critic", "its own file": "c1de"})},
+        {"code_digest": "c1de", "code_package": None, "code": None},  # an earlier version, one clean commit
+    ],
+)
+def test_the_code_is_the_same_though_each_run_has_a_hash_of_its_own_objective(
+    unlike: dict[str, Any], tmp_path: Path
 ) -> None:
-    vae = {"objective": "vae", "k": 5, "test/nll": 100.0, "code_digest": "of the VAE"}
-    assert critic.find(frame(vae, CRITIC | {"test/nll": 99.0}), tmp_path).results["pairs"].tolist() == [1, 1]
-    found = gains.gains(frame(vae | {"k": 1}, {"k": 5}))
+    vae = {"objective": "vae", "k": 5, "test/nll": 100.0}
+    made = frame(vae, CRITIC | {"test/nll": 99.0} | unlike)
+    assert critic.find(made, tmp_path).results["pairs"].tolist() == [1, 1]
+    assert protocol.unlike(made, "here") == []
+
+
+def test_of_one_objective_the_hash_of_its_code_decides() -> None:
+    found = gains.gains(frame({"objective": "vae", "k": 1} | OTHER, {"k": 5}))
     assert found.table["objective"].tolist() == ["iwae", "vae"]
     found = gains.gains(frame({"k": 1, "run": "one", "code_digest": "another"}, {"k": 5, "run": "five"}))
     assert found.notes == ["`five` is not compared with `one`: other code."]

@@ -182,6 +182,31 @@ def test_a_new_objective_leaves_the_others_code_as_it_was(package: Path) -> None
     assert hashed(package, IWAE) == before != hashed(package, "evidence.objectives.Mine")
 
 
+@pytest.mark.parametrize(
+    ("file", "is_mathematics"),
+    [
+        ("objectives/sivi.py", True),
+        ("evaluation/ais.py", True),
+        ("hmc.py", True),
+        ("data/subsets.py", True),
+        ("tracking/runs.py", False),
+        ("config/limits.py", False),
+    ],
+)
+def test_the_hash_of_all_covers_every_module_of_the_mathematics(
+    file: str, is_mathematics: bool, package: Path
+) -> None:
+    def hashed() -> str:
+        package_code._read.cache_clear()
+        return package_code.hash_of_all(package)
+
+    before, text = hashed(), (package / file).read_text()
+    (package / file).write_text(f"{text}\n# A comment.\n")
+    assert hashed() == before
+    (package / file).write_text(f"{text}\nmore = 1\n")
+    assert (hashed() != before) is is_mathematics
+
+
 def test_the_package_counts_as_this_process_has_loaded_it(package: Path) -> None:
     before = hashed(package, IWAE)
     (package / "training.py").write_text("")

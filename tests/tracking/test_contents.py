@@ -231,3 +231,11 @@ def test_what_has_no_end_is_not_delivered(make: Callable[[Path], None], root: Pa
         make(path)
     given = {path.name for path, _ in contents.artifacts(directory, contents.record_of(directory))}
     assert given == {"config.yaml", "result.json", "metrics.csv"}
+
+
+def test_the_code_of_a_run_is_told_by_its_parts(root: Path) -> None:
+    assert start() == 0
+    (run,) = mlflow_runs()
+    record = contents.record_of(only_directory(root))
+    assert json.loads(run.data.tags["code"]) == record.code
+    assert run.data.tags["code_package"] == record.provenance["code_package"]

@@ -9,7 +9,7 @@ from evidence import project, tracking
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.report.compare import commit
+from evidence.report import codes
 from evidence.report.selection import EVALUATION, LENGTH, SECTIONS, differences
 
 NOT_ASKED = (*LENGTH, *EVALUATION)  # the budget decides these, and the tables show them
@@ -40,15 +40,10 @@ def notes(experiment: str, runs: pd.DataFrame, ignored: tuple[str, ...] = ()) ->
 
 
 def unlike(runs: pd.DataFrame, where: str) -> list[str]:
-    """A note where the compared runs do not agree in their code or data.
-
-    The hash of a run's code covers its own objective and model. So those of unlike objectives differ at one commit.
-    """
+    """A note where the compared runs do not agree in their code or data."""
     found = []
     if len(runs):
-        commits = {commit(run) for _, run in runs.iterrows()}
-        of_each = runs.groupby(["objective", "model"])["code_digest"].nunique()
-        if of_each.max() > 1 or (len(commits) > 1 and runs["code_digest"].nunique() > 1):
+        if not codes.are_same(runs):
             found.append("code")
         if runs["data_digest"].nunique() > 1:
             found.append("data")

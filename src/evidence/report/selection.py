@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from evidence.records.identity import VERSION
+from evidence.report import codes
 from evidence.report.compare import length, mean_and_deviation, seeds
 
 ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
@@ -144,7 +145,7 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
     """What distinguishes a run from another, as texts: data, code, and settings except the `ignored` ones."""
     found = []
     for name in run.index:
-        if name == "code_digest" and _have_one_commit(run, other):
+        if name == "code_digest" and codes.is_same(run, other):
             continue
         word = {"data_digest": "other data", "code_digest": "other code"}.get(name)
         if word is None and (not is_setting(name) or name.startswith(ignored)):
@@ -153,17 +154,6 @@ def differences(run: "pd.Series[str]", other: "pd.Series[str]", ignored: tuple[s
         if ours != theirs:
             found.append(word or f"{name} {ours}, not {theirs}")
     return found
-
-
-def _have_one_commit(run: "pd.Series[str]", other: "pd.Series[str]") -> bool:
-    """Whether runs of unlike objectives or models were computed by one commit and torch, without other changes.
-
-    The hash of a run's code covers its own objective and model. So those of unlike ones differ at any commit.
-    """
-    is_unlike = any(str(run.get(name)) != str(other.get(name)) for name in ("objective", "variant", "model"))
-    is_clean = run.get("git_dirty") == other.get("git_dirty") == "false"
-    is_one = all(str(run.get(name)) == str(other.get(name)) for name in ("git_commit", "version_torch"))
-    return is_unlike and is_clean and is_one
 
 
 def _chosen(group: pd.DataFrame) -> tuple[pd.DataFrame, list[str], pd.DataFrame | None]:

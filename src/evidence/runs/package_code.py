@@ -9,7 +9,7 @@ of a message, does not change the code of other runs.
 import ast
 import functools
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from evidence.runs.sources import imported
@@ -37,7 +37,22 @@ def package_hash(package: Path, names: Iterable[str]) -> str:
         if module and module not in found:
             found[module] = _read(package, module).code
             waiting += _read(package, module).origins.values()
-    text = "".join(f"{module}\0{found[module]}\0" for module in sorted(found))
+    return _hash(found)
+
+
+def hash_of_all(package: Path) -> str:
+    """A hash of all modules of the mathematics: those at the top of the package and in the folders COMPUTING.
+
+    Docstrings and messages do not count. Runs of unlike objectives have this hash in common.
+    """
+    paths = [*package.glob("*.py"), *(path for name in COMPUTING for path in (package / name).rglob("*.py"))]
+    names = {".".join(["evidence", *path.relative_to(package).with_suffix("").parts]) for path in paths}
+    return _hash({name: _read(package, name).code for name in names})
+
+
+def _hash(codes: Mapping[str, str]) -> str:
+    """One hash of the modules' code by their names."""
+    text = "".join(f"{module}\0{codes[module]}\0" for module in sorted(codes))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -21,7 +21,7 @@ from evidence import __version__, project
 from evidence.data import Dataset
 from evidence.records.record import OF_METRICS
 from evidence.runs import hardware
-from evidence.runs.package_code import package_hash
+from evidence.runs.package_code import hash_of_all, package_hash
 from evidence.runs.sources import is_own, sources
 
 PACKAGE = Path(__file__).parents[1]
@@ -99,7 +99,7 @@ def data(dataset: Dataset) -> str:
 
 
 def provenance() -> dict[str, str]:
-    """Which code runs where: git commit and whether it is dirty, host, processor and versions.
+    """Which code runs where: git commit and whether it is dirty, a hash of all mathematics, processor and versions.
 
     Outside of a checkout the commit is "unknown".
     """
@@ -107,6 +107,7 @@ def provenance() -> dict[str, str]:
     return {
         "git_commit": commit or "unknown",
         "git_dirty": "unknown" if changes is None else str(bool(changes)).lower(),
+        "code_package": hash_of_all(PACKAGE),
         "host": socket.gethostname(),
         "processor": hardware.processor(),
         "version_python": platform.python_version(),

@@ -15,7 +15,7 @@ from evidence.records.directory import Row, RunDirectory, latest_checkpoint, sho
 from evidence.records.record import Record
 from evidence.tracking.inputs import Input
 
-FORMAT = "2"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
+FORMAT = "3"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
 NOTE = "mlflow.note.content"  # what MLflow shows as the description
 
 
@@ -78,6 +78,7 @@ def tags(directory: RunDirectory, record: Record, root: Path) -> dict[str, str]:
     values = record.model_dump(include=set(OF_RECORD))
     return {
         **{name: str(values[name]) for name in OF_RECORD if values[name]},
+        "code": json.dumps(record.code),
         **record.provenance,
         **({"mixed": "; ".join(record.mixed)} if record.mixed else {}),
         **source_tags(record.provenance.get("git_commit", "unknown")),

@@ -31,6 +31,8 @@ OWN = frozenset(
         "sweep_id",
         "sweep_parent",
         "mixed",
+        "code",
+        "code_package",
         "processor",
         "git_commit",
         "git_dirty",
