@@ -225,7 +225,7 @@ STUDY = Study(
     title="The critic-weighted update",
     claim="An update weighted by exp(log w - C(x)) needs one sample; taken literally it leaves the encoder no signal.",
     source='post "Importance-weighted update with critic", 2017',
-    costs={},
+    costs={"quick": "35 minutes on one core of an AMD EPYC, beside other work"},
     reaches={
         "quick": "13 of 3280 passes, one seed; L_500",
         "day": "40 of 3280 passes, 3 seeds; L_5000",
