@@ -65,13 +65,15 @@ def close_stream() -> None:
 @contextlib.contextmanager
 def drawing(stream: Stream | None) -> Iterator[None]:
     """Inside, draws come from the stream, or for None as they did."""
-    before = _state.stream, _state.use, _state.first_sample
+    outer = _state.stream
+    is_within = outer is not None  # else use and sample mean nothing, and to the compiler each read is a guard
+    use, first = (_state.use, _state.first_sample) if is_within else (0, 0)
     if stream is not None:
         open_stream(stream)
     try:
         yield
     finally:
-        _state.stream, _state.use, _state.first_sample = before
+        _state.stream, _state.use, _state.first_sample = outer, use, first
 
 
 def samples(first: int | Tensor, use: int) -> None:
