@@ -66,7 +66,8 @@ def close_stream() -> None:
 def drawing(stream: Stream | None) -> Iterator[None]:
     """Inside, draws come from the stream, or for None as they did."""
     outer = _state.stream
-    is_within = outer is not None  # else use and sample mean nothing, and to the compiler each read is a guard
+    # Without a stream, use and sample mean nothing; and the compiler would guard each value that is read.
+    is_within = outer is not None
     use, first = (_state.use, _state.first_sample) if is_within else (0, 0)
     if stream is not None:
         open_stream(stream)
