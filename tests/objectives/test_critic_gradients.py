@@ -128,7 +128,7 @@ def test_the_sweeps_are_seven_forms_of_equal_decoder_passes(budget: Any) -> None
     assert len(jobs) == 7 * len(seeds)
     for job in jobs:
         assert (job.k, job.name, job.model.name, job.data.name) == (5, "critic", "one_layer", "mnist")
-        assert job.trainer.stages == {"quick": 2, "day": 4, "paper": 8}[budget]
+        assert job.trainer.stages == {"quick": 3, "day": 4, "paper": 8}[budget]
 
 
 def made_up_runs() -> pd.DataFrame:
