@@ -28,13 +28,11 @@ def is_same(run: "pd.Series[str]", other: "pd.Series[str]") -> bool:
     """Whether one code has computed both runs."""
     if run.get("code_digest") == other.get("code_digest"):
         return True
-    if not _are_unlike(run, other) or not (
-        _share(run, other, "code_package") or _have_one_commit(run, other)
-    ):
+    is_one_package = _share(run, other, "code_package") or _have_one_commit(run, other)
+    if not (_are_unlike(run, other) and is_one_package and _share(run, other, "version_torch")):
         return False
     ours, theirs = _code(run), _code(other)
-    common = (ours.keys() & theirs.keys()) - {OF_ITS_OWN}
-    return _share(run, other, "version_torch") and all(ours[name] == theirs[name] for name in common)
+    return all(ours[name] == theirs[name] for name in (ours.keys() & theirs.keys()) - {OF_ITS_OWN})
 
 
 def _are_unlike(run: "pd.Series[str]", other: "pd.Series[str]") -> bool:
