@@ -1,8 +1,6 @@
 """What MLflow holds after a run, and what a user reads when a store cannot be used."""
 
 import math
-import random
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -37,30 +35,6 @@ def seen(root: Path, run_id: str):
     from mlflow import MlflowClient
 
     return MlflowClient(f"sqlite:///{root / 'mlflow.db'}").get_run(run_id)
-
-
-def test_a_signal_in_the_middle_of_a_call_leaves_a_store_that_can_be_used(root: Path) -> None:
-    def write(record: str) -> None:
-        store = tracking.Store(None, "interrupted", root)
-        run = tracking.find_run(store, record) or tracking.create_run(store, record, {"record": record})
-        run.log([("train/iwae", -90.0, run.last_steps().get("train/iwae", 0) + 1)])
-
-    write("with the imports")
-    begin = time.monotonic()
-    write("undisturbed")
-    duration = time.monotonic() - begin
-    random_times = random.Random(0)
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)  # raises KeyboardInterrupt
-    try:
-        for trial in range(50):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, random_times.uniform(0.05, 0.95) * duration)
-                write(str(trial))
-                signal.pause()  # this time it was faster than the alarm
-            except KeyboardInterrupt:
-                write(str(trial))  # while the interrupted call's frames still live, as in a run's last words
-    finally:
-        signal.signal(signal.SIGALRM, before)
 
 
 def test_a_run_is_recorded_below_the_root_whatever_the_current_folder(

@@ -9,7 +9,7 @@ import re
 import signal
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from urllib.parse import unquote
 
@@ -62,19 +62,34 @@ def _environment(uri: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
     """Delay Ctrl-C and other signals to the end of the block. A call that is cut short may leave the store locked."""
-    is_main = threading.current_thread() is threading.main_thread()  # no other has signals
-    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()} if is_main else {}
+    if threading.current_thread() is not threading.main_thread():  # no other has signals
+        yield
+        return
+    handlers = {each: signal.getsignal(each) for each in signal.valid_signals()}
     handlers = {each: handler for each, handler in handlers.items() if callable(handler)}
     came: list[int] = []
-    for each in handlers:
-        signal.signal(each, lambda number, _: came.append(number))
+    with _held_back(handlers):
+        for each in handlers:
+            signal.signal(each, lambda number, _: came.append(number))
     try:
         yield
     finally:
-        for each, handler in handlers.items():
-            signal.signal(each, handler)
-        for number in came:
-            signal.raise_signal(number)
+        with _held_back(handlers):
+            for each, handler in handlers.items():
+                signal.signal(each, handler)
+            for number in came:
+                signal.raise_signal(number)
+
+
+@contextlib.contextmanager
+def _held_back(signals: Iterable[int]) -> Iterator[None]:
+    """The system keeps the signals until the block's end. So none arrives when only a part of the handlers is set."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
