@@ -9,13 +9,11 @@ Importing Hydra takes 0.3 s, torch and mlflow seconds. So each is imported where
 import contextlib
 import io
 import os
-import signal
 import sys
 import traceback
 from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from evidence import project
 from evidence.cli.help import help_text
@@ -23,6 +21,7 @@ from evidence.display.output import unfailing
 from evidence.errors import Terminated, UserError
 from evidence.passwords import masked
 from evidence.startup import without_garbage_collection
+from evidence.termination import STATUS, ending, passing_on
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -38,12 +37,8 @@ if TYPE_CHECKING:
 
 def main(argv: list[str], conf: Path) -> int:
     """Do what `argv` asks, with the configs in the folder `conf`, and return the exit status."""
-    handler = signal.signal(signal.SIGTERM, _terminate)
-    try:
-        with unfailing():
-            return _main(argv, conf)
-    finally:
-        signal.signal(signal.SIGTERM, handler)
+    with passing_on(), unfailing():
+        return _main(argv, conf)
 
 
 def _main(argv: list[str], conf: Path) -> int:
@@ -54,7 +49,7 @@ def _main(argv: list[str], conf: Path) -> int:
         return 130
     except Terminated:
         _say("terminated")
-        return 143
+        return STATUS
     except Exception as error:
         _complain(error)
         return 2
@@ -90,7 +85,8 @@ def job(config: "DictConfig") -> float | None:
 def job_in(root: Path, config: "DictConfig") -> float | None:
     """Run one job of a sweep with the root of the sweep's process, in the process that a launcher has chosen."""
     project.work_in(root)
-    return job(config)
+    with ending():
+        return job(config)
 
 
 def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | None]:
@@ -101,13 +97,14 @@ def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | N
     from evidence.runs.driver import together
 
     shown = terminal.SharedProgress(len(configs)).member
-    return together(
-        [
-            _job_of_sweep(config, context, shown)
-            for config in configs
-            if (context := job_context(config.hydra)) is not None
-        ]
-    )
+    with ending():
+        return together(
+            [
+                _job_of_sweep(config, context, shown)
+                for config in configs
+                if (context := job_context(config.hydra)) is not None
+            ]
+        )
 
 
 def _job_of_sweep(
@@ -235,7 +232,3 @@ def _complain(error: Exception, prefix: str = "") -> str:
     said = masked(describe(error)) + hint
     _say(prefix + said)
     return said
-
-
-def _terminate(signum: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated

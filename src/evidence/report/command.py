@@ -16,24 +16,29 @@ import torch
 
 from evidence import project
 from evidence.display.output import unfailing
-from evidence.errors import UserError
+from evidence.errors import Terminated, UserError
 from evidence.report import experiment, page
 from evidence.report.arguments import OneLine
 from evidence.report.frame import finished
 from evidence.report.study import BUDGETS, Budget, Study, discovered
+from evidence.termination import STATUS, passing_on
 
 
 @unfailing()
 def main(folder: Path) -> int:
     """Work on the studies in a folder, and return the exit status.
 
-    0: all is done. 1: a study failed. 2: a UserError. 130: Ctrl-C.
+    0: all is done. 1: a study failed. 2: a UserError. 130: Ctrl-C. 143: SIGTERM.
     """
     try:
-        return _main(discovered(folder))
+        with passing_on():
+            return _main(discovered(folder))
     except KeyboardInterrupt:
         print("\nevidence: interrupted; the same command goes on", file=sys.stderr)
         return 130
+    except Terminated:
+        print("\nevidence: terminated; the same command goes on", file=sys.stderr)
+        return STATUS
     except UserError as error:
         print(f"evidence: {error}", file=sys.stderr)
         return 2
@@ -137,13 +142,22 @@ def _folder(study: Study) -> Path:
 
 
 def _run(arguments: list[str]) -> bool:
-    """Run one sweep in a process of its own, and return whether it ended well. Ctrl-C reaches that process itself."""
+    """Run one sweep in a process of its own, and return whether it ended well.
+
+    Ctrl-C in a terminal reaches that process itself. SIGTERM is passed on to it.
+    """
     process = subprocess.Popen([sys.executable, str(project.root() / "run.py"), *arguments])
     try:
         status = process.wait()
     except KeyboardInterrupt:
         process.wait()
         raise
+    except Terminated:
+        process.terminate()
+        process.wait()
+        raise
     if status == 130:
         raise KeyboardInterrupt
+    if status == STATUS:
+        raise Terminated
     return status == 0
