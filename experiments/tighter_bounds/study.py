@@ -120,7 +120,7 @@ STUDY = Study(
     title="Tighter bounds are not necessarily better",
     claim="With 64 samples in all, PIWAE ends at least as well as IWAE, and MIWAE has the best L_64.",
     source="Rainforth et al. 2018, Table 1, https://arxiv.org/abs/1802.04537",
-    costs={},
+    costs={"quick": "an hour on two cores of an AMD EPYC, beside other work"},
     reaches={
         "quick": "13 of 3280 passes, one seed; L_5000 on 2,000 images",
         "day": "13 of 3280 passes, 3 seeds; L_5000",
