@@ -173,7 +173,7 @@ STUDY = Study(
     title="Estimators of the importance-weighted bound's gradient",
     claim="STL and DReG end below IWAE, every estimator gains from more samples, and TVO gains the most.",
     source="Lievin et al. 2020, Figure 4, https://arxiv.org/abs/2008.01998",
-    costs={},
+    costs={"quick": "70 minutes on two cores of an AMD EPYC, for some of it beside other work"},
     reaches={
         "quick": f"13 of {PASSES} passes, one seed; L_500 on 2,000 images",
         "day": f"13 of {PASSES} passes, 3 seeds; L_5000",
