@@ -66,8 +66,7 @@ def _pass_on(signum: int, frame: FrameType | None) -> None:
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
+    """A second signal, from the terminal or from `_pass_on`, does not disturb what ends."""
     for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(
-            each, signal.SIG_IGN
-        )  # it has the signal twice where the terminal and `_pass_on` send one
+        signal.signal(each, signal.SIG_IGN)
     raise Terminated
