@@ -11,7 +11,7 @@ import torch
 from runs import at_step, interrupt, last_state, numbers, only_directory, start
 from torch import Tensor
 
-from evidence import execution, models, training
+from evidence import compiling, execution, models, training
 from evidence.distributions import Bernoulli
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus, tanh
@@ -57,11 +57,21 @@ def test_compiled_steps_end_where_the_same_steps_end_as_they_stand(case: str) ->
     torch.set_default_dtype(torch.float64)
     try:
         plain = after_steps(CASES[case], training.gradients)
-        fused = after_steps(CASES[case], training.compiled(training.gradients))
+        fused = after_steps(CASES[case], compiling.compiled(training.gradients))
     finally:
         torch.set_default_dtype(torch.float32)
     for name, expected in plain.items():
         torch.testing.assert_close(fused[name], expected, rtol=1e-9, atol=1e-10, msg=name)
+
+
+def test_a_step_that_torch_cannot_compile_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples in pieces are an example."""
+    monkeypatch.setattr(models, "ROWS_KEPT", 1)
+    monkeypatch.setattr(models, "ROWS_PER_PIECE", 8)
+    with pytest.raises(
+        UserError, match=r"^torch cannot compile a step of this run \(.+\): choose compile=false$"
+    ):
+        after_steps(CASES["vae"], compiling.compiled(training.gradients))
 
 
 def test_a_product_of_factors_gives_the_likelihood_and_its_gradient() -> None:
@@ -87,7 +97,7 @@ def test_a_rational_function_gives_tanh_and_its_gradient() -> None:
         value = tanh(x)
         return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
-    value, gradient = training.fused_step(with_gradient)(x)
+    value, gradient = compiling.fused_step(with_gradient)(x)
     exact = x.detach().double().tanh()
     assert not torch.equal(value.nan_to_num(), x.tanh().nan_to_num())  # it is another function
     torch.testing.assert_close(value.double(), exact, rtol=5e-7, atol=0.0, equal_nan=True)
@@ -95,7 +105,7 @@ def test_a_rational_function_gives_tanh_and_its_gradient() -> None:
     assert value[0] == -1.0
     assert torch.equal(tanh(x).nan_to_num(), x.tanh().nan_to_num())
     rows = torch.stack([x, x.flip(0)]).detach()
-    torch.testing.assert_close(training.fused_step(torch.vmap(tanh))(rows)[0], value, equal_nan=True)
+    torch.testing.assert_close(compiling.fused_step(torch.vmap(tanh))(rows)[0], value, equal_nan=True)
 
 
 @pytest.mark.usefixtures("no_figures")

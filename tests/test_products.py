@@ -16,9 +16,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.profiler import ProfilerActivity, profile
 
 from evidence import execution, hmc, models, products
+from evidence.compiling import fused_step
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
-from evidence.training import fused_step
 
 pytestmark = pytest.mark.skipif(not products.has_onednn(), reason="this torch has no oneDNN")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")

@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from evidence.captured import Repeat
+from evidence.compiling import compiled
 from evidence.data import Batches
 from evidence.parts import Parts
 from evidence.stack import Member, Stack
 from evidence.stack import train as stack_train
-from evidence.training import Segment, compiled, gradients, parameter_groups, train
+from evidence.training import Segment, gradients, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")
 

@@ -8,6 +8,7 @@ from equality import assert_equal
 from objective_cases import CASES, NEEDS_COMPILER, SEEDS, X, assert_same
 from torch import Tensor
 
+from evidence import models
 from evidence import parts as assembled
 from evidence.data import Batches
 from evidence.errors import UserError
@@ -139,6 +140,22 @@ def test_with_decoupled_weight_decay(number: int, compiled: bool) -> None:
 
 
 @NEEDS_COMPILER
+@pytest.mark.parametrize("case", ["iwae, two layers", "dreg"])
+def test_samples_in_pieces_are_computed_again_with_the_present_parameters(
+    case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made(case)
+    expected = alone(whole, SEEDS[0])
+    monkeypatch.setattr(models, "ROWS_KEPT", 1)
+    monkeypatch.setattr(models, "ROWS_PER_PIECE", 8)
+    parts = made(case)
+    (found,) = stacked([parts], [SEEDS[0]])
+    assert [each.metrics for each in found if isinstance(each, Report)] == [
+        pytest.approx(each.metrics, abs=1e-9) for each in expected
+    ]
+    assert_same(parts.model.state_dict(), whole.model.state_dict())
+
+
 @pytest.mark.parametrize("case", ["iwae, two layers", "critic, path"])
 def test_compiled_too(case: str) -> None:
     members, singles = ([made(case) for _ in SEEDS] for _ in range(2))

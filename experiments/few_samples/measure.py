@@ -15,7 +15,7 @@ import torch
 from matplotlib.ticker import StrMethodFormatter
 from torch import Tensor
 
-from evidence import data, project, training
+from evidence import compiling, data, project, training
 from evidence.config.settings import validate
 from evidence.display import style
 from evidence.display.output import unfailing
@@ -185,7 +185,7 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     objectives: dict[int | str, Objective] = {"all": IWAE(K)}
     objectives |= {m: IWAE(K, m) for m in EXACT}
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
-    differentiate = training.compiled(training.gradients)
+    differentiate = compiling.compiled(training.gradients)
     record = directory.read() or Record()
     same_path = resume.same_path(directory, record)
     paths = {step: path for other in same_path for step, path in other.checkpoints().items()}

@@ -8,21 +8,24 @@ a GPU can capture it as a graph and replay it (captured.py).
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from evidence import streams
 from evidence.captured import Repeat
+from evidence.compiling import fused_step
 from evidence.data import Batches
 from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.stacked_adam import StackedAdam, is_adam
 from evidence.streams import TRAINING, Stream, drawing
-from evidence.training import Report, Segment, fused_step, means
+from evidence.training import Report, Segment, means
 
+Result = TypeVar("Result")
 Place = tuple[str, str]  # a module's name and its attribute, a float
+Found = tuple[dict[str, Tensor | None], dict[str, Tensor]]  # gradients, and metrics
 KEPT_BY_TORCH = vars(nn.Module()).keys()
 
 
@@ -39,16 +42,20 @@ class CannotStack(Exception):
 
 
 class _Value(nn.Module):
-    """The surrogate [B] of one step, and its metrics, as a function of the modules' state and numbers."""
+    """The surrogate [B] of one step, and its metrics. Its forward calls a function, for torch.func.functional_call."""
 
     def __init__(self, parts: Parts, batches: Batches, places: Sequence[Place] = ()) -> None:
         super().__init__()
         self.model, self.objective = parts.model, parts.objective
         self.batches, self.places = batches, places
 
-    def forward(
+    def forward(self, function: Callable[..., Result], *given: object) -> Result:
+        return function(*given)
+
+    def surrogate(
         self, rows: Tensor, seed: Tensor, step: Tensor, numbers: Sequence[Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Of the images in these rows, one run's numbers from `numbers`."""
         x = self.batches.draw(rows, seed, step)
         own = [getattr(self.get_submodule(name), attribute) for name, attribute in self.places]
         self._set(numbers)
@@ -173,30 +180,36 @@ class Stack:
         self._step.add_(1)
 
     @torch.enable_grad()
-    def _differentiate(
-        self, all_state: dict[str, Tensor]
-    ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+    def _differentiate(self, all_state: dict[str, Tensor]) -> Found:
         """The gradients [R, ...] to descend, and the metrics [R]."""
         place = (self._step % self._order.shape[1]).unsqueeze(0)
         rows = self._order.index_select(1, place).squeeze(1)
-        if len(self._members) == 1:
-            state = {name: value.squeeze(0) for name, value in all_state.items()}
-            numbers = [each.squeeze(0) for each in self._numbers]
-            surrogate, metrics = self._of_one(state, rows[0], self._seeds[0], numbers)
-            metrics = {name: value.unsqueeze(0) for name, value in metrics.items()}
-        else:
-            of_all = torch.vmap(self._of_one)
-            surrogate, metrics = of_all(all_state, rows, self._seeds, self._numbers)
         per_image = 1 if self._reduction == "sum" else 1 / rows.shape[1]
         trained = {name: value for name, value in all_state.items() if value.requires_grad}
-        found = torch.autograd.grad(-per_image * surrogate.sum(), [*trained.values()], allow_unused=True)
-        return dict(zip(trained, found, strict=True)), metrics
+
+        def differentiated(surrogate: Tensor, metrics: dict[str, Tensor]) -> Found:
+            found = torch.autograd.grad(-per_image * surrogate.sum(), [*trained.values()], allow_unused=True)
+            return dict(zip(trained, found, strict=True)), metrics
+
+        if len(self._members) > 1:
+            return differentiated(*torch.vmap(self._of_one)(all_state, rows, self._seeds, self._numbers))
+
+        def one() -> Found:
+            # In here the state is in force in the backward pass too, which computes pieces again.
+            numbers = [each.squeeze(0) for each in self._numbers]
+            surrogate, metrics = self._value.surrogate(rows[0], self._seeds[0], self._step, numbers)
+            return differentiated(surrogate, {name: value.unsqueeze(0) for name, value in metrics.items()})
+
+        return self._with(one, {name: value.squeeze(0) for name, value in all_state.items()})
 
     def _of_one(
         self, state: dict[str, Tensor], rows: Tensor, seed: Tensor, numbers: Sequence[Tensor]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        given = rows, seed, self._step, numbers
-        found: tuple[Tensor, dict[str, Tensor]] = torch.func.functional_call(self._value, state, given)
+        return self._with(self._value.surrogate, state, rows, seed, self._step, numbers)
+
+    def _with(self, function: Callable[..., Result], state: dict[str, Tensor], *given: object) -> Result:
+        """What the function returns, while the modules have this state."""
+        found: Result = torch.func.functional_call(self._value, state, (function, *given))
         return found
 
     def _try(self) -> tuple[list[str], dict[str, Tensor]]:

@@ -1,12 +1,9 @@
 """Ascending an objective: the learning-rate schedule, the optimiser's parameter groups, and the loop itself."""
 
-import itertools
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from logging import ERROR, getLogger
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +11,9 @@ from torch import Tensor, nn
 from evidence import streams
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
-from evidence.numerics import fused
 from evidence.objectives import Objective
 from evidence.streams import Stream
 
-Result = TypeVar("Result")
 Differentiate = Callable[..., tuple[tuple[Tensor | None, ...], dict[str, Tensor]]]  # as `gradients` does
 
 
@@ -175,40 +170,6 @@ def gradients(
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     found = iter(torch.autograd.grad(loss, trained, allow_unused=True))
     return tuple(next(found) if parameter.requires_grad else None for parameter in parameters), metrics
-
-
-def compiled(differentiate: Differentiate) -> Differentiate:
-    """The same function, whose forward and backward passes are one fused graph, made when it is first called.
-
-    It draws the random numbers that the lines themselves would draw, to rounding.
-    """
-    graph = fused_step(differentiate)
-
-    def call(
-        *given: Any, stream: Stream | None = None
-    ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
-        *_, x, _ = given
-        tensors = stream and stream.tensors(x.device)  # an int would be compiled in
-        return graph(*given, stream=tensors)
-
-    return call
-
-
-def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
-    """A function that calls torch.autograd.grad, as one graph. The log says how long the first call took."""
-    getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
-    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
-    graph = fused(step, {"fallback_random": True, "cpp_wrapper": not torch.cuda.is_available()})
-    calls = itertools.count()
-
-    def call(*given: Any, **named: Any) -> Result:
-        began, is_first = time.monotonic(), next(calls) == 0
-        result = graph(*given, **named)
-        if is_first:
-            getLogger("evidence").info("compiled in %.1f s", time.monotonic() - began)
-        return result
-
-    return call
 
 
 def train(

@@ -86,7 +86,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
         "objective=miwae k=9 objective.groups=2",
         "objective.groups=2: k=9 samples make no 2 groups of equal size; choose one of 1, 3, 9",
     ),
-    ("objective=vr_iwae objective.alpha=1", "objective.alpha=1: must be below 1"),
+    ("objective=vr_iwae objective.alpha=1", "objective.alpha=1: must be at most 0.9999"),
     (
         "objective/reverse_conditional=hmc",
         "objective/reverse_conditional: not every objective has this group",

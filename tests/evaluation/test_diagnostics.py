@@ -34,6 +34,23 @@ def test_bounded_weights_have_no_tail() -> None:
     assert (ParetoK()(MODEL, X, torch.rand(2_000, 5).log())["khat"] < 0.1).all()
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("samples", [25, 100, 5_000])
+def test_where_no_tail_can_be_fitted_k_hat_says_whether_the_weights_are_even(samples: int) -> None:
+    """The library alone raises at even weights, and believes a weight that decides everything."""
+    even, noise = torch.full((samples,), -3.0), 1e-9 * torch.randn(samples)
+    one = torch.cat([torch.zeros(1), torch.full((samples - 1,), -800.0)])
+    apart = torch.cat([torch.zeros(1), -900 * torch.arange(1.0, samples)])
+    few = torch.cat([torch.full((2,), 50.0), torch.zeros(samples - 2)])
+    plain = torch.randn(samples)
+    log_w = torch.stack([even, even + noise, one, apart, few, plain], 1)
+    found = ParetoK()(MODEL, torch.zeros(6, 1), log_w)
+    assert found["khat_above"][:5].tolist() == [0, 0, 1, 1, 1]
+    assert found["khat"][:5].tolist() == [0, 0, 1, 1, 1]
+    alone = ParetoK()(MODEL, X, plain.unsqueeze(1))
+    assert found["khat"][5] == alone["khat"][0] != 0
+
+
 def test_the_threshold_falls_with_fewer_samples() -> None:
     weights = 1 + np.random.default_rng(0).pareto(1 / 0.6, size=(100, 400))
     found = ParetoK()(MODEL, X, torch.from_numpy(np.log(weights)))

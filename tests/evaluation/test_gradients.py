@@ -11,10 +11,19 @@ from torch import Tensor
 
 from evidence.evaluation import GradientSNR
 from evidence.evaluation.gradients import Ratios, ratios
-from evidence.objectives import ELBO, IWAE
+from evidence.models import LatentVariableModel
+from evidence.objectives import ELBO, IWAE, Estimate
 from evidence.streams import TEST, Stream, drawing
 
 pytestmark = pytest.mark.usefixtures("float64")
+
+
+class Unused(ELBO):
+    """The decoder's part of the ELBO."""
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        z = model.posterior(x).sample(self.k)
+        return Estimate(model.log_joint(x, z).mean(0), {})
 
 
 def test_ratios_are_those_of_the_draws_one_by_one() -> None:
@@ -38,6 +47,20 @@ def test_noise_alone_has_no_signal() -> None:
     signal = torch.tensor([each.signal for each in found])
     assert abs(signal.mean()) < 4 * signal.std() / 20
     assert sum(each.direction for each in found) / 400 == pytest.approx((2 / torch.pi / 499) ** 0.5, rel=0.1)
+
+
+@pytest.mark.parametrize("is_frozen", [True, False])
+def test_a_part_without_a_gradient_has_no_ratio(is_frozen: bool) -> None:
+    """Frozen, or unused."""
+    model, x = problems.linear_gaussian(), problems.images(4)
+    objective = ELBO(1)
+    if is_frozen:
+        model.posterior.requires_grad_(False)
+    else:
+        objective = Unused(1)
+    found = GradientSNR(5, 2, 2).of_all(model, objective, x)
+    assert found["snr_encoder"].tolist() == found["direction_encoder"].tolist() == [0.0] * 4
+    assert (found["direction_decoder"] > 0).all()
 
 
 def test_of_an_exact_gradient() -> None:

@@ -134,6 +134,15 @@ def test_at_its_ends_an_objective_is_its_neighbour(name: str, layers: str) -> No
     assert_equal(found, gradient(neighbour, model), part)
 
 
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 0.99, 0.9999])
+@pytest.mark.parametrize("spread", [0.1, 5.0, 300.0])
+def test_the_bound_of_vr_iwae_keeps_its_digits_in_float32(alpha: float, spread: float) -> None:
+    log_w = (spread * torch.randn(50, 20) - 100).float()
+    exact = (log_mean_exp((1 - alpha) * log_w.double()) / (1 - alpha)).float()
+    found = VRIWAE(50, alpha, False).bounds(log_w)["vr_iwae"]
+    torch.testing.assert_close(found, exact, rtol=2e-6, atol=0)
+
+
 def test_towards_alpha_1_the_doubly_reparameterised_gradient_is_the_elbos_along_the_path() -> None:
     model = two_layers()
     found = gradient(VRIWAE(4, 1 - 1e-13, True), model)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from runs import at_step, interrupt, mlflow_runs, numbers, only_directory, recorded_rows, start, stored_rows
 
-from evidence import evaluation, models, streams, training
+from evidence import compiling, evaluation, models, streams, training
 from evidence.evaluation import importance
 from evidence.objectives import IWAE
 from evidence.records.directory import RunDirectory
@@ -141,6 +141,6 @@ def test_ten_architectures_are_trained_compiled_and_each_is_compiled_once(eager:
     for turn in range(2):
         streams.samples(7 * turn, 3 * turn)  # as an evaluation leaves them
         for units in range(3, 13):
-            found = gradients(units, training.compiled(training.gradients))
+            found = gradients(units, compiling.compiled(training.gradients))
             torch.testing.assert_close(found, gradients(units, training.gradients))
         assert len(eager) == 10, turn

@@ -19,20 +19,31 @@ class ParetoK:
 
     An estimate from S weights is not to be believed where it is above min(1 - 1 / log10 S, 0.7) (Vehtari et al. 2024,
     Pareto smoothed importance sampling). `khat_above` is 1 there and else 0, so that its mean is the share of images.
-    Fewer than FEWEST samples have no tail to fit a distribution to: both are 1.
+    Where no distribution can be fitted to the tail both are 1: of fewer than FEWEST samples, and where the weights of
+    a quarter of the tail are no larger than what is below it, to the digits of float64. Both are 0 where the weights
+    of the tail are equal to EVEN nats.
     """
 
     FEWEST = 25
+    EVEN = 1e-6
 
     def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
         """Of log-weights [S, B]: [B] each."""
-        if len(log_weights) < self.FEWEST:
+        count = len(log_weights)
+        if count < self.FEWEST:
             return dict.fromkeys(("khat", "khat_above"), x.new_ones(len(x)))
-        # The library is given log-likelihoods, whose negative is the log-weight.
-        rows = -log_weights.double().T.cpu().numpy()
-        smoothed: Any = arviz_stats.base.array_stats  # type: ignore[attr-defined]
-        khat = torch.as_tensor(smoothed.psislw(rows, axis=-1)[1], dtype=torch.float64, device=x.device)
-        threshold = min(1 - 1 / math.log10(len(log_weights)), 0.7)
+        ascending = log_weights.double().sort(0).values
+        size = math.floor(min(count / 5, 3 * math.sqrt(count)))  # of the tail
+        cutoff, lowest, quartile, largest = ascending[[-size - 1, -size, -size + int(size / 4 + 0.5) - 1, -1]]
+        is_even = largest - lowest < self.EVEN
+        is_fitted = ~is_even & ((quartile - largest).exp() > (cutoff - largest).exp())
+        khat = torch.where(is_even, 0.0, 1.0).double()
+        if is_fitted.any():
+            # The library is given log-likelihoods, whose negative is the log-weight.
+            rows = -log_weights[:, is_fitted].double().T.cpu().numpy()
+            library: Any = arviz_stats.base.array_stats  # type: ignore[attr-defined]
+            khat[is_fitted] = torch.as_tensor(library.psislw(rows, axis=-1)[1]).to(khat)
+        threshold = min(1 - 1 / math.log10(count), 0.7)
         return {"khat": khat, "khat_above": (khat > threshold).double()}
 
 

@@ -22,6 +22,7 @@ class Ratios(NamedTuple):
     signal: |E g|^2, without bias |mean g|^2 - variance / R, which may be below zero.
     variance: sum_j Var g_j.
     direction: E |g_along| / |g_across|, along and across the mean of the other draws (Rainforth et al. 2018, Eq. 12).
+    All are 0 where every draw is 0.
     """
 
     signal: float
@@ -32,6 +33,8 @@ class Ratios(NamedTuple):
 def ratios(draws: Tensor) -> Ratios:
     """Of draws [R, D]. A draw is not compared with itself, so that the direction of pure noise has no bias."""
     count = len(draws)
+    if not draws.any():
+        return Ratios(0.0, 0.0, 0.0)
     total = draws.sum(0)
     squares = draws.square().sum(1).double()
     with_all = (draws @ total).double()

@@ -3,6 +3,7 @@
 Most are functions of a batch of images and its log-weights. One that needs all images or the objective has `of_all`.
 """
 
+import contextlib
 import re
 import time
 from collections import defaultdict
@@ -18,7 +19,7 @@ from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
 from evidence.objectives import Objective
-from evidence.streams import Stream, drawing, samples
+from evidence.streams import Stream, drawing, position, samples
 
 # model, images x [B, X] and log-weights [S, B] give numbers [B] by name.
 BatchMetric = Callable[[LatentVariableModel, Tensor, Tensor], Mapping[str, Tensor]]
@@ -99,7 +100,7 @@ class WithMetrics(NamedTuple):
         samples(0, METRICS)
         began = time.monotonic()
         try:
-            with forked_rng(given[-1].device, METRICS):
+            with _own_numbers(given[-1].device):
                 return function(*given)
         except UserError as error:
             raise UserError(f"eval.metrics.{key}: {error}") from error
@@ -110,6 +111,15 @@ class WithMetrics(NamedTuple):
             ) from error
         finally:
             self.spent[key] += time.monotonic() - began
+
+
+def _own_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
+    """A metric's torch.randn: a function of the seed and the batch's first image, and not of other metrics."""
+    stream, _ = position()
+    if stream is None:
+        return contextlib.nullcontext()
+    first = 0 if stream.images is None else int(stream.images[0])
+    return forked_rng(device, int(stream.seed), stream.purpose, first, METRICS)
 
 
 @in_eval

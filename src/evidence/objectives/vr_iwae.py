@@ -35,5 +35,8 @@ class VRIWAE(Weighted):
 
     def bounds(self, log_w: Tensor) -> dict[str, Tensor]:
         """The bound, and L_k."""
-        bound = log_mean_exp((1 - self.alpha) * log_w) / (1 - self.alpha)
+        power = 1 - self.alpha
+        near = (log_mean_exp(power * log_w) / power).detach()
+        # As alpha rises to 1 the quotient loses digits. They are in what is left of the mean of w^power over e^near.
+        bound = near + (power * (log_w - near)).expm1().mean(0).log1p() / power
         return {"vr_iwae": bound} | importance_weighted(log_w)

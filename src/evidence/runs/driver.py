@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
-from evidence import execution, parts, training
+from evidence import compiling, execution, parts, training
 from evidence.captured import Repeat, Replay
 from evidence.data import Batches
 from evidence.parts import Parts
@@ -42,7 +42,7 @@ class Training(NamedTuple):
     def reports(self) -> Iterator[Report]:
         """Those of the run alone."""
         differentiate = (
-            training.compiled(training.gradients) if self.execution["compiled"] else training.gradients
+            compiling.compiled(training.gradients) if self.execution["compiled"] else training.gradients
         )
         return parts.steps(
             self.parts,

@@ -164,7 +164,7 @@ class VRIWAE(_Weighted):
 
     choices = ("vr_iwae",)
     built_by: Literal["evidence.objectives.VRIWAE"] = Field(alias="_target_")
-    alpha: Annotated[float, Field(ge=0, lt=1), FLOAT32]
+    alpha: Annotated[float, Field(ge=0, le=0.9999)]  # nearer to 1, float32 has few digits of 1 - alpha
     doubly_reparameterized: bool
 
 

@@ -1,0 +1,57 @@
+"""Steps as one fused graph, by torch.compile, with the random numbers that the lines themselves draw, to rounding."""
+
+import itertools
+import time
+from collections.abc import Callable
+from logging import ERROR, getLogger
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from evidence.errors import UserError
+from evidence.numerics import fused
+from evidence.streams import Stream
+from evidence.training import Differentiate
+
+Result = TypeVar("Result")
+
+
+def compiled(differentiate: Differentiate) -> Differentiate:
+    """The same function, whose forward and backward passes are one graph, made when it is first called."""
+    graph = fused_step(differentiate)
+
+    def call(
+        *given: Any, stream: Stream | None = None
+    ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
+        *_, x, _ = given
+        tensors = stream and stream.tensors(x.device)  # an int would be compiled in
+        return graph(*given, stream=tensors)
+
+    return call
+
+
+def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
+    """A function that calls torch.autograd.grad, as one graph. The log says how long the first call took.
+
+    Raises: UserError at the first call where torch cannot compile it.
+    """
+    torch._dynamo.config.trace_autograd_ops = True  # torch.autograd.grad too
+    getLogger("torch.utils.cpp_extension").setLevel(ERROR)  # that there is no GPU
+    graph = fused(step, {"fallback_random": True, "cpp_wrapper": not torch.cuda.is_available()})
+    calls = itertools.count()
+
+    def call(*given: Any, **named: Any) -> Result:
+        began, is_first = time.monotonic(), next(calls) == 0
+        try:
+            result = graph(*given, **named)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            why = str(error.__cause__ or error).strip().splitlines()[0]
+            raise UserError(
+                f"torch cannot compile a step of this run ({why}): choose compile=false"
+            ) from error
+        if is_first:
+            getLogger("evidence").info("compiled in %.1f s", time.monotonic() - began)
+        return result
+
+    return call

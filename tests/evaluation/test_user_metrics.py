@@ -1,0 +1,56 @@
+"""Metrics of a user's that draw random numbers."""
+
+from collections import defaultdict
+
+import problems
+import pytest
+import torch
+from torch import Tensor
+
+from evidence.evaluation import ImportanceSampling, evaluate
+from evidence.evaluation.metrics import Noise
+from evidence.evaluation.user_metrics import WithMetrics, measure_whole
+from evidence.models import LatentVariableModel
+from evidence.objectives import ELBO, Objective
+from evidence.streams import TEST
+
+pytestmark = pytest.mark.usefixtures("float64")
+
+IMAGES = problems.images(250)  # three batches
+
+
+class Drawn:
+    """torch.randn, a number for each image."""
+
+    def __init__(self) -> None:
+        self.heard: list[Tensor] = []
+
+    def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
+        self.heard.append(torch.randn(len(x)))
+        return {f"drawn_{id(self)}": self.heard[-1]}
+
+
+class DrawnOnce(Drawn):
+    """The same for all images together."""
+
+    def of_all(self, model: LatentVariableModel, objective: Objective, images: Tensor) -> dict[str, Tensor]:
+        return self(model, images, images)
+
+
+def heard(seed: int, *metrics: Drawn) -> list[Tensor]:
+    """What each of the metrics has drawn."""
+    model, named = problems.linear_gaussian(), {str(key): each for key, each in enumerate(metrics)}
+    evaluator = WithMetrics(ImportanceSampling(5, 100), named, defaultdict(float))
+    noise = Noise(seed, TEST, torch.arange(len(IMAGES)))
+    evaluate(model, IMAGES, evaluator, lambda count: None, noise=noise)
+    measure_whole(model, ELBO(1), IMAGES, evaluator, noise, set())
+    return [torch.cat(each.heard) for each in metrics]
+
+
+@pytest.mark.parametrize("kind", [Drawn, DrawnOnce])
+def test_they_depend_on_the_seed_and_the_image_and_on_no_other_metric(kind: type[Drawn]) -> None:
+    (found,) = heard(3, kind())
+    assert found.unique().numel() == len(IMAGES)
+    assert found.equal(heard(3, kind())[0])
+    assert found.equal(heard(3, Drawn(), kind())[1])
+    assert not found.equal(heard(4, kind())[0])
