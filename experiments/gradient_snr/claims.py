@@ -1,5 +1,7 @@
 """What the ratios say for and against the papers."""
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from evidence.report.study import Claim
@@ -30,35 +32,40 @@ def slope(row: "pd.Series[float]") -> str:
     return f"{row['slope']:+.2f} ± {row['slope_se']:.2f}"
 
 
+def last_slope(rows: pd.DataFrame) -> str:
+    """Of the row with the largest k, empty where it is not measured."""
+    return "" if rows.empty or pd.isna(rows.iloc[-1]["slope"]) else slope(rows.iloc[-1])
+
+
 def _unmeasured(statements: tuple[str, ...]) -> list[Claim]:
     return [Claim(statement, None, "not measured") for statement in statements]
 
 
 def _gaussian(results: pd.DataFrame) -> list[Claim]:
     rows = results[results["model"] == GAUSSIAN]
-    ends = rows[rows["k"] == KS[-1]].set_index(["estimator", "part"])
-    last = ends["slope"]
+    ends = rows[rows["k"] == KS[-1]].set_index(["estimator", "part"]).dropna(subset="slope")
 
-    def near(name: str, part: str, slope: float) -> bool:
-        return bool(abs(last[name, part] - slope) < NEAR)
+    def claim(statement: str, theory: Mapping[tuple[str, str], float], shows_all: bool) -> Claim:
+        if missing := [", ".join(pair) for pair in theory if pair not in ends.index]:
+            return Claim(statement, None, f"not measured: {'; '.join(missing)}")
+        off = [pair for pair, of_theory in theory.items() if abs(ends["slope"][pair] - of_theory) >= NEAR]
+        shown = "; ".join(f"{', '.join(pair)} {slope(ends.loc[pair])}" for pair in theory)
+        away = f"more than {NEAR} away: {', '.join(name for name, _ in off) or 'none'}"
+        figures = f"slope from k = {KS[-1 - SPAN]} to {KS[-1]}: {shown}" if shows_all else away
+        return Claim(statement, not off, figures)
 
-    def figures(*pairs: tuple[str, str]) -> str:
-        shown = "; ".join(f"{name}, {part} {slope(ends.loc[(name, part)])}" for name, part in pairs)
-        return f"slope from k = {KS[-1 - SPAN]} to {KS[-1]}: {shown}"
-
-    iwae = (("IWAE", "encoder"), ("IWAE", "decoder"))
-    path = (("STL", "encoder"), ("DReG", "encoder"))
-    off = [name for name, each in ESTIMATORS.items() if not near(name, "encoder", each.slope)]
     return [
-        Claim(STATEMENTS[0], near(*iwae[0], -0.5) and near(*iwae[1], 0.5), figures(*iwae)),
-        Claim(STATEMENTS[1], all(near(*each, 0.5) for each in path), figures(*path)),
-        Claim(STATEMENTS[2], not off, f"more than {NEAR} away: {', '.join(off) or 'none'}"),
+        claim(STATEMENTS[0], {("IWAE", "encoder"): -0.5, ("IWAE", "decoder"): 0.5}, True),
+        claim(STATEMENTS[1], {("STL", "encoder"): 0.5, ("DReG", "encoder"): 0.5}, True),
+        claim(STATEMENTS[2], {(name, "encoder"): each.slope for name, each in ESTIMATORS.items()}, False),
     ]
 
 
 def _trained(results: pd.DataFrame, budget: str) -> Claim:
     rows = results[(results["model"] == TRAINED) & (results["part"] == "encoder")]
     by_name = {name: rows[rows["estimator"] == name].set_index("k") for name in ("IWAE", "DReG")}
+    if missing := [name for name, table in by_name.items() if not set(TRAINED_KS) <= set(table.index)]:
+        return Claim(STATEMENTS[3], None, f"not measured: {'; '.join(missing)}")
     first, last = TRAINED_KS[0], TRAINED_KS[-1]
     falls = by_name["DReG"].loc[last, "snr"] < by_name["DReG"].loc[first, "snr"]
     above = (by_name["DReG"]["snr"] > by_name["IWAE"]["snr"]).all()

@@ -89,9 +89,9 @@ def _table(results: pd.DataFrame) -> pd.DataFrame:
                     f"SNR, k = {row['k']} (± se)": f"{row['snr']:.3f} ± {row['snr_se']:.3f}"
                     for _, row in encoder.iterrows()
                 },
-                "slope in log k at the end (± se)": claims.slope(encoder.iloc[-1]),
+                "slope in log k at the end (± se)": claims.last_slope(encoder),
                 "of the theory": f"{ESTIMATORS[str(name)].slope:+.1f}",
-                "decoder's slope (± se)": claims.slope(decoder.iloc[-1]),
+                "decoder's slope (± se)": claims.last_slope(decoder),
             }
         )
     return pd.DataFrame(found).fillna("")

@@ -86,6 +86,8 @@ WRONG_VALUES = [  # what is typed, and what the line must say
         "objective=miwae k=9 objective.groups=2",
         "objective.groups=2: k=9 samples make no 2 groups of equal size; choose one of 1, 3, 9",
     ),
+    ("compile=yes", "compile=yes: must be true, false or auto"),
+    ("sync=All", "sync=All: must be true, false or all"),
     ("objective=vr_iwae objective.alpha=1", "objective.alpha=1: must be at most 0.9999"),
     (
         "objective/reverse_conditional=hmc",
@@ -206,6 +208,8 @@ SWEEPS = [
         "job 'objective=sivi model=one_layer': objective=sivi needs",
     ),
     ("-m k=range(0,3)", "job 'k=0': k=0: must be at least 1"),
+    ("-m k=range(0,0)", "k=range(0,0): has no value"),
+    ("-m objective=glob(z*) k=1,5", "objective=glob(z*): has no value. Choices: ciwae, critic, dreg"),
     (
         "-m objective=uivi,sivi model.noise=20",
         "where only a swept choice brings it, write model.noise=choice(...)",

@@ -122,6 +122,28 @@ def test_a_users_metric_is_a_column(report_of: Callable[..., str]) -> None:
     assert "| 84.80 ± 0.20 | 25 | 0.500 |" in page
 
 
+@pytest.mark.parametrize(
+    "name", ["accuracy_sd", "nll_sd", "k", "n", "seeds", "runs", "machine", "S", "budget"]
+)
+def test_a_users_metric_may_have_any_name(name: str) -> None:
+    """It takes the place of no column, neither of a setting nor of another figure."""
+    values = {0: 0.8, 1: 0.9}
+    made = [
+        {"k": k, "seed": seed, "test/nll": 84 + seed, "test/accuracy": value, f"test/{name}": 0.31}
+        for k in (5, 50)
+        for seed, value in values.items()
+    ]
+    found = cells(frame(*made))
+    shown = experiment._shown(found)
+    assert shown["k"].tolist() == ["5", "50"]
+    assert shown["n"].tolist() == ["2", "2"]
+    assert shown["NLL, nats (± sd over seeds)"].tolist() == ["84.50 ± 0.71"] * 2
+    assert shown["accuracy (± sd over seeds)"].tolist() == ["0.850 ± 0.071"] * 2
+    own = shown.columns[shown.eq("0.310 ± 0.000").all()]
+    assert own.str.contains(name, regex=False).tolist() == [True]
+    assert "n = 2 seeds, S = 5,000" in experiment._caption(found)
+
+
 @pytest.fixture
 def report_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """The report of made-up runs, in Markdown."""

@@ -7,7 +7,8 @@ import pytest
 
 from evidence.report.paired import UNMEASURED, Paired, all_below, by_seed, over, paired
 
-BELOW, ABOVE, TIED = Paired(-1.0, 0.4, 3), Paired(1.0, 0.4, 3), Paired(-1.0, 0.6, 3)
+BELOW, ABOVE = Paired(-1.0, 0.4, 3), Paired(1.0, 0.4, 3)
+TIED, UNTOLD = Paired(-1.0, 0.6, 3), Paired(5.0, 3.0, 2)
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -36,6 +37,7 @@ def test_no_common_seed_is_not_measured() -> None:
     [
         ([BELOW, BELOW], True, True),
         ([BELOW, TIED], None, True),
+        ([BELOW, UNTOLD], None, None),
         ([BELOW, TIED, ABOVE], False, False),
         ([BELOW, UNMEASURED], None, None),
         ([], None, None),

@@ -8,6 +8,7 @@ import pytest
 from frames import CODE, frame
 
 from evidence.report import protocol
+from evidence.report.cells import cells
 from experiments.critic import study as critic
 from experiments.few_samples import measure as few_samples
 from experiments.iwae_table1 import gains
@@ -59,6 +60,14 @@ def test_the_code_is_the_same_though_each_run_has_a_hash_of_its_own_objective(
     made = frame(vae, CRITIC | {"test/nll": 99.0} | unlike)
     assert critic.find(made, tmp_path).results["pairs"].tolist() == [1, 1]
     assert protocol.unlike(made, "here") == []
+
+
+@pytest.mark.parametrize("key", ["trainer.validate_every", "trainer.log_every", "eval.keep_log_weights"])
+def test_what_changes_no_number_is_no_difference(key: str, tmp_path: Path) -> None:
+    made = frame({"objective": "vae", "k": 5, key: "1"}, {**CRITIC, key: "2"})
+    assert critic.find(made, tmp_path).results["pairs"].tolist() == [1, 1]
+    assert cells(made).columns == ["objective"]
+    assert not any(key in note for note in cells(made).notes)
 
 
 def test_of_one_objective_the_hash_of_its_code_decides() -> None:

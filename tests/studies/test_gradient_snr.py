@@ -95,5 +95,20 @@ def test_a_trained_model_is_judged(dreg: float, level: float, holds: bool, tmp_p
     assert (tmp_path / "snr.png").exists()
 
 
+@pytest.mark.parametrize("rows", range(1, 4 * len(KS) * len(ESTIMATORS), 23))
+def test_a_measurement_that_was_interrupted_is_reported(rows: int, tmp_path: Path) -> None:
+    """Whatever is there: claims on what is missing are not judged."""
+    table = made_up({name: each.slope for name, each in ESTIMATORS.items()})[:rows]
+    table.to_csv(tmp_path / "gaussian-s0.csv", index=False)
+    found = study.find(pd.DataFrame(), tmp_path)
+    measured = set(found.results[found.results["k"] == KS[-1]]["estimator"])
+    assert found.claims[2].holds is None or measured == set(ESTIMATORS)
+    for claim in found.claims:
+        assert claim.holds is None or claim.holds
+        assert claim.holds is not None or "not measured" in claim.evidence
+    trained = study._results(table.assign(model=study.TRAINED))
+    assert study.claims.judge(trained, "")[-1].evidence
+
+
 def test_without_measurements_nothing_is_claimed(tmp_path: Path) -> None:
     assert all(claim.holds is None for claim in study.find(pd.DataFrame(), tmp_path).claims)

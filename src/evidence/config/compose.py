@@ -260,7 +260,13 @@ def _expand(loader: ConfigLoader, config: DictConfig, overrides: list[Override])
         if override.is_interval_sweep():
             raise UserError(f"{override.input_line}: an interval is for a search: add hydra/sweeper=optuna")
     swept = [override for override in overrides if override.is_sweep_override()]
-    if math.prod(sum(1 for _ in islice(each.sweep_iterator(), MAX_JOBS + 1)) for each in swept) > MAX_JOBS:
+    counts = [sum(1 for _ in islice(each.sweep_iterator(), MAX_JOBS + 1)) for each in swept]
+    for override, count in zip(swept, counts, strict=True):
+        if not count:
+            choices = sorted(loader.get_group_options(override.key_or_group))
+            there = f" Choices: {', '.join(choices)}" if choices else ""
+            raise UserError(f"{override.input_line}: has no value.{there}")
+    if math.prod(counts) > MAX_JOBS:
         raise UserError(f"{', '.join(str(each.input_line) for each in swept)}: more than {MAX_JOBS} jobs")
     try:
         (jobs,) = BasicSweeper.split_arguments(overrides, max_batch_size=None)

@@ -28,6 +28,7 @@ from evidence.config.schema.values import (
     Positive,
     Seed,
     Text,
+    switch,
 )
 from evidence.errors import UserError
 
@@ -122,13 +123,13 @@ class Settings(Section):
     device: Annotated[Literal["auto", "cpu", "cuda"], Role.OUTSIDE]
     precision: Literal["float32", "tf32"]
     name: Annotated[Name, Role.OUTSIDE]
-    compile: Annotated[bool | Literal["auto"], Role.OUTSIDE]
+    compile: Annotated[bool | Literal["auto"], switch("auto"), Role.OUTSIDE]
     init_from: Annotated[Text | None, Role.SOURCE]
     rerun: Annotated[bool, Role.OUTSIDE]
     other_code: Annotated[bool, Role.OUTSIDE]
     plan: Annotated[bool, Role.OUTSIDE]
     fail_fast: Annotated[bool, Role.OUTSIDE]
-    sync: Annotated[bool | Literal["all"], Role.OUTSIDE]
+    sync: Annotated[bool | Literal["all"], switch("all"), Role.OUTSIDE]
     paths: Annotated[Paths, Role.OUTSIDE]
     data: Annotated[SerializeAsAny[Data], by_target(Data)]
     model: Annotated[SerializeAsAny[Model], by_target(Model)]

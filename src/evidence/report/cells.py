@@ -4,6 +4,7 @@ A cell is a group of like runs (see `selection`): they differ in their seed alon
 of the table if the cells cannot be told apart without it.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -37,10 +38,16 @@ SAID_BY_FIRST += ("trainer.steps", "eval.samples", "eval.images")
 LAST = {"code": "code", "content": "content of the data", "mixed": "mixed"}  # digests and words of `alike`
 
 
+# The metrics that every run has, or that belong to one kind of posterior. Others are a user's.
+STANDARD = ("nll", "elbo", "kl", "effective_sample_size", "nll_mixture", "nll_fresh", "nll_gaussian")
+OURS = re.compile(rf"test/({'|'.join(STANDARD)}|active_units(_\d+)?)")
+
+
 class Cells(NamedTuple):
     """Like runs by cell.
 
-    table: a row for each cell: its settings under their headings, then what `summary` has.
+    table: a row for each cell: its settings under their headings, then what `summary` has, then a user's metrics, as
+      `test/<name>` with `deviation_of` it, since they may have any name.
     columns: the headings of the settings. There is at least one.
     runs: the runs of each row.
     notes: what differs along with these columns, and which runs are in no row.
@@ -80,16 +87,24 @@ def cells(runs: pd.DataFrame) -> Cells:
     if along:
         notes.append(f"With the columns of the table differ: {'; '.join(along)}.")
     metrics = [name for name in runs if name.startswith("test/") and name != "test/nll_se"]
+    ours = [name for name in metrics if OURS.fullmatch(name)]
     rows = [
         {heading: settings[name] for name, heading in columns.items()}
-        | summary(kind.assign(passes=_passes(kind), budget=settings["trained"]), metrics)
+        | summary(kind.assign(passes=_passes(kind), budget=settings["trained"]), ours)
         | {"nll_se": kind["test/nll_se"].iloc[0] if len(kind) == 1 else None}
+        | {name: kind[name].mean(skipna=False) for name in metrics if name not in ours}
+        | {deviation_of(name): kind[name].std(skipna=False) for name in metrics if name not in ours}
         for kind, (_, settings) in zip(groups, first.iterrows(), strict=True)
     ]
     table = pd.DataFrame(rows)
     headings = [*columns.values()]
     order = table.sort_values(headings, key=_sortable, kind="stable").index
     return Cells(table.loc[order].reset_index(drop=True), headings, [groups[row] for row in order], notes)
+
+
+def deviation_of(metric: str) -> str:
+    """The column with the standard deviation over seeds of a user's metric. No metric has such a name."""
+    return f"{metric} (sd)"
 
 
 def label(row: "pd.Series[str]", columns: Sequence[str]) -> str:

@@ -17,14 +17,10 @@ from evidence.errors import UserError
 from evidence.records import files
 from evidence.report import latex, page, pictures, protocol
 from evidence.report.arguments import OneLine
-from evidence.report.cells import Cells, cells
+from evidence.report.cells import Cells, cells, deviation_of
 from evidence.report.compare import mean_and_deviation
 from evidence.report.frame import finished
 from evidence.report.study import Findings, Study
-
-# The metrics that every run has, or that belong to one kind of posterior. Others are a user's.
-STANDARD = {"nll", "elbo", "kl", "effective_sample_size", "nll_mixture", "nll_fresh", "nll_gaussian"}
-LAYERS = re.compile(r"active_units_\d+")
 
 
 def main(words: Sequence[str]) -> int:
@@ -105,19 +101,19 @@ def _folder_name(name: str) -> str:
 def _shown(found: Cells) -> pd.DataFrame:
     """The table for readers, as text."""
     cell, table = found.columns, found.table
-    metrics = [name for name in table if f"{name}_sd" in table]
-    others = [name for name in metrics if name not in STANDARD and not LAYERS.fullmatch(name)]
+    users = [name for name in table if deviation_of(name) in table]
     shown = table[cell].astype(str).assign(n=table["seeds"].astype(str))
     spread = table["nll_sd"].fillna(table["nll_se"])
     shown[f"NLL, nats ({spread_of(table)})"] = list(map(mean_and_deviation, table["nll"], spread))
     several = (table["seeds"] > 1).any()
     over = " (± sd over seeds)" if several else ""
-    for name in sorted(others, key=lambda name: name != "active_units"):
+    deviations = {"active_units": "active_units_sd"} | {name: deviation_of(name) for name in users}
+    for name, deviation in deviations.items():
         digits = int(several) if name == "active_units" else 3
-        values = zip(table[name], table[f"{name}_sd"], strict=True)
-        shown[name.replace("active_units", "active units") + over] = [
-            mean_and_deviation(mean, deviation, digits) for mean, deviation in values
-        ]
+        plain = name.removeprefix("test/").replace("active_units", "active units")
+        heading = name if plain in shown or plain == "runs" else plain
+        values = zip(table[name], table[deviation], strict=True)
+        shown[heading + over] = [mean_and_deviation(mean, spread, digits) for mean, spread in values]
     return shown
 
 

@@ -49,14 +49,18 @@ def paired(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Paired:
 
 
 def all_below(differences: Iterable[Paired], or_equal: bool = False) -> bool | None:
-    """Whether all are below zero, or not above it. None where one is not measured, or is not told from zero."""
+    """Whether all are below zero. None where one is not measured, or is not told from zero.
+
+    With `or_equal` a mean that is not above zero is enough. None where it is above and is not told from zero.
+    """
     each = list(differences)
     signs = [difference.sign for difference in each]
     if not each or not all(difference.seeds for difference in each):
         return None
     if 1 in signs:
         return False
-    return True if or_equal or 0 not in signs else None
+    holds = all(difference.mean <= 0 for difference in each) if or_equal else 0 not in signs
+    return True if holds else None
 
 
 def over(differences: Iterable[Paired]) -> str:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from evidence.config.schema import roles
+from evidence.config.settings import Settings
 from evidence.records.identity import VERSION
 from evidence.report import codes
 from evidence.report.compare import length, mean_and_deviation, seeds
@@ -18,13 +20,7 @@ EARLIER = "made by an earlier version"
 # The columns that are settings: those that begin with a section, and the plain ones.
 SECTIONS = ("data.", "eval.", "model.", "objective.", "trainer.")
 PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from", "precision")
-INDIFFERENT = (
-    "trainer.name",
-    "trainer.log_every",
-    "trainer.checkpoint_seconds",
-    "eval.name",
-    "eval.keep_log_weights",
-)
+INDIFFERENT = {".".join(path) for path in roles.paths(Settings, roles.Role.LABEL, roles.Role.FILES)}
 # What two runs of one comparison may differ in, as the beginnings of columns.
 OBJECTIVE = ("objective.", "k")
 LENGTH = ("steps", "trainer.stages", "trainer.steps")

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 
 def _name(text: str) -> str:
@@ -42,6 +42,17 @@ def _interval(value: Any) -> Any:
     if not (is_count or value in ("auto", None)):
         raise ValueError("must be a whole number from 1 to 1000000, auto, or null")
     return value
+
+
+def switch(word: str) -> BeforeValidator:
+    """True, false or this word. A union by itself would name its members in the error."""
+
+    def check(value: Any) -> Any:
+        if not isinstance(value, bool) and value != word:
+            raise ValueError(f"must be true, false or {word}")
+        return value
+
+    return BeforeValidator(check)
 
 
 Name = Annotated[str, AfterValidator(_name)]
