@@ -83,6 +83,13 @@ def test_length_and_evaluation_belong_to_the_run_and_not_to_the_path_of_the_para
     assert changed("eval", rows=200) == changed()
 
 
+def test_a_file_that_a_metric_is_given_belongs_to_the_run_and_not_to_the_path_of_the_parameters() -> None:
+    one, other = (identify(CONFIG, {"eval.metrics.own.file": content}, None) for content in "ab")
+    assert (one.train, one.train_cell, one.form) == (other.train, other.train_cell, other.form)
+    assert one.train == changed().train
+    assert len({one.run, other.run, changed().run}) == len({one.cell, other.cell, changed().cell}) == 3
+
+
 def test_all_that_shapes_the_parameters_belongs_to_the_train_identity() -> None:
     source = RECORD | {"code": {"evidence": "e"}}
     others = [

@@ -152,6 +152,27 @@ def test_a_run_that_other_code_has_begun_is_not_gone_on_with_unasked(
     assert numbers(pure) != numbers(mixed)
 
 
+def test_a_mixed_run_is_computed_afresh_by_rerun(
+    root: Path, edit: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where today's code is the one that has finished it."""
+    begin(*OWN)
+    edit("0.5")
+    assert start(*OWN, "other_code=true") == 0
+    said(capsys)
+    assert start(*OWN) == 0
+    (line,) = said(capsys)
+    assert "is mixed (from step 40: own_objective has changed): rerun=true computes it afresh" in line
+    assert start(*OWN, "rerun=true") == 0
+    mixed, pure = directories(root)
+    assert (pure.folder.name, pure.read().mixed) == (f"{mixed.folder.name}-2", [])
+    said(capsys)
+    for again in ([], ["rerun=true"]):
+        assert start(*OWN, *again) == 0
+        assert said(capsys) == []
+    assert len(directories(root)) == 2
+
+
 def test_a_rerun_of_an_interrupted_run_leaves_the_first_record_alone(
     root: Path, edit: Callable[[str], None]
 ) -> None:

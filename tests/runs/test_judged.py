@@ -60,6 +60,30 @@ def test_another_file_of_a_metric_scores_the_same_training(
 
 
 @pytest.mark.usefixtures("trained")
+def test_another_content_of_a_file_that_a_metric_is_given_scores_the_same_training(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "judge_by_a_file.py").write_text(
+        "from pathlib import Path\n\n\nclass Own:\n    def __init__(self, file):\n"
+        "        self.number = float(Path(file).read_text())\n\n"
+        "    def __call__(self, model, x, log_weights):\n"
+        "        return {'own': 0 * log_weights.mean(0) + self.number}\n"
+    )
+    file = tmp_path / "number.txt"
+    own = ["+eval.metrics.own._target_=judge_by_a_file.Own", f"+eval.metrics.own.file={file}"]
+    for number in ("1", "2"):
+        file.write_text(number)
+        assert start("tracking=none", *own) == 0
+    assert (
+        "was computed from other content (eval.metrics.own.file has changed since)" in capsys.readouterr().err
+    )
+    found = judged(root)
+    assert [each.get("test/own") for each in found] == [None, 1.0, 2.0]
+    assert len({each["speed/train_seconds"] for each in found}) == 1
+
+
+@pytest.mark.usefixtures("trained")
 def test_rate_information_and_signal_of_a_finished_run(root: Path) -> None:
     for name in ("collapse", "gradients"):
         fewer = ["eval.metrics.snr.num_draws=5"] if name == "gradients" else []

@@ -52,7 +52,8 @@ def identify(
 ) -> Identity:
     """The identity of a resolved config.
 
-    content: a hash by key of all that no checksum pins (`provenance.content`, and the data set's digest).
+    content: a hash by key of all that no checksum pins (`provenance.content`, and the data set's digest). That of
+      `eval` matters to no training.
     source: result.json of the finished run that `init_from` names.
     """
     settings = compared(config)
@@ -66,11 +67,11 @@ def identify(
     run = _digest(path)
     parts = [config["objective"]["name"], f"k{config['k']}", config["model"]["name"], config["data"]["name"]]
     return Identity(
-        _digest(_without(path, END)),
+        _digest(_of_training(path)),
         run,
         _digest(_without(alike, FILES)),
-        _digest(_without(alike, END)),
-        _digest(_formed(_without(alike, END))),
+        _digest(_of_training(alike)),
+        _digest(_formed(_of_training(alike))),
         _digest(asked),
         "-".join([*parts, f"s{config['seed']}", run[:6]]),
     )
@@ -134,6 +135,12 @@ def variant(config: dict[str, Any]) -> str:
     options = config["objective"]
     plain = {key: value for key, value in options.items() if not isinstance(value, dict | list)}
     return ",".join(f"{key}={value}" for key, value in plain.items() if key not in ("name", "_target_", "k"))
+
+
+def _of_training(path: Mapping[str, Any]) -> dict[str, Any]:
+    """What the path of the parameters depends on."""
+    content = {key: value for key, value in path["content"].items() if not key.startswith("eval.")}
+    return _without(path, END) | {"content": content}
 
 
 def _without(config: Mapping[str, Any], left_out: Set[roles.Path]) -> dict[str, Any]:

@@ -92,11 +92,13 @@ def life(
     located = located.read_again()
     record = located.record
     assert record is not None  # the run has ended, now or before
-    if changes := located.changes():
-        terminal.note(
-            f"{record.run} was computed by other code ({changes}):"
-            " rerun=true computes it afresh, in a record of its own"
-        )
+    changes = located.changes()
+    why = [f"was computed by other code ({changes})"] * bool(changes)
+    if own := [mark for mark in record.mixed if mark not in located.inherited]:
+        why.append(f"is mixed ({'; '.join(own)})")
+    if why and (was_finished or changes):
+        afresh = "rerun=true computes it afresh, in a record of its own"
+        terminal.note(f"{record.run} {' and '.join(why)}: {afresh}")
     if job_number is None or not was_finished:
         place = {"folder": shown_folder(directory.folder, project.root())}  # it may have been moved
         terminal.result_table(record.metrics | record.model_dump(include=SHOWN) | place)

@@ -102,6 +102,8 @@ def locate(
     same_run = [each for each in same_name if each.record.run_identity == identity.run]
     ours = [each for each in same_run if each.record.code == code]
     inherited = [f"init_from {settings.init_from}: {mark}" for mark in source.record.mixed] if source else []
+    if settings.rerun:  # a mixed record is no answer
+        ours = [each for each in ours if each.record.mixed == inherited]
     fresh = LocatedRun(
         identity, code, _free(outputs, identity.name, same_name), None, content, dataset, inherited
     )

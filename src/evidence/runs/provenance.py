@@ -85,7 +85,9 @@ def difference(then: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 def content(config: Mapping[str, Any]) -> dict[str, str]:
     """A hash of each file that a class is given, by its key. Files in a given folder are not hashed."""
-    texts = [each for name in ("model", "objective", "trainer") for each in _texts(config[name], name)]
+    sections = {name: config[name] for name in ("model", "objective", "trainer")}
+    sections |= {"eval.metrics": (config.get("eval") or {}).get("metrics")}
+    texts = [each for name, section in sections.items() for each in _texts(section, name)]
     return {key: _hash(Path(text)) for key, text, _ in texts if not key.endswith(TARGET) and isfile(text)}
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from evidence import execution, project, tracking
 from evidence.config import messages
 from evidence.config.settings import Settings, completed, validate
+from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
@@ -24,8 +25,8 @@ from evidence.records.checkpoints import Checkpoint
 from evidence.records.directory import RunDirectory, latest_checkpoint
 from evidence.records.identity import VERSION
 from evidence.records.lineage import end
-from evidence.records.record import Record
-from evidence.runs import build
+from evidence.records.record import Record, training_code
+from evidence.runs import build, provenance
 from evidence.tracking import logged_model
 from evidence.trained.finding import NotHere, find
 from evidence.trained.model import TrainedModel
@@ -54,6 +55,7 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Tr
         settings = validate(config)
     except UserError as error:
         raise UserError(f"{directory.config}: {error}") from None
+    _note_other_code(settings, record)
     found = _checkpoint(directory, record)
     where = execution.choose_device(device, 0)
     model = _model(settings, found.state["model"], str(found.path)).to(where).eval()
@@ -70,6 +72,7 @@ def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: Not
         if found is None:
             raise missing
         record, settings = directory.read() or Record(), validate(directory.settings)
+        _note_other_code(settings, record)
         try:
             with torch.serialization.safe_globals([rebuilt]):  # no other pickled code is run
                 model = torch.load(found[logged_model.MODEL], weights_only=True)
@@ -80,6 +83,15 @@ def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: Not
         history = pd.DataFrame(directory.read_metrics(), columns=["name", "value", "step"])
     where, folder = execution.choose_device(device, 0), root / record.folder
     return TrainedModel(folder, record.steps, model.to(where), settings, record.metrics, history, where)
+
+
+def _note_other_code(settings: Settings, record: Record) -> None:
+    """Say where the code has changed since the run was trained: the model may compute other numbers."""
+    now = training_code(provenance.code(settings.model_dump(by_alias=True)))
+    if changes := provenance.difference(record.training_code, now):
+        terminal.note(
+            f"{record.run} was trained by other code ({changes}): its numbers here may differ from its metrics"
+        )
 
 
 def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
