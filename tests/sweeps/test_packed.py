@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from evidence import project
 from evidence.cli.command_line import main
 from evidence.display.terminal import SharedProgress
 from evidence.records.directory import RunDirectory
+from evidence.records.record import Record
 from evidence.runs import driver
 from evidence.stack import Stack
 
@@ -217,6 +219,36 @@ def test_a_sweep_that_is_killed_goes_on_when_typed_again(
     assert len(finished) == 3
     for directory in finished:
         assert numbers(directory) == pytest.approx(numbers(alone[directory.folder.name]), rel=1e-4)
+
+
+def test_a_run_that_another_process_computes_comes_last(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two packed sweeps that share runs in another order would wait for each other for ever."""
+    names = sorted(name for name in alone if name.startswith("vae"))
+    first, *others = (RunDirectory(root / "outputs" / name) for name in names)
+    in_time = []
+
+    def finish_later() -> None:
+        with first.locked(waits=False):
+            is_held.set()
+            ends = time.monotonic() + 100
+            while time.monotonic() < ends and not in_time:
+                if all((each.read() or Record()).status == "FINISHED" for each in others):
+                    in_time.append(True)
+                time.sleep(0.05)
+
+    is_held, holder = threading.Event(), threading.Thread(target=finish_later)
+    holder.start()
+    is_held.wait()
+    assert sweep("tracking=none", "objective=vae") == 0
+    holder.join()
+    assert in_time
+    said = [line for line in capsys.readouterr().err.splitlines() if line.endswith(": waiting")]
+    assert len(said) == 1
+    assert f"{first.folder.name} is being computed by process" in said[0]
+    for directory in (first, *others):
+        assert_finished(directory, alone[directory.folder.name])
 
 
 def test_what_cannot_be_stacked_trains_beside_the_others(

@@ -142,7 +142,7 @@ def test_a_job_that_vanished_or_left_no_word_is_not_taken_for_done(
     (located,) = (each.located for each in plan.survey(request("-m", "seed=0").jobs, tmp_path / "root").jobs)
     directory.update(status="RUNNING", **located.facts())
     assert outcome(Note(0, ["seed=0"]), tmp_path).status == "KILLED"
-    with directory.locked(lambda holder: None):
+    with directory.locked(waits=False):
         assert outcome(Note(0, ["seed=0"]), tmp_path).status == "RUNNING"
 
 
@@ -165,12 +165,10 @@ def test_a_record_damaged_while_the_sweep_runs_hides_no_other_job(
     assert sum(line.endswith("left out") for line in said.err.splitlines()) == 2
 
 
-def test_one_of_two_claims_is_granted(tmp_path: Path) -> None:
-    assert [JobNotes(tmp_path).claim(*work) for work in (("a", None), ("a", None), ("a", "b"))] == [
-        True,
-        False,
-        True,
-    ]
+def test_work_is_claimed_by_one_job_and_by_it_again_where_it_is_started_a_second_time(tmp_path: Path) -> None:
+    """As SLURM does with a job that is out of time."""
+    wanted = [(0, "a", None), (1, "a", None), (1, "a", "b"), (0, "a", None), (0, "a", "b")]
+    assert [JobNotes(tmp_path).claim(*each) for each in wanted] == [True, False, True, True, False]
 
 
 def test_a_real_sweep_is_run_and_told_and_says_how_long_the_next_takes(

@@ -25,13 +25,13 @@ from evidence.termination import STATUS, ending, passing_on
 
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Generator, Sequence
+    from collections.abc import Sequence
 
     from omegaconf import DictConfig
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
-    from evidence.runs.driver import Reported, Training
+    from evidence.runs.driver import Life
     from evidence.runs.fit import ShowProgress
 
 
@@ -107,9 +107,7 @@ def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | N
         )
 
 
-def _job_of_sweep(
-    config: "DictConfig", context: "JobContext", shown: "ShowProgress"
-) -> "Generator[Training, Reported, float | None]":
+def _job_of_sweep(config: "DictConfig", context: "JobContext", shown: "ShowProgress") -> "Life[float | None]":
     from evidence.config import compose
     from evidence.sweeps.notes import JobNotes, Note
 
@@ -123,7 +121,7 @@ def _job_of_sweep(
 
         located = lookup.locate(settings, project.root())
         work = (located.identity.run, settings.name, settings.tracking.uri)
-        if not context.is_search and not job_notes.claim(*work):
+        if not context.is_search and not job_notes.claim(context.number, *work):
             return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(located.directory.folder))
         job_notes.write(note)

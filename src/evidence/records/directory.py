@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,10 @@ Row = tuple[str, float, int]  # a metric's name, value and step
 Snapshot = dict[Path, bytes | None]  # files, and what they had; None where there was none
 
 
+class Held(Exception):
+    """Says which other process has a folder's lock."""
+
+
 class RunDirectory:
     """outputs/<run name>/: config.yaml, result.json, metrics.csv, run.log, checkpoints/, figures/."""
 
@@ -52,21 +56,20 @@ class RunDirectory:
         self.lock, self.result = folder / ".lock", folder / "result.json"
 
     @contextlib.contextmanager
-    def locked(self, on_wait: Callable[[str], None]) -> Iterator[None]:
+    def locked(self, waits: bool) -> Iterator[None]:
         """Lock the folder for this process. The folder is made if it is missing.
 
-        If another process has the lock, `on_wait` gets its name, and the block waits.
-        Raises: OSError where the folder cannot be written.
+        Raises: Held where another process has the lock, unless this one waits for it. OSError where the folder cannot
+        be written.
         """
         self.figures.mkdir(parents=True, exist_ok=True)
         (self.folder / "checkpoints").mkdir(exist_ok=True)
-        lock = FileLock(self.lock)
         try:
-            held = lock.acquire(blocking=False)
+            held = FileLock(self.lock).acquire(blocking=waits)
         except Timeout:
             holder = (self.read() or Record()).process
-            on_wait(f"process {holder.pid or '?'} on {holder.host or '?'}, since {holder.since or '?'}")
-            held = lock.acquire()
+            who = f"process {holder.pid or '?'} on {holder.host or '?'}, since {holder.since or '?'}"
+            raise Held(f"{self.folder.name} is being computed by {who}") from None
         with held:
             self.heartbeat()
             for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing

@@ -63,8 +63,12 @@ class Reported(NamedTuple):
     seconds: float
 
 
+class Held(NamedTuple):
+    """What a life yields whose run another process computes. It is sent whether to wait for that, or to try again."""
+
+
 Result = TypeVar("Result")
-Life = Generator[Training, Reported, Result]
+Life = Generator[Training | Held, Any, Result]  # sent a Reported for Training, a bool for Held
 
 
 def alone(life: Life[Result]) -> Result:
@@ -76,24 +80,39 @@ def alone(life: Life[Result]) -> Result:
 def together(lives: Sequence[Life[Result]]) -> list[Result]:
     """The results of runs, of which those of one form are stacked.
 
+    A run that another process computes comes after the others: who waits for it holds no run that others wait for.
     What a life raises ends all of them: it is thrown into each of the others, and raised again. So does Ctrl-C.
     """
     results: dict[int, Result] = {}
     wanted: dict[int, Training] = {}
+    held: dict[int, Held] = {}
 
-    def go_on(number: int, resume: Callable[[], Training]) -> None:
+    def go_on(number: int, resume: Callable[[], Training | Held]) -> None:
         wanted.pop(number, None)
+        held.pop(number, None)
         with _running(number):
             try:
-                wanted[number] = resume()
+                wish = resume()
             except StopIteration as stop:
                 results[number] = stop.value
+            else:
+                if isinstance(wish, Held):
+                    held[number] = wish
+                else:
+                    wanted[number] = wish
 
     try:
         for number, life in enumerate(lives):
             go_on(number, life.__next__)
         groups: dict[tuple[int, ...], _Group] = {}
-        while wanted:
+        while wanted or held:
+            if not wanted:
+                groups = {}
+                for number in [*held]:
+                    go_on(number, partial(lives[number].send, False))
+                if held and not wanted:
+                    go_on(min(held), partial(lives[min(held)].send, True))
+                continue
             if sum(map(len, groups)) != len(wanted):  # at first, and when a run has left
                 groups = {
                     numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)
@@ -105,7 +124,7 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
                 for number, each in zip(numbers, found, strict=True):
                     _send(lives[number], each, seconds, number, go_on)
     except BaseException as error:
-        for number in wanted:
+        for number in {**wanted, **held}:
             with _running(number), contextlib.suppress(BaseException):
                 lives[number].throw(error)
         raise
@@ -212,7 +231,7 @@ def _send(
     found: Report | Exception,
     seconds: float,
     number: int,
-    go_on: Callable[[int, Callable[[], Training]], None],
+    go_on: Callable[[int, Callable[[], Training | Held]], None],
 ) -> None:
     if isinstance(found, Exception):
         go_on(number, lambda: life.throw(found))

@@ -24,7 +24,7 @@ from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record, Sweep
 from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators, other_images, with_metrics
-from evidence.runs.driver import Life, Reported, Training, alone
+from evidence.runs.driver import Held, Life, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
 from evidence.startup import without_garbage_collection
@@ -111,7 +111,7 @@ def _compute(
     job_number: int | None,
     progress: fit.ShowProgress,
     sweep: Sweep | None,
-) -> Generator[Training, Reported, None]:
+) -> Life[None]:
     """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
@@ -129,7 +129,8 @@ def _compute(
     with _writing_to(settings):
         if job_number is None:  # a sweep has done it
             prepare(settings)
-        with directory.locked(lambda holder: _note_waiting(directory, holder)):
+        with contextlib.ExitStack() as stack:
+            yield from _lock(directory, stack)
             before = directory.read()  # another process may have come first
             _refuse_other_run(located, before)
             located = located._replace(record=before)
@@ -218,8 +219,18 @@ def _refuse_other_run(located: LocatedRun, record: Record | None) -> None:
         )
 
 
-def _note_waiting(directory: RunDirectory, holder: str) -> None:
-    terminal.note(f"{directory.folder.name} is being computed by {holder}: waiting")
+def _lock(directory: RunDirectory, stack: contextlib.ExitStack) -> Generator[Held, bool, None]:
+    """Lock the folder until the stack is left. While another process has it, the driver decides when to wait."""
+    said, waits = "", False
+    while True:
+        try:
+            stack.enter_context(directory.locked(waits))
+            return
+        except directories.Held as held:
+            if str(held) != said:
+                said = str(held)
+                terminal.note(f"{said}: waiting")
+            waits = yield Held()
 
 
 def _note_start(directory: RunDirectory, start: resume.Start, before: Record | None, last_step: int) -> None:

@@ -77,11 +77,15 @@ class JobNotes:
         """Whether there are jobs, and all of them have failed."""
         return {note.status for note in self.notes().values()} == {"FAILED"}
 
-    def claim(self, *work: str | None) -> bool:
-        """Claim this work for the calling job. False where another job of the sweep has claimed it."""
-        name = f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
+    def claim(self, number: int, *work: str | None) -> bool:
+        """Claim this work for the job of this number. False where another job of the sweep has claimed it.
+
+        A job that a launcher starts a second time has claimed it already.
+        """
+        path = self._folder / f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
         try:
-            (self._folder / name).touch(exist_ok=False)
+            with path.open("x") as claim:
+                claim.write(str(number))
         except FileExistsError:
-            return False
+            return path.read_text() == str(number)
         return True
