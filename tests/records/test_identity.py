@@ -1,5 +1,6 @@
 """What makes two runs the same: each of these changes, left out of the identity, gave one run another's number."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ from runs import directories, numbers
 from evidence import project
 from evidence.records import identity
 from evidence.records.directory import RunDirectory
-from evidence.records.identity import Identity, identify
+from evidence.records.identity import NOT_COMPARED, Identity, identify
 from evidence.runs import lookup, provenance
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -73,6 +74,17 @@ def test_who_watches_and_where_it_is_computed_belong_to_no_identity() -> None:
         changed("data", folder="elsewhere"),
     ):
         assert other == changed()
+
+
+def test_the_document_names_every_key_that_is_not_compared() -> None:
+    page = (runs.CONF.parent / "docs" / "identity.md").read_text()
+    exceptions = page.partition("with these exceptions:")[2].partition("**The schedule.**")[0]
+    keys = {".".join(path) for path in NOT_COMPARED} - {"init_from"}  # which has a paragraph of its own
+    named = {*re.findall(r"`([\w.]+)`", exceptions)} - {
+        "folder",
+        "eval.also",
+    }  # a user's names are between them
+    assert named == keys
 
 
 def test_length_and_evaluation_belong_to_the_run_and_not_to_the_path_of_the_parameters() -> None:
