@@ -103,7 +103,8 @@ def _rise(rows: list["pd.Series[float]"]) -> Claim:
     active = {(row["objective"], row["k"]): row["active_mean"] for row in rows}
     if ("vae", 1) in active:
         active.setdefault(("iwae", 1), active["vae", 1])  # the same bound
-    unlike = apart(rows, ("training", "eval_images", "data_digest"))
+    counted = [row.drop("budget").rename({"training": "budget"}) for row in rows]  # not of what was removed
+    unlike = apart(counted, ("budget", "eval_images", "data_digest"))
     if len(active) < 6 or unlike:
         return Claim(statement, None, (unlike or "not all six models are there") if rows else "")
     vae, iwae = ([active[objective, k] for k in KS] for objective in ("vae", "iwae"))

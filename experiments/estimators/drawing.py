@@ -44,7 +44,7 @@ def draw_nll(results: pd.DataFrame, path: Path) -> None:
 def draw_differences(results: pd.DataFrame, path: Path) -> None:
     """A panel for each k and a line for each estimator, against passes."""
     iwae = results[results["objective"] == "iwae"].set_index(["k", "passes"])
-    figure, panels = _by_k(results)
+    figure, (panels,) = _by_k(results)
     for axes, (_, group) in zip(panels, results.groupby("k"), strict=True):
         base = iwae.reindex(pd.MultiIndex.from_frame(group[["k", "passes"]])).set_index(group.index)
         gaps = group.assign(less=group["nll"] - base["nll"], less_sd=float("nan"))
@@ -76,7 +76,7 @@ def draw_training(results: pd.DataFrame, path: Path) -> None:
 
 
 def _by_k(results: pd.DataFrame, rows: int = 1) -> Any:
-    """A figure with a column for each k that there is, its title above; and its axes, without their rows if one."""
+    """A figure with a column for each k that there is, its title above; and its axes [rows, columns]."""
     trained = results.groupby("k")
     figure, panels = style.panels(
         rows, len(trained), (max(6.0, 3.6 * len(trained)), 1.2 + 2.5 * rows), sharex="col", sharey="row"
@@ -84,7 +84,7 @@ def _by_k(results: pd.DataFrame, rows: int = 1) -> Any:
     for axes, below, (k, group) in zip(panels[0], panels[-1], trained, strict=True):
         axes.set_title(f"k = {k}, {seeds(*group['seeds'])}", size=10)
         below.set_xlabel("passes over the training set")
-    return figure, panels[0] if rows == 1 else panels
+    return figure, panels
 
 
 def _line(

@@ -110,6 +110,7 @@ def step_times(
 
 def ended(runs: pd.DataFrame) -> Chosen:
     """The like runs of all and of few samples backward, one for each seed, of all finished runs."""
+    runs = runs.reindex(columns=[*dict.fromkeys([*runs, *CHOICE, *NAMES, "objective.num_exact"])])
     for name, value in CHOICE.items():
         runs = runs[runs[name] == value]
     runs = runs.rename(columns=NAMES).assign(backward=runs["objective.num_exact"].map(BACKWARD))

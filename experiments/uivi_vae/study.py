@@ -181,7 +181,7 @@ def _draw(results: pd.DataFrame, path: Path) -> None:
         rows = results[(results["data"] == data) & (results["method"] != "vae")]
         explicit = results[(results["data"] == data) & (results["method"] == "vae")]
         base, theirs = (explicit[name].mean() for name in ("nll", "published_nll"))
-        places = rows["method"].map(IMPLICIT.index)
+        places = rows["method"].map(IMPLICIT.index).astype(float)
         for shift, (name, (label, colour, marker)) in enumerate(LOOKS.items(), -1):
             axes = column[int(name == "nll_fresh")]
             look = style.look(colour, marker, linestyle="none", capsize=3)

@@ -84,7 +84,7 @@ def compared_rows(directory: Path) -> Rows:
     ends = {
         name: value
         for name, value in result(directory)["metrics"].items()
-        if name.startswith(("test/", "speed/"))
+        if name.startswith(("test/", "test_", "speed/"))
     }
     expected.update((name, 0, value) for name, value in ends.items())
     found = Counter(_of_run(directory, "key, step, value", "metrics"))

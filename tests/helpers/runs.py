@@ -137,7 +137,9 @@ def recorded_rows(directory: RunDirectory) -> list[tuple[str, float, int]]:
     """What `stored_rows` should be once a finished run is delivered, by what its folder says."""
     result = directory.read()
     final = [
-        (name, value, 0) for name, value in result.metrics.items() if name.startswith(("test/", "speed/"))
+        (name, value, 0)
+        for name, value in result.metrics.items()
+        if name.startswith(("test/", "test_", "speed/"))
     ]
     return sorted(directory.read_metrics() + final, key=lambda row: (row[0], row[2]))
 

@@ -122,6 +122,12 @@ def test_a_users_metric_is_a_column(report_of: Callable[..., str]) -> None:
     assert "| 84.80 ± 0.20 | 25 | 0.500 |" in page
 
 
+def test_another_data_set_is_a_column(report_of: Callable[..., str]) -> None:
+    page = report_of({"test_own/nll": 27.6, "test_own/nll_se": 0.5, "test_own/kl": 9.0})
+    assert "| NLL, nats (± se over images) | active units | test_own/nll | runs |" in page
+    assert "| 84.80 ± 0.20 | 25 | 27.60 |" in page
+
+
 @pytest.mark.parametrize(
     "name", ["accuracy_sd", "nll_sd", "k", "n", "seeds", "runs", "machine", "S", "budget"]
 )
@@ -185,6 +191,13 @@ def test_latex_is_well_formed_whatever_the_text() -> None:
     assert head == first
     assert r"a\_b \& 50\% \{x\} \textbackslash{}end\{table\}" in head[0]
     assert r"1 $\pm$ 2 $-$ 3 $\times$ 4" in head[0]
+
+
+@pytest.mark.parametrize("first", ["[[100]]", "*", "[5pt]"])
+def test_latex_takes_no_cell_for_an_argument_of_the_line_above(first: str) -> None:
+    tex = latex.table(pd.DataFrame({"model.hidden": [first, first]}), [False], "", "t")
+    assert not re.search(r"(\\\\|\\midrule|\\toprule)\s*[\[*]", tex)
+    assert first in tex
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -142,6 +142,14 @@ def test_the_published_numbers_bear_the_claims_out(tmp_path: Path):
     assert {"machine", "date", "commit", "budget"} <= set(findings.results)
 
 
+def test_models_of_unlike_lengths_are_not_compared(tmp_path: Path):
+    runs = written(tmp_path, [19, 20, 20], [19, 22, 25], 0.01)
+    runs.loc[5, "stages"] = "4"
+    (claim,) = (each for each in study.find(runs, tmp_path).claims if "rise with k" in each.statement)
+    assert claim.holds is None
+    assert "not compared: trained 13 of 3280 passes and 40 of 3280 passes" in claim.evidence
+
+
 def test_other_numbers_refute_them(tmp_path: Path):
     runs = cells.one_layer(written(tmp_path, [20, 30, 40], [40, 30, 30], 0.5)).runs
     assert [claim.holds for claim in reading.claims(reading.results(tmp_path, runs))] == [True, False, False]

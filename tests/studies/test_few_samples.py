@@ -6,6 +6,7 @@ import sys
 import pandas as pd
 import pytest
 import torch
+from frames import frame
 from torch import Tensor
 
 from evidence import models, objectives
@@ -83,9 +84,12 @@ def test_a_ratio_of_means_has_the_spread_of_repetitions():
     torch.testing.assert_close(found[:, 1].square().mean().sqrt(), spread, atol=5 * error.item(), rtol=0)
 
 
-def test_nothing_to_compare_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "made", [pd.DataFrame(), frame({"objective": "vae", "k": 1})], ids=["none", "others"]
+)
+def test_nothing_to_compare_is_one_line(made: pd.DataFrame, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["measure"])
-    monkeypatch.setattr(measure, "finished", lambda name: pd.DataFrame())
+    monkeypatch.setattr(measure, "finished", lambda name: made)
     with pytest.raises(
         SystemExit, match=r"^evidence: there are no finished runs to compare; make few-samples"
     ):

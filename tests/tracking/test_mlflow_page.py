@@ -47,6 +47,7 @@ def logged(root: Path) -> None:
 def test_every_metric_and_param_is_explained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {name for directory in directories(root) for name, _, _ in runs.recorded_rows(directory)}
     also = {name for name in found if name.startswith("test_own/")}  # of eval.also, named as those of test/
+    assert {"test_own/nll", "test_own/nll_se"} < also
     assert {name.replace("test_own/", "test/") for name in also} < found
     found = found - also | {"test_<name>/nll"}
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 2**30)

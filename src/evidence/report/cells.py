@@ -40,14 +40,15 @@ LAST = {"code": "code", "content": "content of the data", "mixed": "mixed"}  # d
 
 # The metrics that every run has, or that belong to one kind of posterior. Others are a user's.
 STANDARD = ("nll", "elbo", "kl", "effective_sample_size", "nll_mixture", "nll_fresh", "nll_gaussian")
+SCORE = re.compile(r"test(_[^/]+)?/")  # of the test images, and of the data sets of eval.also
 OURS = re.compile(rf"test/({'|'.join(STANDARD)}|active_units(_\d+)?)")
 
 
 class Cells(NamedTuple):
     """Like runs by cell.
 
-    table: a row for each cell: its settings under their headings, then what `summary` has, then a user's metrics, as
-      `test/<name>` with `deviation_of` it, since they may have any name.
+    table: a row for each cell: its settings under their headings, then what `summary` has, then a user's metrics and
+      those of eval.also by their whole names, with `deviation_of` each, since they may have any name.
     columns: the headings of the settings. There is at least one.
     runs: the runs of each row.
     notes: what differs along with these columns, and which runs are in no row.
@@ -86,7 +87,7 @@ def cells(runs: pd.DataFrame) -> Cells:
     columns = columns or {"objective": "objective"}
     if along:
         notes.append(f"With the columns of the table differ: {'; '.join(along)}.")
-    metrics = [name for name in runs if name.startswith("test/") and name != "test/nll_se"]
+    metrics = [name for name in runs if SCORE.match(name) and not name.endswith("/nll_se")]
     ours = [name for name in metrics if OURS.fullmatch(name)]
     rows = [
         {heading: settings[name] for name, heading in columns.items()}
@@ -103,7 +104,7 @@ def cells(runs: pd.DataFrame) -> Cells:
 
 
 def deviation_of(metric: str) -> str:
-    """The column with the standard deviation over seeds of a user's metric. No metric has such a name."""
+    """The column with the standard deviation over seeds of such a metric. No metric has this name."""
     return f"{metric} (sd)"
 
 

@@ -22,6 +22,8 @@ from evidence.report.compare import mean_and_deviation
 from evidence.report.frame import finished
 from evidence.report.study import Findings, Study
 
+ALSO = re.compile(r"test_[^/]+/(?!nll$).*")  # of the data sets of eval.also the table has the NLL alone
+
 
 def main(words: Sequence[str]) -> int:
     """Write the report that the command line asks for, and return the exit status. Raises: UserError."""
@@ -101,7 +103,7 @@ def _folder_name(name: str) -> str:
 def _shown(found: Cells) -> pd.DataFrame:
     """The table for readers, as text."""
     cell, table = found.columns, found.table
-    users = [name for name in table if deviation_of(name) in table]
+    users = [name for name in table if deviation_of(name) in table and ALSO.fullmatch(name) is None]
     shown = table[cell].astype(str).assign(n=table["seeds"].astype(str))
     spread = table["nll_sd"].fillna(table["nll_se"])
     shown[f"NLL, nats ({spread_of(table)})"] = list(map(mean_and_deviation, table["nll"], spread))
@@ -109,7 +111,7 @@ def _shown(found: Cells) -> pd.DataFrame:
     over = " (± sd over seeds)" if several else ""
     deviations = {"active_units": "active_units_sd"} | {name: deviation_of(name) for name in users}
     for name, deviation in deviations.items():
-        digits = int(several) if name == "active_units" else 3
+        digits = int(several) if name == "active_units" else 2 if name.endswith("/nll") else 3
         plain = name.removeprefix("test/").replace("active_units", "active units")
         heading = name if plain in shown or plain == "runs" else plain
         values = zip(table[name], table[deviation], strict=True)

@@ -54,4 +54,6 @@ def table(cells: pd.DataFrame, is_number: Sequence[bool], caption: str, label: s
 
 
 def _row(cells: Sequence[object]) -> str:
-    return " & ".join(escaped(str(cell)) for cell in cells) + r" \\"
+    shown = " & ".join(escaped(str(cell)) for cell in cells)
+    guard = "{}" * shown.startswith(("[", "*"))  # which the line above would take for its argument
+    return rf"{guard}{shown} \\"

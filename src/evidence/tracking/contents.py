@@ -15,7 +15,7 @@ from evidence.records.directory import Row, RunDirectory, latest_checkpoint, sho
 from evidence.records.record import Record
 from evidence.tracking.inputs import Input
 
-FORMAT = "3"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
+FORMAT = "4"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
 NOTE = "mlflow.note.content"  # what MLflow shows as the description
 
 
@@ -32,10 +32,9 @@ def rows(directory: RunDirectory, record: Record) -> list[Row]:
     The last numbers have no step. So MLflow's page draws them as bars, one for each run.
     """
     if record.status == "FINISHED":
-        final = [
-            (name, value, 0) for name, value in record.metrics.items() if name.startswith(("test/", "speed/"))
-        ]
-        return directory.read_metrics() + final
+        logged = directory.read_metrics()
+        names = {name for name, _, _ in logged}
+        return logged + [(name, value, 0) for name, value in record.metrics.items() if name not in names]
     found = latest_checkpoint([directory], sys.maxsize)
     return directory.read_metrics(found.state["metrics_size"]) if found else []
 
