@@ -1,12 +1,14 @@
 """Runs stacked into one batched step: each ends as it does alone, whatever becomes of the others."""
 
 import math
+import threading
 
+import numpy as np
 import pytest
 import torch
 from equality import assert_equal
 from objective_cases import CASES, NEEDS_COMPILER, SEEDS, X, assert_same
-from torch import Tensor
+from torch import Tensor, nn
 
 from evidence import models
 from evidence import parts as assembled
@@ -223,6 +225,36 @@ def test_what_is_not_known_to_stack_is_not_stacked() -> None:
     assert "Adam" in why_not(parts._replace(optimizer=torch.optim.LBFGS(parts.model.parameters())))
     parts.model.posterior.layer = torch.nn.Dropout(0.5)
     assert "Dropout draws" in why_not(parts)
+
+
+def test_a_module_of_torch_that_draws_is_refused_by_itself_too() -> None:
+    parts = made("iwae")
+    parts.model.likelihood = nn.Sequential(nn.RReLU(), parts.model.likelihood)
+    with pytest.raises(CannotStack, match="draws from torch's own generator"):
+        stacked([parts], SEEDS[:1])
+
+
+@pytest.mark.parametrize("state", [np.arange(3.0), [torch.ones(2), torch.ones(3)]], ids=["array", "list"])
+def test_any_attribute_of_a_module_can_be_compared(state: object) -> None:
+    def members() -> list[Parts]:
+        found = [made("iwae") for _ in range(2)]
+        for parts in found:
+            parts.objective.state = state
+        return found
+
+    singles, together = members(), members()
+    assert_as_alone(together, stacked(together, SEEDS[:2]), singles)
+    other = members()
+    other[0].objective.state = None
+    with pytest.raises(CannotStack, match=r"^IWAE\.state differs between the runs$"):
+        stacked(other, SEEDS[:2])
+
+
+def test_what_cannot_be_copied_is_not_stacked() -> None:
+    members = [made("iwae") for _ in range(2)]
+    members[0].objective.state = members[1].objective.state = threading.Lock()
+    with pytest.raises(CannotStack, match=r"^a copy cannot be made \("):
+        stacked(members, SEEDS[:2])
 
 
 def test_a_users_own_draws_are_refused_by_name() -> None:

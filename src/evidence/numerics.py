@@ -5,9 +5,10 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from evidence.streams import seed_globally
 
 Result = TypeVar("Result")
 SCORED = "is_scored"  # the attribute of a module inside `scoring`
+KEPT_BY_TORCH = vars(nn.Module()).keys()  # the attributes of every module
 MAX_GRAPHS = 10_000  # of one function: a sweep may have any number of architectures, and torch allows eight
 
 
@@ -180,6 +182,19 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
     """Whether two tensors, sparse or not, are equal."""
     pair = [each if each.layout == torch.strided else each.to_dense() for each in (one, other)]
     return torch.equal(*pair)
+
+
+def equal(one: Any, other: Any) -> bool:
+    """Whether two attributes of modules are the same, to the last bit."""
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and same_numbers(one.detach(), other.detach())
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return one.dtype == other.dtype and np.array_equal(one, other)
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return type(one) is type(other) and repr(one) == repr(other)
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ from evidence.captured import Repeat
 from evidence.compiling import fused_step
 from evidence.data import Batches
 from evidence.errors import UserError
+from evidence.numerics import KEPT_BY_TORCH, equal
 from evidence.parts import Parts
 from evidence.stacked_adam import StackedAdam, is_adam
 from evidence.streams import TRAINING, Stream, drawing
@@ -26,7 +27,7 @@ from evidence.training import Report, Segment, means
 Result = TypeVar("Result")
 Place = tuple[str, str]  # a module's name and its attribute, a float
 Found = tuple[dict[str, Tensor | None], dict[str, Tensor]]  # gradients, and metrics
-KEPT_BY_TORCH = vars(nn.Module()).keys()
+DRAWS = "it draws from torch's own generator, where evidence.streams.normal and uniform would do"
 
 
 class Member(NamedTuple):
@@ -182,8 +183,7 @@ class Stack:
     @torch.enable_grad()
     def _differentiate(self, all_state: dict[str, Tensor]) -> Found:
         """The gradients [R, ...] to descend, and the metrics [R]."""
-        place = (self._step % self._order.shape[1]).unsqueeze(0)
-        rows = self._order.index_select(1, place).squeeze(1)
+        rows = self._order.index_select(1, (self._step % self._order.shape[1]).unsqueeze(0)).squeeze(1)
         per_image = 1 if self._reduction == "sum" else 1 / rows.shape[1]
         trained = {name: value for name, value in all_state.items() if value.requires_grad}
 
@@ -215,16 +215,16 @@ class Stack:
     def _try(self) -> tuple[list[str], dict[str, Tensor]]:
         """The names of the parameters that have a gradient, and metrics, of a step that changes nothing."""
         buffers = {name: value.clone() for name, value in self._state.items() if not value.requires_grad}
+        before = _generator(self._step.device)
         try:
             found, metrics = self._differentiate(self._state)
         except UserError:
             raise
         except Exception as error:
-            if "randomness" in str(error):
-                raise CannotStack(
-                    "it draws from torch's own generator, where evidence.streams.normal and uniform would do"
-                ) from error
-            raise CannotStack(f"torch.vmap says: {str(error).splitlines()[0]}") from error
+            why = DRAWS if "randomness" in str(error) else f"torch.vmap says: {str(error).splitlines()[0]}"
+            raise CannotStack(why) from error
+        if not torch.equal(before, _generator(self._step.device)):  # vmap notices draws of several runs only
+            raise CannotStack(DRAWS)
         for name, value in buffers.items():
             self._state[name].copy_(value)
         return [name for name, gradient in found.items() if gradient is not None], metrics
@@ -264,8 +264,16 @@ def train(
             yield stack.report(count, ends_segment=stack.step == begins)
 
 
+def _generator(device: torch.device) -> Tensor:
+    """The state of torch's own generator."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
 def _copied(parts: Parts) -> Parts:
-    model, objective = copy.deepcopy((parts.model, parts.objective))
+    try:
+        model, objective = copy.deepcopy((parts.model, parts.objective))
+    except Exception as error:
+        raise CannotStack(f"a copy cannot be made ({str(error).splitlines()[0]})") from error
     return parts._replace(model=model, objective=objective)
 
 
@@ -277,17 +285,11 @@ def _differing(rows: Sequence[_Value]) -> list[Place]:
         for key, value in vars(module).items():
             if isinstance(module, _Value) or key in KEPT_BY_TORCH:
                 continue
-            if not all(_same(vars(other).get(key), value) for other in others):
+            if not all(equal(vars(other).get(key), value) for other in others):
                 if type(value) is not float:
                     raise CannotStack(f"{type(module).__name__}.{key} differs between the runs")
                 found.append((name, key))
     return found
-
-
-def _same(one: object, other: object) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return torch.equal(one, other)
-    return bool(one == other)
 
 
 def _report(sums: dict[str, float], count: int, step: int, ends: bool) -> Report | UserError:

@@ -2,6 +2,7 @@
 
 import threading
 
+import numpy as np
 import problems
 import pytest
 import torch
@@ -33,6 +34,48 @@ class Drifting(ELBO):
 @pytest.mark.parametrize(("kind", "found"), [("tensor", 1), ("list", 1), ("cache", 0)])
 def test_state_that_changes_the_next_step_is_found_and_a_cache_is_none(kind: str, found: int) -> None:
     assert tried(problems.linear_gaussian(), Drifting(kind)) == ["objective.state"] * found
+
+
+class WarmUp(ELBO):
+    """A weight of the surrogate rises a little with each step, in an attribute of this name."""
+
+    def __init__(self, name: str, rate: float) -> None:
+        super().__init__(1)
+        self.name, self.rate = name, rate
+        setattr(self, name, torch.zeros(()))
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        estimate, weight = super().forward(model, x), getattr(self, self.name)
+        setattr(self, self.name, weight + self.rate)
+        return estimate._replace(surrogate=estimate.surrogate * (1 + weight))
+
+
+@pytest.mark.parametrize("name", ["weight", "_weight", "__weight"])
+@pytest.mark.parametrize("rate", [0.05, 1e-6])
+def test_small_and_private_state_is_found(name: str, rate: float) -> None:
+    assert tried(problems.linear_gaussian(), WarmUp(name, rate)) == [f"objective.{name}"]
+
+
+class Baseline(ELBO):
+    """A score's baseline is a moving average. It changes the gradient, and no value."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(1)
+        self.kind, self.mean = kind, {"array": np.zeros(3000), "tensor": torch.zeros(1)}[kind]
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        q = model.posterior(x)
+        z = q.sample(1)
+        log_q, bound = q.log_prob(z), model.log_joint(x, z)
+        score = (log_q - log_q.detach()) * (bound.detach() - float(self.mean[-1]))
+        self.mean = 0.9 * self.mean
+        self.mean[-1] += 0.1 * float(bound.detach().mean())
+        return Estimate((bound - bound.detach() + score).mean(0), {"bound": bound.mean().detach()})
+
+
+@pytest.mark.parametrize("kind", ["array", "tensor"])
+def test_state_that_changes_the_gradient_alone_is_found(kind: str) -> None:
+    assert tried(problems.linear_gaussian(), Baseline(kind)) == ["objective.mean"]
 
 
 @pytest.mark.parametrize("where", ["likelihood", "posterior"])

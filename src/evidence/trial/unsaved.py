@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evidence.numerics import forked_rng, same_numbers
+from evidence.numerics import KEPT_BY_TORCH, equal, forked_rng
 
 
 def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module], x: Tensor) -> list[str]:
@@ -26,24 +26,16 @@ def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module],
         )
         for key in _differing(vars(one) | one._buffers, vars(other) | other._buffers)
     ]
-    return names if names and not torch.allclose(_value(used, x), _value(fresh, x)) else []
+    return names if names and not equal(_step(used, x), _step(fresh, x)) else []
 
 
-def _value(modules: Mapping[str, nn.Module], x: Tensor) -> Tensor:
+def _step(modules: Mapping[str, nn.Module], x: Tensor) -> list[Tensor | None]:
+    """The surrogate and its gradient. A state may change one of them alone."""
+    trained = [each for module in modules.values() for each in module.parameters() if each.requires_grad]
     with forked_rng(x.device, 0):
         surrogate: Tensor = modules["objective"](modules["model"], x).surrogate
-        return surrogate.detach()
+        return [surrogate.detach(), *torch.autograd.grad(surrogate.sum(), trained, allow_unused=True)]
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    return [key for key in one if not key.startswith("_") and not _equal(one[key], other.get(key))]
-
-
-def _equal(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and same_numbers(one.detach(), other.detach())
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(_equal, one, other))
-    return type(one) is type(other) and repr(one) == repr(other)
+    return [key for key in one if key not in KEPT_BY_TORCH and not equal(one[key], other.get(key))]
