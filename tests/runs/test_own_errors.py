@@ -38,6 +38,14 @@ CASES = {
         f"{OBJECTIVE}    def forward(self, model, x):\n        return x @ x\n",
         "myflow.py: RuntimeError: ",
     ),
+    "a file that it lacks": (
+        f"{OBJECTIVE}    def forward(self, model, x):\n        open('teacher.pt')\n",
+        "myflow.py: FileNotFoundError: [Errno 2] No such file or directory: 'teacher.pt' (line 4)",
+    ),
+    "a service that does not answer": (
+        f"{OBJECTIVE}    def forward(self, model, x):\n        raise ConnectionError('no answer')\n",
+        "myflow.py: ConnectionError: no answer (line 4)",
+    ),
 }
 
 

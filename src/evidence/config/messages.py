@@ -156,7 +156,7 @@ def _without(unknown: set[Keys], config: Mapping[str, Any], above: Keys = ()) ->
     }
 
 
-def _own_location(error: BaseException) -> tuple[str, int] | None:
+def own_location(error: BaseException) -> tuple[str, int] | None:
     """The file and the innermost line in it of the user's that this package or a library called, if there is one."""
     if isinstance(error, SyntaxError) and error.filename:
         return error.filename, error.lineno or 0
@@ -179,7 +179,7 @@ def describe(error: BaseException) -> str:
         return said
     if not isinstance(error, ImportError | SyntaxError):
         said = f"{type(error).__name__}: {said}"
-    if (place := _own_location(error)) is None:
+    if (place := own_location(error)) is None:
         return said
     file, line = place
     return f"{Path(file).name}: {said} (line {line})"

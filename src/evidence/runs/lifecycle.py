@@ -5,14 +5,18 @@ one continues from its last checkpoint. If another process computes the run now,
 """
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import OmegaConf
 
 from evidence import execution, project, tracking
+from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.data import evenly_spaced, steps_per_pass
 from evidence.display import terminal
@@ -31,6 +35,7 @@ from evidence.startup import without_garbage_collection
 from evidence.tracking import housekeeping, mlflow_sync
 from evidence.trial import interfaces
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}  # what no user's code says of its own
 SHOWN = {"run", "eval_samples", "eval_images", "device", "precision"}  # beside the metrics
 
 
@@ -201,15 +206,23 @@ def _tag(directory: RunDirectory, settings: Settings, sweep: Sweep | None) -> No
 
 @contextlib.contextmanager
 def _writing_to(settings: Settings) -> Iterator[None]:
-    """Turn an OSError of the block into a UserError that names paths.outputs."""
+    """Turn an OSError of the outputs folder into a UserError that names paths.outputs. A user's own passes."""
     try:
         yield
     except OSError as error:
+        if not _is_of(error, project.root() / settings.paths.outputs):
+            raise
         reason = ": ".join(str(part) for part in (error.filename, error.strerror or error) if part)
         raise UserError(
             f"paths.outputs={settings.paths.outputs} cannot be used ({reason}): mend that, and the same"
             " command goes on, or choose another"
         ) from error
+
+
+def _is_of(error: OSError, outputs: Path) -> bool:
+    if error.filename is None:
+        return error.errno in FULL or messages.own_location(error) is None
+    return Path(os.fsdecode(error.filename)).resolve().is_relative_to(outputs.resolve())
 
 
 def _refuse_other_run(located: LocatedRun, record: Record | None) -> None:
