@@ -1,8 +1,6 @@
 """Validation between the ends of stages: where it falls, and that no number of the end depends on it."""
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -69,15 +67,14 @@ def test_a_resumed_run_is_validated_where_an_uninterrupted_one_is(root: Path) ->
 def test_by_itself_it_gives_a_curve_and_costs_little(
     words: list[str], splits: tuple[int, int], passes: int
 ) -> None:
-    dataset: Any = SimpleNamespace(train=range(splits[0]), valid=range(splits[1]))
     chosen = settings(
         "trainer.steps=null", "trainer.stages=3", *words, *(["trainer.stages=8"] * ("paper" in words[1]))
     )
     per_pass = splits[0] // 20
     last = per_pass * (3**chosen.trainer.stages - 1) // 2
-    assert validation.interval(chosen, dataset, last) == passes * per_pass
+    assert validation.interval(chosen, *splits, last) == passes * per_pass
     off = settings("trainer.validate_every=null")
-    assert validation.interval(off, dataset, last) is None
+    assert validation.interval(off, *splits, last) is None
 
 
 def test_a_wrong_interval_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,7 @@ def test_the_plan_counts_what_is_done(runs: MadeUp, capsys: pytest.CaptureFixtur
     assert main(["-m", "seed=0,1,2,3,3"], CONF) == 0
     assert capsys.readouterr().err.splitlines() == [
         "evidence: 5 jobs (4 distinct): 2 already done, 1 to be continued, 1 to begin",
-        "evidence: estimated time about 2:02:02",
+        "evidence: estimated time about 2:02:11",
     ]
     assert main(["-m", "seed=0,1"], CONF) == 0
     assert capsys.readouterr().err == "evidence: 2 jobs: 2 already done\n"
@@ -89,10 +89,10 @@ def test_one_finished_seed_gives_the_others_their_time(
     out = capsys.readouterr().out
     assert [line[1:4] for line in rows(out)[1:]] == [
         ["seed=0", "done", rows(out)[1][3]],
-        ["seed=1", "begins", "1:01:01"],
-        ["seed=2", "begins", "1:01:01"],
+        ["seed=1", "begins", "1:01:06"],
+        ["seed=2", "begins", "1:01:06"],
     ]
-    assert out.splitlines()[-1] == "  estimated time about 2:02:02"
+    assert out.splitlines()[-1] == "  estimated time about 2:02:11"
 
 
 def test_the_time_is_the_median_of_the_kind(runs: MadeUp) -> None:
@@ -111,6 +111,35 @@ def test_steps_and_draws_are_scaled_and_each_stage_is_validated(runs: MadeUp) ->
     assert estimate(runs, *scored) == Estimate(1000.0 + 0.01 * (500_000 + VALIDATION))
     staged = ["trainer.steps=null", "trainer.stages=1", "trainer.batch_size=20"]
     assert estimate(runs, *staged) == Estimate(2980.0 + 0.01 * (10_000 + VALIDATION))
+
+
+def test_each_validation_counts(runs: MadeUp) -> None:
+    """At the ends of stages, and after each so many passes; those that coincide once."""
+    finish(runs, "compile=false")
+    a_pass, scored = 2980, 0.01 * 10_000
+    every = [f"trainer.steps={4 * a_pass + 10}", "trainer.validate_every=1", "compile=false"]
+    assert estimate(runs, *every, "seed=1").seconds == pytest.approx(
+        4 * a_pass + 10 + scored + 0.01 * 5 * VALIDATION
+    )
+    staged = [
+        "trainer.steps=null",
+        "trainer.stages=3",
+        "trainer.batch_size=20",
+        "trainer.validate_every=2",
+        "compile=false",
+    ]
+    # after passes 1, 4 and 13, the ends of stages, and after 2, 6, 8, 10 and 12
+    assert estimate(runs, *staged).seconds == pytest.approx(13 * a_pass + scored + 0.01 * 8 * VALIDATION)
+
+
+@pytest.mark.parametrize(
+    "splits", ["80/10/10 by hash", {"training": 80}, {"train": "many", "valid": 1, "test": 1}]
+)
+def test_a_users_own_words_on_its_splits_say_nothing(runs: MadeUp, splits: object) -> None:
+    finish(runs, data={"splits": splits})
+    assert estimate(runs, "seed=7").seconds is None
+    finish(runs, "seed=8")
+    assert estimate(runs, "seed=7").seconds is not None
 
 
 def test_a_semi_implicit_posterior_is_scored_with_its_noises(runs: MadeUp) -> None:
@@ -183,7 +212,7 @@ def test_the_images_of_the_users_own_data_are_counted(runs: MadeUp) -> None:
     (job,) = found.jobs
     located = job.located._replace(dataset=dataset)
     assert estimating.estimate([(job.settings, located)], stored) == [
-        Estimate(1000.0 + 0.01 * (50 * 100 + 10 * 100))
+        Estimate(1000.0 + 0.01 * (50 * 100 + 6 * 10 * 100))  # at the end, and after each 168 steps
     ]
 
 
@@ -215,7 +244,9 @@ def test_estimates_in_words() -> None:
     assert words(one, 90.0, 90.0) == ["estimated time about 0:03:00"]
     assert words(two, 90.0, 90.0) == ["estimated time about 0:01:30, 2 jobs at a time"]
     assert words(two, 90.0, 10.0) == ["estimated time about 0:01:30, 2 jobs at a time"]
-    assert words(search, 90.0) == ["estimated time about 0:01:30 for each job"]
+    assert words(search, 90.0) == [
+        "estimated time about 0:01:30 for seed=0; another of its jobs may take longer"
+    ]
     assert words(one, None, None) == [UNKNOWN]
     assert words(search, None) == [UNKNOWN]
     assert words(one, 90.0, None) == [

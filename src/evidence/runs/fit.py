@@ -73,7 +73,8 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
         terminal.note(f"{run.name} compiles its steps first: 10 to 20 s{saved}")
     per_pass = data.steps_per_pass(run.parts.dataset, trainer.batch_size)
     seconds, committed, pending = start.seconds, time.monotonic(), list[Row]()
-    every = validation.interval(run.settings, run.parts.dataset, last_step)
+    sizes = len(run.parts.dataset.train), len(run.parts.dataset.valid)
+    every = validation.interval(run.settings, *sizes, last_step)
     system = SystemMetrics(run.device) if run.settings.tracking.system_metrics else None
     with run.progress(last_step, per_pass, step) as show:
         while step < last_step:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import torch
 
-from evidence import data, training
+from evidence import training
 from evidence.config.settings import Settings
 from evidence.data import Dataset
 from evidence.errors import UserError
@@ -24,13 +24,13 @@ BACKWARD = (
 )
 
 
-def interval(settings: Settings, dataset: Dataset, last_step: int) -> int | None:
-    """The steps between two validations. None where only the ends of stages are validated."""
+def interval(settings: Settings, train: int, valid: int, last_step: int) -> int | None:
+    """The steps between two validations, with so many images. None where only the ends of stages are validated."""
     trainer = settings.trainer
-    per_pass = data.steps_per_pass(dataset, trainer.batch_size)
+    per_pass = train // trainer.batch_size
     every = trainer.validate_every
     if every == "auto":
-        scored = len(dataset.valid) * VALIDATION.with_density.num_samples
+        scored = valid * VALIDATION.with_density.num_samples
         trained = per_pass * trainer.batch_size * settings.k * BACKWARD
         every = max(1, math.ceil(last_step / per_pass / POINTS), math.ceil(scored / (SHARE * trained)))
     return None if every is None else every * per_pass

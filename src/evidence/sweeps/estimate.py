@@ -26,6 +26,7 @@ from evidence.records.identity import VERSION
 from evidence.records.record import Record, training_code
 from evidence.runs import hardware
 from evidence.runs.lookup import LocatedRun
+from evidence.runs.validation import interval
 
 SPLITS = ("train", "valid", "test")
 
@@ -73,8 +74,8 @@ class History:
 
     def _add(self, directory: RunDirectory, record: Record, processor: str) -> None:
         config = directory.settings
-        splits = record.data.get("splits")
-        self._splits[config["data"]["_target_"]] = splits and {name: int(splits[name]) for name in SPLITS}
+        if sizes := _sizes(record.data.get("splits")):
+            self._splits[config["data"]["_target_"]] = sizes
         its_path = _path(record.train_identity, record.training_code, record.mixed)
         self._checkpoints[its_path] += directory.checkpoints()
         # An earlier record with eval.metrics does not say what these took.
@@ -110,7 +111,7 @@ class History:
             validation = semi_implicit.num_samples * semi_implicit.num_noises
         scored = min(settings.eval.images or splits["test"], splits["test"])
         draws = scored * (1 + len(settings.eval.also)) * _draws(config["eval"], is_semi_implicit)
-        draws += sum(end > first for end in ends) * splits["valid"] * validation
+        draws += _validations(settings, splits, first, ends) * splits["valid"] * validation
         seconds = (ends[-1] - first) * median(speed.step for speed in speeds) + scored * median(metrics)
         return Estimate(seconds + draws * median(speed.draw for speed in speeds), first)
 
@@ -143,6 +144,21 @@ def _stage_ends(settings: Settings, images: int) -> list[int]:
     rates = trainer.learning_rate, trainer.decay, trainer.decay_every
     schedule = training.schedule(trainer.stages, trainer.steps, *rates, steps_per_pass)
     return [segment.last_step for segment in schedule]
+
+
+def _validations(settings: Settings, splits: Mapping[str, int], first: int, ends: Sequence[int]) -> int:
+    """How often a run is validated after the step `first`: at the ends of its stages, and after multiples of passes."""
+    steps = {end for end in ends if end > first}
+    if every := interval(settings, splits["train"], splits["valid"], ends[-1]):
+        steps |= {*range((first // every + 1) * every, ends[-1] + 1, every)}
+    return len(steps)
+
+
+def _sizes(splits: object) -> dict[str, int] | None:
+    """The numbers of images, where they are there: a user's own data set may describe its splits in other words."""
+    if not isinstance(splits, Mapping) or not all(type(splits.get(name)) is int for name in SPLITS):
+        return None
+    return {name: splits[name] for name in SPLITS}
 
 
 def _path(train_identity: str, code: Mapping[str, str], mixed: Sequence[str]) -> str:

@@ -171,7 +171,7 @@ def _duration(request: Request, estimated: Sequence[Estimate]) -> str:
         )
     time = f"estimated time about {clock(max(sum(known) / request.parallel, *known))}"
     if request.is_search:
-        return f"{time} for each job"
+        return f"{time} for {' '.join(request.jobs[0].overrides)}; another of its jobs may take longer"
     is_all = len(known) == len(estimated)
     part = "" if is_all else f" for {len(known)} of {len(estimated)} jobs"
     beside = f", {request.parallel} jobs at a time" if request.parallel > 1 and len(known) > 1 else ""
