@@ -117,7 +117,7 @@ def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path) 
     shutil.rmtree(directory.folder)
     with at_step(60, interrupt):
         assert start("compile=true") == 130
-    assert start("compile=false") == 0  # it goes on as it began
+    assert start() == 0  # it goes on as it began, though so few steps would not be compiled
     assert numbers(only_directory(root)) == expected
     for name, value in state["model"].items():
         assert torch.equal(last_state(only_directory(root))["model"][name], value)
@@ -154,5 +154,15 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants("auto")
     with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):
         wants(True)
-    kept = execution.settle(cpu, True, False, None)[0]
-    assert execution.settle(cpu, True, False, kept)[1] == "compiled True is now False"
+    kept = execution.settle(cpu, True, False, None, False)[0]
+    assert execution.settle(cpu, True, False, kept, False)[1] == "compiled True is now False"
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_resumed_run_compiles_as_it_is_told_and_by_itself_as_before(told: bool) -> None:
+    cpu = torch.device("cpu")
+    kept = execution.settle(cpu, not told, False, None, False)[0]
+    assert execution.settle(cpu, told, False, kept, False) == (kept, "")
+    now, changes = execution.settle(cpu, told, False, kept, True)
+    assert now == kept | {"compiled": told}
+    assert changes == f"compiled {not told} is now {told}"

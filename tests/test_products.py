@@ -246,7 +246,7 @@ def test_the_faster_library_is_chosen_and_the_threads_stay(
     assert torch.get_num_threads() == threads
     monkeypatch.setattr(products, "has_onednn", lambda: False)
     assert products.faster.__wrapped__() == "torch"
-    assert execution.settle(CPU, False, False, None)[0]["products"] == "torch"
+    assert execution.settle(CPU, False, False, None, False)[0]["products"] == "torch"
 
 
 @pytest.mark.usefixtures("by_onednn", "no_figures")

@@ -83,15 +83,19 @@ def wants_compiling(
 
 
 def settle(
-    device: torch.device, compiled: bool, captured: bool, kept: dict[str, Any] | None
+    device: torch.device, compiled: bool, captured: bool, kept: dict[str, Any] | None, is_told: bool
 ) -> tuple[dict[str, Any], str]:
-    """The execution from here on, in force; what was kept is used again, and in words what could not be."""
+    """The execution from here on, in force, and in words what is no longer as it was kept.
+
+    What was kept is used again as far as possible. Where the user has told whether to compile, that is done.
+    """
     if kept is None:
         threads, library = THREADS, products.faster() if device.type == "cpu" else "torch"
     else:
         threads, library = kept["threads"], kept["products"]
-        compiled = kept["compiled"] and _has_compiler()
-        captured = kept["captured"] and device.type == "cuda"
+        if not is_told:
+            compiled = kept["compiled"] and _has_compiler()
+            captured = kept["captured"] and device.type == "cuda"
     here = {
         "hardware": _hardware(device),
         "threads": threads,

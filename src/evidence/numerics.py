@@ -5,6 +5,7 @@ Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first 
 
 import contextlib
 import math
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from evidence.streams import seed_globally
+from evidence.streams import HALF, mixed, seed_globally
 
 Result = TypeVar("Result")
 SCORED = "is_scored"  # the attribute of a module inside `scoring`
@@ -218,7 +219,23 @@ def fused(function: Callable[..., Result], options: dict[str, Any] | None = None
 
 @contextlib.contextmanager
 def forked_rng(device: torch.device, *seeds: int) -> Iterator[None]:
-    """Inside, torch's global generators depend on `seeds` alone; afterwards they go on as if nothing happened."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+    """Inside, the global generators of torch, NumPy and Python depend on `seeds` alone.
+
+    Afterwards they go on as if nothing had happened.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), seeded_others(*seeds):
         seed_globally(device, *seeds)
         yield
+
+
+@contextlib.contextmanager
+def seeded_others(*seeds: int) -> Iterator[None]:
+    """As `forked_rng`, of NumPy's and Python's global generators only."""
+    numpy, python, word = np.random.get_state(), random.getstate(), mixed(*seeds)
+    np.random.seed([word & HALF, word >> 32])
+    random.seed(word)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)

@@ -9,6 +9,7 @@ from torch import Tensor
 from evidence import streams, training
 from evidence.data import Dataset, batches, mean_pixels
 from evidence.models import LatentVariableModel
+from evidence.numerics import seeded_others
 from evidence.objectives import Objective
 
 
@@ -62,8 +63,9 @@ def start(
     `make_model` is given the mean pixels [X], `make_optimizer` the groups of training.parameter_groups.
     """
     streams.seed_globally(torch.device("cpu"), seed)  # where modules are made
-    model = make_model(mean_pixels(dataset)).to(device)
-    objective = make_objective().to(device)
+    with seeded_others(seed):
+        model = make_model(mean_pixels(dataset)).to(device)
+        objective = make_objective().to(device)
     optimizer = make_optimizer(training.parameter_groups(model, objective, scale_rate))
     return Parts(dataset, model, objective, optimizer, make_schedule())
 

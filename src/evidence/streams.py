@@ -110,19 +110,22 @@ def uniform(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def seed_globally(device: torch.device, *parts: int) -> None:
-    """Make torch's global generators a function of all bits of the parts, for what draws from them.
-
-    The parts are mixed by splitmix64 (Steele, Lea and Flood 2014).
-    """
-    mixed = 0
-    for part in parts:
-        mixed = mixed + part + KEY_STEPS[0] & WORD
-        mixed = (mixed ^ mixed >> 30) * 0xBF58476D1CE4E5B9 & WORD
-        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB & WORD
-        mixed ^= mixed >> 31
-    torch.default_generator.manual_seed(mixed & HALF)
+    """Make torch's global generators a function of all bits of the parts, for what draws from them."""
+    word = mixed(*parts) & HALF
+    torch.default_generator.manual_seed(word)
     if device.type == "cuda":
-        torch.cuda.default_generators[device.index or 0].manual_seed(mixed & HALF)
+        torch.cuda.default_generators[device.index or 0].manual_seed(word)
+
+
+def mixed(*parts: int) -> int:
+    """A word of 64 bits, of all bits of the parts: splitmix64 (Steele, Lea and Flood 2014)."""
+    word = 0
+    for part in parts:
+        word = word + part + KEY_STEPS[0] & WORD
+        word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9 & WORD
+        word = (word ^ word >> 27) * 0x94D049BB133111EB & WORD
+        word ^= word >> 31
+    return word
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor | int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -30,7 +30,7 @@ def training_images() -> tuple[np.ndarray, str]:
 def set_up(device: torch.device) -> None:
     """As every run does it: denormals flushed, and matrix products by the library that is faster here."""
     execution.prepare("float32")
-    execution.settle(device, False, False, None)
+    execution.settle(device, False, False, None, False)
 
 
 def dataset(images: np.ndarray) -> data.Dataset:

@@ -49,6 +49,7 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     compiled = execution.wants_compiling(settings.compile, (parts.model, parts.objective), device, pays)
     is_long = settings.compile is True or (settings.compile == "auto" and pays)
     captured = device.type == "cuda" and is_long and not why_not(parts)
+    is_told = settings.compile != "auto"
     begun = record.model_copy(update={"code": located.code, "mixed": list(located.inherited)})
     ours = same_path(directory, begun)
     found = latest_commit(ours, parts.last_step)
@@ -58,8 +59,9 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, end(source.directory).state)
         directory.take_metrics(directory, 0)
-        return Start(0, 0.0, execution.settle(device, compiled, captured, None)[0], ours, located.inherited)
-    now, changes = execution.settle(device, compiled, captured, found.state["execution"])
+        now, _ = execution.settle(device, compiled, captured, None, is_told)
+        return Start(0, 0.0, now, ours, located.inherited)
+    now, changes = execution.settle(device, compiled, captured, found.state["execution"], is_told)
     assembled.restore(found.state, parts.stateful)
     origin = RunDirectory(found.path.parents[1])
     parent: str | None = origin.folder.name

@@ -8,11 +8,9 @@ import copy
 import functools
 import io
 import numbers
-import random
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -54,7 +52,7 @@ def check(
             )
     training.check_layouts(model, objective)
     originals = [*model.parameters(), *objective.parameters()]
-    with unchanged(model), unchanged(objective), forked_rng(x.device, 0), _other_generators_kept():
+    with unchanged(model), unchanged(objective), forked_rng(x.device, 0):
         ours, theirs = _copied(model, objective)
         modules = {"model": ours, "objective": theirs}
         with scoring(model):  # a function that is an attribute is not copied, and may use the original
@@ -200,14 +198,3 @@ def _check_saved(before: set[str], modules: Mapping[str, nn.Module]) -> None:
                     f"{prefix}: get_extra_state gives what a checkpoint cannot hold; it may give tensors, numbers,"
                     " texts, and lists and dicts of these"
                 ) from error
-
-
-@contextlib.contextmanager
-def _other_generators_kept() -> Iterator[None]:
-    """Restore Python's and NumPy's global generators at the end of the block."""
-    python, numpy = random.getstate(), np.random.get_state()
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
