@@ -1,7 +1,6 @@
 """Data and files count by their content: the same images are the same run, others are another run."""
 
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,6 @@ import runs
 import torch
 from runs import directories, numbers
 
-from evidence import project
 from evidence.records.directory import RunDirectory
 from evidence.runs import provenance
 
@@ -17,20 +15,12 @@ pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 @pytest.fixture(autouse=True)
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where a test's runs lie; they need no store."""
-    monkeypatch.setattr(project, "_root", tmp_path)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # which would outlive two edits within a second
-    return tmp_path
+def _modules_of_mine(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root))
 
 
 def start(*overrides: str) -> int:
-    return runs.start("tracking=none", "model.hidden=[[20]]", "trainer.steps=40", *overrides)
-
-
-def notes(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return [line.removeprefix("evidence: ") for line in runs.said(capsys)]
+    return runs.start("tracking=none", "trainer.steps=40", *overrides)
 
 
 OWN_DATA = """
@@ -61,12 +51,12 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
         shutil.copy(root / "a" / "own.bin", root / "kept.bin")
         shutil.copy(root / "b" / "own.bin", root / "a" / "own.bin")
     folder = root / ("a" if change == "files replaced" else "b")
-    notes(capsys)
+    runs.said(capsys)
     assert start(*OWN, f"+data.folder={folder}", *rerun) == 0
     said = (
         f"{first.folder.name} was computed from other content (data has changed since): this is another run"
     )
-    assert notes(capsys) == [said]
+    assert runs.said(capsys) == [f"evidence: {said}"]
     assert first.read() == record
     (second,) = (directory for directory in directories(root) if directory.folder != first.folder)
     assert second.read().data_digest != record.data_digest
@@ -74,7 +64,7 @@ def test_images_of_mine_belong_to_a_run_by_their_content(
 
     capsys.readouterr()
     assert start(*OWN, f"+data.folder={folder}") == 0  # finished, and its data are as they were
-    assert notes(capsys) == []
+    assert runs.said(capsys) == []
     if change == "files replaced":
         shutil.copy(root / "kept.bin", root / "a" / "own.bin")
     assert start(*OWN, f"+data.folder={root / 'a'}") == 0
@@ -94,10 +84,10 @@ def test_an_interrupted_run_is_not_gone_on_with_when_its_data_are_cut_short(
     (interrupted,) = directories(root)
     before = interrupted.read()
     file.write_bytes(whole[: 400 * 64])
-    notes(capsys)
+    runs.said(capsys)
     runs.begin(*own)
     said = f"{interrupted.folder.name} was computed from other content (data has changed since): this is another run"
-    assert notes(capsys)[0] == said
+    assert runs.said(capsys)[0] == f"evidence: {said}"
     assert interrupted.read() == before
     (other,) = {directory.folder for directory in directories(root)} - {interrupted.folder}
     shutil.rmtree(other)
