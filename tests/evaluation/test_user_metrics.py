@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import numpy as np
 import problems
 import pytest
 import torch
@@ -20,13 +21,13 @@ IMAGES = problems.images(250)  # three batches
 
 
 class Drawn:
-    """torch.randn, a number for each image."""
+    """Draws of torch and of NumPy, a number for each image."""
 
     def __init__(self) -> None:
         self.heard: list[Tensor] = []
 
     def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
-        self.heard.append(torch.randn(len(x)))
+        self.heard.append(torch.randn(len(x)) + torch.from_numpy(np.random.randn(len(x))))
         return {f"drawn_{id(self)}": self.heard[-1]}
 
 
