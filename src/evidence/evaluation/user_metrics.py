@@ -114,7 +114,7 @@ class WithMetrics(NamedTuple):
 
 
 def _own_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
-    """A metric's draws by torch.randn or NumPy depend on the seed and the batch's first image, and on no other metric."""
+    """What a metric draws by torch.randn or NumPy depends on the seed and the first image, and on no other metric."""
     stream, _ = position()
     if stream is None:
         return contextlib.nullcontext()
