@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence.evaluation import ACTIVE_THRESHOLD, IMAGES_PER_BATCH, MEAN_SAMPLES, activity, posterior_means
+from evidence.evaluation import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means, sizes
 from evidence.numerics import forked_rng
 from evidence.report import measurements
 from experiments.active_units.removing import bounds
@@ -37,6 +37,6 @@ def measure(folder: Path, run: "pd.Series[str]", num_samples: int, num_images: i
 @torch.no_grad()
 def _activities(subject: measurements.Subject) -> Tensor:
     """A_u of each unit, [D], as evaluation.evaluate has it."""
-    batches = map(subject.placed, subject.test.split(IMAGES_PER_BATCH))
+    batches = map(subject.placed, subject.test.split(sizes(subject.device).images))
     pairs = [posterior_means(subject.model, x, MEAN_SAMPLES) for x in batches]
     return activity(torch.cat([a for a, _ in pairs]), torch.cat([b for _, b in pairs]))

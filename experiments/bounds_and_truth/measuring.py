@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from evidence import execution, streams
+from evidence import streams
 from evidence.data import evenly_spaced_rows
 from evidence.evaluation import (
     AnnealedImportanceSampling,
@@ -19,6 +19,7 @@ from evidence.evaluation import (
     Noise,
     ParetoK,
     WithMetrics,
+    sizes,
 )
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng
@@ -78,7 +79,7 @@ def measure_linear_gaussian(folder: Path, annealing: Annealing) -> None:
         model = linear_gaussian()
         x = model.likelihood.evidence().sample((POINTS,))
     exact = model.likelihood.evidence().log_prob(x)
-    judge = evaluator(annealing, execution.rows_scored(CPU))
+    judge = evaluator(annealing, sizes(CPU).rows)
 
     def rows(numbers: Sequence[int]) -> list[dict[str, float]]:
         found = estimates(model, x[list(numbers)], numbers, judge)
@@ -91,7 +92,7 @@ def measure_linear_gaussian(folder: Path, annealing: Annealing) -> None:
 def measure_trained(folder: Path, run: "pd.Series[str]", images: int, annealing: Annealing) -> None:
     """estimates-<run>.csv, of the run's model for so many evenly spaced test images."""
     subject = measurements.subject(run, MEASURING)
-    judge = evaluator(annealing, execution.rows_scored(subject.device))
+    judge = evaluator(annealing, sizes(subject.device).rows)
 
     def rows(numbers: Sequence[int]) -> list[dict[str, float]]:
         return estimates(subject.model, subject.placed(subject.test[list(numbers)]), numbers, judge)

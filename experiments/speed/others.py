@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from evidence import execution
+from evidence.evaluation import sizes
 from experiments.speed import floor
 from experiments.speed.records import Row, row
 from experiments.speed.setting import FIRST_STEP, ROOT, UIVI_BATCH
@@ -36,7 +36,7 @@ def uivi(images: Path, device: str) -> list[Row]:
 
 def evaluation(images: Path, device: str) -> list[Row]:
     """Microseconds for one (image, sample) pair, and what L_5000 over 10,000 images would take at that pace."""
-    pairs_at_a_time = execution.rows_scored(torch.device(device))
+    pairs_at_a_time = sizes(torch.device(device)).rows
     commands = {"compiled": ("scoring", "compiled"), "as it stands": ("scoring",), RATE: ("products",)}
     with workers(images, device, commands) as team:
         replies = take_turns(team, str(pairs_at_a_time))

@@ -23,11 +23,6 @@ THREADS = torch.get_num_threads()  # of a run that begins here
 PAYING_STEPS, PAYING_PAIRS = 10_000, 10**7
 
 
-def rows_scored(device: torch.device) -> int:
-    """How many (image, sample) pairs are scored at a time: what stays in a CPU's cache, or keeps a GPU busy."""
-    return 200_000 if device.type == "cuda" else 2_000
-
-
 def prepare(precision: Literal["float32", "tf32"]) -> None:
     """Set torch up as every run needs it, before any other tensor operation, so that worker threads inherit it.
 

@@ -128,4 +128,4 @@ def test_what_is_only_large_is_allowed(argv: list[str]) -> None:
 
 
 def test_sizes_knows_how_many_images_are_scored_at_a_time() -> None:
-    assert limits.IMAGES_SCORED == evaluation.IMAGES_PER_BATCH
+    assert evaluation.ON_CPU.images == limits.IMAGES_SCORED

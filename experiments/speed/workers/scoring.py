@@ -1,9 +1,10 @@
-"""evidence's evaluation of 100 images, one step being one (image, sample) pair. Option: compiled."""
+"""evidence's evaluation of one batch of images, a step being one (image, sample) pair. Option: compiled."""
 
 import torch
 
-from evidence.evaluation import score
-from experiments.speed.setting import task
+from evidence.evaluation import Noise, score, sizes
+from evidence.streams import TEST
+from experiments.speed.setting import GREY, task
 from experiments.speed.workers import building
 from experiments.speed.workers.devices import wait
 from experiments.speed.workers.protocol import Run, serve
@@ -14,12 +15,14 @@ def prepare(case: str) -> Run:
     pairs = int(case)
     torch.manual_seed(0)
     model = building.one_layer(IMAGES).to(DEVICE)
-    x = building.dataset(IMAGES).test.to(DEVICE, torch.float32)
+    x = torch.from_numpy(IMAGES[: sizes(DEVICE).images] > GREY // 2).to(DEVICE, torch.float32)
+    noise = Noise(0, TEST, torch.arange(len(x)))
 
     @torch.no_grad()
     def run(count: int) -> int:
         samples = -(-count // pairs) * pairs // len(x)
-        score(model, x, samples, pairs, COMPILED)
+        with noise.of_batch(0, DEVICE):
+            score(model, x, samples, pairs, COMPILED)
         wait(DEVICE)
         return samples * len(x)
 

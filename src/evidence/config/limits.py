@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PARAMETERS = 10**9  # of an encoder: 16 GB with gradient and Adam's moments; a decoder has as many
 NUMBERS = 10**10  # at a time: 40 GB, and a graph has them more than once
-IMAGES_SCORED = 100  # at a time: evaluation.IMAGES_PER_BATCH, whose module imports torch
+IMAGES_SCORED = 100  # at a time, on a CPU: evaluation.ON_CPU.images, whose module imports torch
 NUMBERS_KEPT = 10**11  # in log_weights.npz: 400 GB
 
 

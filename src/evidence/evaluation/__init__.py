@@ -13,7 +13,7 @@ from evidence.evaluation.metrics import (
     evaluate,
     validate,
 )
-from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, blocks
+from evidence.evaluation.scoring import ON_CPU, Evaluator, Keep, Sizes, blocks, sizes
 from evidence.evaluation.semi_implicit import (
     MIXTURE_BLOCK,
     SemiImplicitSampling,
@@ -33,9 +33,9 @@ from evidence.evaluation.user_metrics import Metric, WithMetrics, measure_whole
 
 __all__ = [
     "ACTIVE_THRESHOLD",
-    "IMAGES_PER_BATCH",
     "MEAN_SAMPLES",
     "MIXTURE_BLOCK",
+    "ON_CPU",
     "VALIDATION",
     "AnnealedImportanceSampling",
     "Evaluation",
@@ -52,6 +52,7 @@ __all__ = [
     "Scores",
     "SemiImplicitSampling",
     "SemiImplicitScores",
+    "Sizes",
     "WithMetrics",
     "active_units",
     "activity",
@@ -64,6 +65,7 @@ __all__ = [
     "posterior_means",
     "score",
     "score_semi_implicit",
+    "sizes",
     "validate",
     "widened_gaussian",
 ]

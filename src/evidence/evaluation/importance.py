@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from evidence.distributions import Chain, DiagonalNormal, with_density
-from evidence.evaluation.scoring import IMAGES_PER_BATCH, IMPORTANCE, Keep, blocks, in_eval
+from evidence.evaluation.scoring import IMPORTANCE, Keep, blocks, in_eval, sizes
 from evidence.models import LatentVariableModel
 from evidence.numerics import WeightSums, fused, summarize
 from evidence.streams import Stream, drawing, position, samples
-
-NOISE_BLOCK = 20  # samples
 
 
 class Scores(NamedTuple):
@@ -39,7 +37,7 @@ class ImportanceSampling(NamedTuple):
 
     def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None = None) -> dict[str, Tensor]:
         """nll = -L_S, elbo, kl and effective_sample_size of each image x [B, X], in nats: [B] each."""
-        is_whole = len(x) == IMAGES_PER_BATCH  # a smaller batch, the last, would be compiled again
+        is_whole = len(x) == sizes(x.device).images  # a smaller batch, the last, would be compiled again
         found = score(model, x, self.num_samples, self.rows, self.compiled and is_whole, keep)
         return {
             "nll": -found.weights.log_evidence,
@@ -118,7 +116,8 @@ def _pieces(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """`log_ratios` of all samples, at most `largest` at a time.
 
-    Noise is drawn NOISE_BLOCK samples at a time, whatever `largest`: a user's q(z | x) may draw by torch.randn.
+    Noise is drawn `sizes(...).samples` samples at a time, whatever `largest`: a user's q(z | x) may draw by
+    torch.randn.
     Compiled pieces draw their own, which a stream makes the same.
     """
     stream = position()[0]
@@ -128,9 +127,10 @@ def _pieces(
             terms = _fused_log_ratios() if count == largest else drawn_log_ratios
             yield terms(model, q, x, count, torch.tensor(first, device=x.device), tensors)
         return
-    for first, count in blocks(num_samples, max(NOISE_BLOCK, largest // NOISE_BLOCK * NOISE_BLOCK)):
+    at_once = sizes(x.device).samples
+    for first, count in blocks(num_samples, max(at_once, largest // at_once * at_once)):
         noise = []
-        for within, number in blocks(count, NOISE_BLOCK):
+        for within, number in blocks(count, at_once):
             samples(first + within, IMPORTANCE)
             noise.append(q.noise(number))
         for piece in torch.cat(noise).split(largest):

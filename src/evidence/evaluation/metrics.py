@@ -11,7 +11,7 @@ from torch import Tensor
 from evidence import streams
 from evidence.distributions import has_density
 from evidence.evaluation.importance import ImportanceSampling
-from evidence.evaluation.scoring import IMAGES_PER_BATCH, Evaluator, Keep, in_eval
+from evidence.evaluation.scoring import ON_CPU, Evaluator, Keep, in_eval, sizes
 from evidence.evaluation.semi_implicit import SemiImplicitSampling
 from evidence.evaluation.units import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means
 from evidence.models import LatentVariableModel
@@ -24,6 +24,10 @@ class Evaluators(NamedTuple):
 
     with_density: ImportanceSampling
     without_density: SemiImplicitSampling
+
+    def with_rows(self, rows: int) -> "Evaluators":
+        """The same with so many (image, sample) pairs at a time."""
+        return Evaluators(self.with_density._replace(rows=rows), self.without_density._replace(rows=rows))
 
     def suited_to(self, model: LatentVariableModel, images: Tensor) -> Evaluator:
         """The one that q(z | x) asks for by its `has_density`; images [N, X], of which the first is looked at."""
@@ -45,7 +49,7 @@ class Noise(NamedTuple):
     @contextlib.contextmanager
     def of_batch(self, number: int, device: torch.device) -> Iterator[None]:
         """Inside, draws are those of a batch of images. A user's torch.randn is seeded by the batch's first image."""
-        rows = self.images[number * IMAGES_PER_BATCH :][:IMAGES_PER_BATCH].to(device)
+        rows = self.images.split(sizes(device).images)[number].to(device)
         stream = Stream(self.seed, self.purpose, images=rows)
         with forked_rng(device, self.seed, self.purpose, int(rows[0])), drawing(stream):
             yield
@@ -74,7 +78,7 @@ def evaluate(
     """
     batches: list[dict[str, Tensor]] = []
     means_a, means_b = [], []
-    for number, batch in enumerate(images.split(IMAGES_PER_BATCH)):
+    for number, batch in enumerate(images.split(sizes(images.device).images)):
         x = batch.to(torch.get_default_dtype())
         with noise.of_batch(number, x.device) if noise else contextlib.nullcontext():
             batches.append(evaluator.scores(model, x, keep))
@@ -93,12 +97,13 @@ def evaluate(
 
 
 # Not of the config's eval: runs that are evaluated otherwise take over a run's validation metrics.
-VALIDATION = Evaluators(ImportanceSampling(100, 2000), SemiImplicitSampling(100, 100, 2000))
+VALIDATION = Evaluators(ImportanceSampling(100, ON_CPU.rows), SemiImplicitSampling(100, 100, ON_CPU.rows))
 VALIDATION_SEED = 0
 
 
 def validate(model: LatentVariableModel, images: Tensor, on_batch: Callable[[int], None]) -> dict[str, float]:
     """valid/nll, which is -L_100, and valid/active_units, from the same random numbers at each step of each run."""
     noise = Noise(VALIDATION_SEED, streams.VALIDATION, torch.arange(len(images)))
-    metrics = evaluate(model, images, VALIDATION.suited_to(model, images), on_batch, noise=noise).metrics
+    evaluator = VALIDATION.with_rows(sizes(images.device).rows).suited_to(model, images)
+    metrics = evaluate(model, images, evaluator, on_batch, noise=noise).metrics
     return {f"valid/{name}": metrics[name] for name in ("nll", "active_units")}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import Concatenate, ParamSpec, Protocol, Self, TypeVar
+from typing import Concatenate, NamedTuple, ParamSpec, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -12,11 +12,30 @@ from evidence.numerics import scoring
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
-IMAGES_PER_BATCH = 100
 # What random numbers are for, in a stream of images.
 IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B, METRICS = range(8)
 ANNEALED_STARTS, ANNEALED_MOMENTA, ANNEALED_CHANCES, SIMULATED = range(8, 12)
 Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
+
+
+class Sizes(NamedTuple):
+    """What is scored at a time, on a kind of device: it changes no number but those of a user's torch.randn.
+
+    images: of a batch. samples: whose noise is drawn at once. rows: (image, sample) pairs that networks see.
+    """
+
+    images: int
+    samples: int
+    rows: int
+
+
+# What stays in a CPU's cache; and what keeps a GPU busy, since launching a kernel takes as long as 10,000 rows.
+ON_CPU, ON_GPU = Sizes(100, 20, 2_000), Sizes(1_000, 200, 200_000)
+
+
+def sizes(device: torch.device) -> Sizes:
+    """Those of this device."""
+    return ON_GPU if device.type == "cuda" else ON_CPU
 
 
 class Evaluator(Protocol):
@@ -30,7 +49,7 @@ class Evaluator(Protocol):
         """The same with so few samples, for a trial."""
 
     def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None) -> dict[str, Tensor]:
-        """Of each image x [B, X] of at most IMAGES_PER_BATCH: [B] by name, nll among them; `keep` hears log-weights."""
+        """Of each image x [B, X] of a batch: [B] by name, nll among them; `keep` hears log-weights."""
 
 
 def in_eval(

@@ -8,13 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import torch
 from pandas import DataFrame
 
 from evidence.errors import UserError
 
 Budget = Literal["quick", "day", "paper"]
 BUDGETS: tuple[Budget, ...] = ("quick", "day", "paper")
-SIDE_BY_SIDE = ["-m", "hydra/launcher=joblib"]  # the jobs of a sweep
+# The jobs of a sweep. Where there is a GPU a sweep trains them together by itself.
+SIDE_BY_SIDE = ["-m", *([] if torch.cuda.is_available() else ["hydra/launcher=joblib"])]
 
 
 class Claim(NamedTuple):

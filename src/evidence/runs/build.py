@@ -17,7 +17,14 @@ from evidence.config.schema.base import Section
 from evidence.config.schema.data import Data
 from evidence.config.settings import Eval, Settings
 from evidence.errors import UserError
-from evidence.evaluation import Evaluator, Evaluators, ImportanceSampling, SemiImplicitSampling, WithMetrics
+from evidence.evaluation import (
+    Evaluator,
+    Evaluators,
+    ImportanceSampling,
+    SemiImplicitSampling,
+    WithMetrics,
+    sizes,
+)
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts
 
@@ -81,7 +88,7 @@ def build_model(settings: Settings, mean_pixels: Tensor) -> LatentVariableModel:
 
 def evaluators(section: Eval, device: torch.device) -> Evaluators:
     """How to score: the `eval` settings have an S for posteriors with a density, and S and T for the others."""
-    semi, rows = section.semi_implicit, section.rows or execution.rows_scored(device)
+    semi, rows = section.semi_implicit, section.rows or sizes(device).rows
     return Evaluators(
         ImportanceSampling(section.samples, rows), SemiImplicitSampling(semi.samples, semi.noises, rows)
     )

@@ -6,6 +6,7 @@ that are not alike compute side by side, each on a stream of its own.
 """
 
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
@@ -104,7 +105,7 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
     try:
         for number, life in enumerate(lives):
             go_on(number, life.__next__)
-        groups: dict[tuple[int, ...], _Group] = {}
+        groups: Groups = {}
         while wanted or held:
             if not wanted:
                 groups = {}
@@ -113,16 +114,15 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
                 if held and not wanted:
                     go_on(min(held), partial(lives[min(held)].send, True))
                 continue
-            if sum(map(len, groups)) != len(wanted):  # at first, and when a run has left
-                groups = {
-                    numbers: groups.get(numbers) or _group(numbers, wanted) for numbers in _alike(wanted)
-                }
+            groups = _regrouped(groups, wanted)
             for group in groups.values():
                 group.launch()
             for numbers, group in groups.items():
                 found, seconds = group.collect()
                 for number, each in zip(numbers, found, strict=True):
                     _send(lives[number], each, seconds, number, go_on)
+                if all(number in wanted for number in numbers):
+                    group.launch()  # now, so that a GPU has work while the reports of other groups are dealt with
     except BaseException as error:
         for number in {**wanted, **held}:
             with _running(number), contextlib.suppress(BaseException):
@@ -153,14 +153,18 @@ class _Group:
         self._reports, self._size, self._seconds = reports, len(trainings), 0.0
         self._execution = trainings[0].execution
         self._failed: Exception | None = None
+        self.is_launched = False
 
     def launch(self) -> None:
-        """Start the steps."""
-        self._next()
+        """Start the steps, unless they are on their way."""
+        if not self.is_launched:
+            self._next()
+            self.is_launched = True
 
     def collect(self) -> tuple[list[Report | Exception], float]:
         """Each run's report, or what stops it, and its share of the seconds."""
         found = self._next() if self._failed is None else None
+        self.is_launched = False
         seconds, self._seconds = self._seconds / self._size, 0.0
         if self._failed is not None:
             return [self._failed] * self._size, seconds
@@ -176,6 +180,18 @@ class _Group:
             return None
         finally:
             self._seconds += time.monotonic() - began
+
+
+Groups = dict[tuple[int, ...], _Group]
+
+
+def _regrouped(groups: Groups, wanted: dict[int, Training]) -> Groups:
+    """The groups of all runs. Those whose steps are on their way stay, and others are made anew when a run has left."""
+    if sum(map(len, groups)) == len(wanted):
+        return groups
+    busy = {numbers: group for numbers, group in groups.items() if group.is_launched}
+    idle = {number: each for number, each in wanted.items() if number not in itertools.chain(*busy)}
+    return busy | {numbers: groups.get(numbers) or _group(numbers, idle) for numbers in _alike(idle)}
 
 
 def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:

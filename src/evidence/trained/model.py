@@ -13,7 +13,7 @@ from torch import Tensor
 from evidence import streams
 from evidence.config.settings import Settings
 from evidence.errors import UserError
-from evidence.evaluation import IMAGES_PER_BATCH, Evaluator, Noise, SemiImplicitSampling
+from evidence.evaluation import Evaluator, Noise, SemiImplicitSampling, sizes
 from evidence.models import LatentVariableModel
 from evidence.numerics import forked_rng, scoring
 from evidence.runs import build
@@ -133,7 +133,7 @@ class TrainedModel:
         """The scores of all images [..., B], by the noise of the images' numbers, as a run scores its test images."""
         noise = Noise(self._seed(seed), streams.TEST, torch.arange(len(rows)))
         scores = []
-        for number, batch in enumerate(rows.split(IMAGES_PER_BATCH)):
+        for number, batch in enumerate(rows.split(sizes(self.device).images)):
             with noise.of_batch(number, self.device):
                 scores.append(score(batch))
         return torch.cat(scores, -1)
