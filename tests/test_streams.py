@@ -13,7 +13,7 @@ from torch import Tensor
 from evidence import streams
 from evidence.data import Dataset, batches
 from evidence.distributions import DiagonalNormal
-from evidence.evaluation import Evaluators, ImportanceSampling, Noise, SemiImplicitSampling, evaluate
+from evidence.evaluation import Evaluators, ImportanceSampling, Noise, SemiImplicitSampling, evaluate, scoring
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
 from evidence.numerics import forked_rng
@@ -203,7 +203,9 @@ def test_binarization_depends_on_the_seed_and_the_step_alone() -> None:
 
 
 @pytest.mark.parametrize("kind", ["density", "semi-implicit"])
-def test_rows_at_a_time_and_other_images_change_no_score(kind: str, float64: None) -> None:
+def test_rows_and_images_at_a_time_and_other_images_change_no_score(
+    kind: str, float64: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = problems.linear_gaussian() if kind == "density" else problems.semi_implicit_gaussian()
     x, numbers = problems.images(230), torch.arange(230) * 3
 
@@ -218,6 +220,10 @@ def test_rows_at_a_time_and_other_images_change_no_score(kind: str, float64: Non
     whole = scored(10**6, everything)
     for rows in (1, 250, 7000):
         for name, values in scored(rows, everything).items():
+            torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-10)
+    with monkeypatch.context() as patch:
+        patch.setattr(scoring, "ON_CPU", scoring.Sizes(images=37, samples=4, rows=0))
+        for name, values in scored(100, everything).items():
             torch.testing.assert_close(values, whole[name], rtol=0, atol=1e-10)
     some = torch.tensor([3, 150, 151, 229])
     for name, values in scored(100, some).items():

@@ -125,6 +125,21 @@ def test_a_finished_one_is_not_computed_again_and_another_joins(
         assert_finished(directory, alone[name])
 
 
+def test_runs_that_meet_at_a_step_are_stacked_from_there(
+    root: Path, alone: dict[str, RunDirectory], no_figures: None
+) -> None:
+    """An IWAE that ends early makes the groups anew, while two VAEs at one step have steps on their way."""
+    for words in (["objective=vae", "trainer.steps=10"], ["objective=iwae", "trainer.steps=40"]):
+        assert main([*SMALL, "tracking=none", "seed=0", *words], runs.CONF) == 0
+    shorter = by_name(root).keys()
+    assert sweep("tracking=none", CELLS) == 0
+    found = {name: each for name, each in by_name(root).items() if name not in shorter}
+    for name, directory in found.items():
+        assert numbers(directory) == pytest.approx(numbers(alone[name]), rel=1e-4)
+    logs = [each.log.read_text() for each in found.values() if each.settings["objective"]["name"] == "vae"]
+    assert [text.count("in a stack of 3 runs") for text in logs] == [1, 1, 1]
+
+
 def test_one_that_fails_leaves_the_others_alone(
     root: Path, alone: dict[str, RunDirectory], no_figures: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,23 +106,29 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
         for number, life in enumerate(lives):
             go_on(number, life.__next__)
         groups: Groups = {}
+        is_ahead = (
+            False  # whether a group goes on while others are dealt with: all are made, and none has left
+        )
         while wanted or held:
             if not wanted:
-                groups = {}
+                groups, is_ahead = {}, False
                 for number in [*held]:
                     go_on(number, partial(lives[number].send, False))
                 if held and not wanted:
                     go_on(min(held), partial(lives[min(held)].send, True))
                 continue
-            groups = _regrouped(groups, wanted)
+            if not is_ahead:
+                busy = {numbers: group for numbers, group in groups.items() if group.is_launched}
+                groups, is_ahead = busy | _regrouped(groups, busy, wanted), not busy
             for group in groups.values():
                 group.launch()
             for numbers, group in groups.items():
                 found, seconds = group.collect()
                 for number, each in zip(numbers, found, strict=True):
                     _send(lives[number], each, seconds, number, go_on)
-                if all(number in wanted for number in numbers):
-                    group.launch()  # now, so that a GPU has work while the reports of other groups are dealt with
+                is_ahead = is_ahead and all(number in wanted for number in numbers)
+                if is_ahead:
+                    group.launch()  # so that a GPU has work meanwhile
     except BaseException as error:
         for number in {**wanted, **held}:
             with _running(number), contextlib.suppress(BaseException):
@@ -185,13 +191,10 @@ class _Group:
 Groups = dict[tuple[int, ...], _Group]
 
 
-def _regrouped(groups: Groups, wanted: dict[int, Training]) -> Groups:
-    """The groups of all runs. Those whose steps are on their way stay, and others are made anew when a run has left."""
-    if sum(map(len, groups)) == len(wanted):
-        return groups
-    busy = {numbers: group for numbers, group in groups.items() if group.is_launched}
+def _regrouped(groups: Groups, busy: Groups, wanted: dict[int, Training]) -> Groups:
+    """The groups of the runs whose steps are not on their way: those that there are, and new ones."""
     idle = {number: each for number, each in wanted.items() if number not in itertools.chain(*busy)}
-    return busy | {numbers: groups.get(numbers) or _group(numbers, idle) for numbers in _alike(idle)}
+    return {numbers: groups.get(numbers) or _group(numbers, idle) for numbers in _alike(idle)}
 
 
 def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
