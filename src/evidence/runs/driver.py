@@ -106,9 +106,7 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
         for number, life in enumerate(lives):
             go_on(number, life.__next__)
         groups: Groups = {}
-        is_ahead = (
-            False  # whether a group goes on while others are dealt with: all are made, and none has left
-        )
+        is_ahead = False  # whether groups go on while others are dealt with; not when a run has left
         while wanted or held:
             if not wanted:
                 groups, is_ahead = {}, False
