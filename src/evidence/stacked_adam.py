@@ -116,19 +116,19 @@ class StackedAdam:
         """Each run's own optimiser has its rows of the state, and its parameters are those of its modules."""
         for group in self._groups:
             means, squares = group.windows(group.mean), group.windows(group.square)
-            taken = group.taken.flatten().tolist()
+            own = self._optimizers[0].param_groups[group.number]
+            on_device = own.get("fused") or own.get("capturable")  # where torch expects the step's number
+            device = group.flat.device if on_device else "cpu"
+            dtype = torch.float32 if own.get("fused") else torch.get_default_dtype()
+            taken = group.taken.to(device, dtype).repeat(1, len(group.names))  # each parameter has its own
             for row, optimizer in enumerate(self._optimizers):
-                own = optimizer.param_groups[group.number]
-                on_device = own.get("fused") or own.get("capturable")  # where torch expects the step's number
-                device = group.flat.device if on_device else "cpu"
-                dtype = torch.float32 if own.get("fused") else torch.get_default_dtype()
-                for name, parameter in _named(optimizer, group.number).items():
-                    if name in means:
-                        optimizer.state[parameter] = {
-                            "step": torch.tensor(taken[row], dtype=dtype, device=device),
-                            "exp_avg": means[name][row],
-                            "exp_avg_sq": squares[name][row],
-                        }
+                parameters = _named(optimizer, group.number)
+                for name, step in zip(group.names, taken[row].unbind(), strict=True):
+                    optimizer.state[parameters[name]] = {
+                        "step": step,
+                        "exp_avg": means[name][row],
+                        "exp_avg_sq": squares[name][row],
+                    }
 
 
 def _named(optimizer: torch.optim.Optimizer, number: int) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ from evidence import data, trained
 from evidence.config import compose
 
 ROOT = Path(__file__).resolve().parents[2]
-NAME = "iwae-k50-one_layer-mnist-s0-1d48a2"
+NAME = "iwae-k50-one_layer-mnist-s0-060c30"
 
 
 def blocks(path: str) -> list[str]:

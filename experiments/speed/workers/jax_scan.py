@@ -3,9 +3,13 @@
 An option says how many runs take their steps together, by vmap.
 """
 
+import os
 from functools import partial
 from typing import Any
 
+os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = (
+    "false"  # JAX would take three quarters of a GPU's memory at once
+)
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
