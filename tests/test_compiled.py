@@ -11,11 +11,12 @@ import torch
 from runs import at_step, interrupt, last_state, numbers, only_directory, start
 from torch import Tensor
 
-from evidence import compiling, execution, models, training
-from evidence.distributions import Bernoulli
+from evidence import compiling, execution, models, networks, training
+from evidence.distributions import Bernoulli, SemiImplicit
 from evidence.errors import UserError
 from evidence.numerics import sum_softplus, tanh
-from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective
+from evidence.objectives import ELBO, IWAE, SIVI, UIVI, Objective, reverse_conditional
+from evidence.objectives.reverse_conditional import HMCSampler, ImportanceSampler
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 
@@ -64,6 +65,38 @@ def test_compiled_steps_end_where_the_same_steps_end_as_they_stand(case: str) ->
         torch.testing.assert_close(fused[name], expected, rtol=1e-9, atol=1e-10, msg=name)
 
 
+class WithoutPullback(networks.SemiImplicitPosterior):
+    """Whose chain differentiates by torch."""
+
+    def forward(self, x: Tensor) -> SemiImplicit:
+        return super().forward(x)._replace(pullback=None)
+
+
+@pytest.mark.parametrize("posterior", [networks.SemiImplicitPosterior, WithoutPullback])
+def test_a_chain_ends_the_same_where_its_iterations_are_compiled(posterior: type, float64: None) -> None:
+    used: list[int] = []
+
+    def made(is_compiled: bool) -> tuple[models.LatentVariableModel, Objective]:
+        model, objective = semi_implicit(UIVI(2, HMCSampler(2, 3, 3, 0.3, 0.9, 0.01)))
+        model.posterior.__class__ = posterior
+        assert objective.compiled_part is not None
+        objective.compiled_part.is_compiled = is_compiled
+        return model, objective
+
+    real = reverse_conditional._fused_iteration()
+
+    def counted(*given: object) -> object:
+        used.append(1)
+        return real(*given)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reverse_conditional, "_fused_iteration", lambda: counted)
+        found = after_steps(lambda: made(True), training.gradients)
+    assert len(used) == 40 * 5
+    for name, expected in after_steps(lambda: made(False), training.gradients).items():
+        torch.testing.assert_close(found[name], expected, rtol=1e-9, atol=1e-10, msg=name)
+
+
 def test_a_step_that_torch_cannot_compile_is_refused_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Samples in pieces are an example."""
     monkeypatch.setattr(models, "ROWS_KEPT", 1)
@@ -109,15 +142,18 @@ def test_a_rational_function_gives_tanh_and_its_gradient() -> None:
 
 
 @pytest.mark.usefixtures("no_figures")
-def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path) -> None:
-    assert start("compile=true") == 0
+@pytest.mark.parametrize(
+    "words", [[], ["objective=uivi", "model=semi_implicit", "k=1"]], ids=["iwae", "uivi"]
+)
+def test_a_compiled_run_that_was_broken_off_ends_with_the_same_bits(root: Path, words: list[str]) -> None:
+    assert start("compile=true", *words) == 0
     directory = only_directory(root)
     expected, state = numbers(directory), last_state(directory)
     assert directory.read().execution["compiled"] is True
     shutil.rmtree(directory.folder)
     with at_step(60, interrupt):
-        assert start("compile=true") == 130
-    assert start() == 0  # it goes on as it began, though so few steps would not be compiled
+        assert start("compile=true", *words) == 130
+    assert start(*words) == 0  # it goes on as it began, though so few steps would not be compiled
     assert numbers(only_directory(root)) == expected
     for name, value in state["model"].items():
         assert torch.equal(last_state(only_directory(root))["model"][name], value)
@@ -149,7 +185,8 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
     assert not wants(False)
     assert wants(True, Own(5), 1, "cuda")
     with pytest.raises(UserError, match="compile=true: UIVI cannot be compiled"):
-        wants(True, UIVI(1, lambda *_: None))  # type: ignore[arg-type, return-value]
+        wants(True, UIVI(1, ImportanceSampler(5)))
+    assert wants("auto", UIVI(1, HMCSampler(5, 5, 5, 0.05, 0.9, 0.01)))
     monkeypatch.setenv("PATH", "")
     assert not wants("auto")
     with pytest.raises(UserError, match=r"no C\+\+ compiler is here"):

@@ -7,23 +7,19 @@ from logging import ERROR, getLogger
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor
 
 from evidence.errors import UserError
 from evidence.numerics import fused
 from evidence.streams import Stream
-from evidence.training import Differentiate
 
 Result = TypeVar("Result")
 
 
-def compiled(differentiate: Differentiate) -> Differentiate:
+def compiled(differentiate: Callable[..., Result]) -> Callable[..., Result]:
     """The same function, whose forward and backward passes are one graph, made when it is first called."""
     graph = fused_step(differentiate)
 
-    def call(
-        *given: Any, stream: Stream | None = None
-    ) -> tuple[tuple[Tensor | None, ...], dict[str, Tensor]]:
+    def call(*given: Any, stream: Stream | None = None) -> Result:
         *_, x, _ = given
         tensors = stream and stream.tensors(x.device)  # an int would be compiled in
         return graph(*given, stream=tensors)

@@ -64,7 +64,7 @@ def wants_compiling(
     """
     reason = ""
     for part in parts:
-        if isinstance(part, Objective) and not part.is_compilable:
+        if isinstance(part, Objective) and not part.is_compilable and part.compiled_part is None:
             reason = f"{type(part).__name__} cannot be compiled"
     if not reason and not _has_compiler():
         reason = "no C++ compiler is here (install g++)"

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +16,10 @@ import runs
 import torch
 from runs import SMALL, mlflow_runs, numbers, recorded_rows, stored_rows
 
-from evidence import project
+from evidence import hmc, project
 from evidence.cli.command_line import main
 from evidence.display.terminal import SharedProgress
+from evidence.objectives import reverse_conditional
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
 from evidence.runs import driver
@@ -123,6 +125,28 @@ def test_a_finished_one_is_not_computed_again_and_another_joins(
     assert after.model_copy(update={"sweep": None}) == before.model_copy(update={"sweep": None})
     for name, directory in by_name(root).items():
         assert_finished(directory, alone[name])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_chains_are_compiled_for_runs_alone_only(
+    root: Path, no_figures: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """torch.vmap takes them as they stand. Two runs are at a step where the third is not."""
+    used: list[int] = []
+
+    def counted(*given: Any) -> Any:
+        used.append(1)
+        return hmc.step(*given)
+
+    monkeypatch.setattr(reverse_conditional, "_fused_iteration", lambda: counted)
+    words = ["tracking=none", "objective=uivi", "model=semi_implicit", "compile=true"]
+    for seed in (0, 1):
+        assert main([*SMALL, *words, f"seed={seed}", "trainer.steps=40", "compile=false"], runs.CONF) == 0
+    assert used == []
+    assert sweep(*words) == 0
+    assert len(used) == 60 * 10  # steps and iterations of seed 2
+    logs = [each.log.read_text() for each in by_name(root).values()]
+    assert sum("from step 40 in a stack of 2 runs" in text for text in logs) == 2
 
 
 def test_runs_that_meet_at_a_step_are_stacked_from_there(

@@ -5,7 +5,7 @@ a lower bound on log p(x) in expectation that is the ELBO itself. All are in nat
 """
 
 import abc
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -17,6 +17,12 @@ class Estimate(NamedTuple):
 
     surrogate: Tensor
     metrics: dict[str, Tensor]
+
+
+class CompiledPart(Protocol):
+    """What computes its own part of a step as one compiled graph, where it is told to."""
+
+    is_compiled: bool
 
 
 class Objective(nn.Module, abc.ABC):
@@ -35,6 +41,11 @@ class Objective(nn.Module, abc.ABC):
     def passes_twice(self) -> bool:
         """Whether a step needs the same value of the model from two forward passes."""
         return False
+
+    @property
+    def compiled_part(self) -> CompiledPart | None:
+        """What is compiled of a step that is not compilable as a whole; None where nothing is."""
+        return None
 
     @abc.abstractmethod
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:

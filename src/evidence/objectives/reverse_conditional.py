@@ -4,12 +4,15 @@ A sampler is called with q(z | x), z [K, B, D], the eps [K, B, E] that made it a
 eps' [S, K, B, E] with metrics to report. UIVI takes one as an argument. Importance sampling is biased, of order 1/S.
 """
 
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from evidence import hmc
+from evidence.compiling import fused_step
 from evidence.distributions import LOG_2PI, SemiImplicit
 from evidence.streams import normal, uniform
 
@@ -47,13 +50,20 @@ def target(q: SemiImplicit, z: Tensor) -> hmc.ValueAndGradient:
     return value_and_gradient
 
 
+@cache
+def _fused_iteration() -> Callable[..., tuple[hmc.HMCState, hmc.HMCInfo]]:
+    """hmc.step, compiled when it is first called, and once for all chains of an architecture."""
+    return fused_step(hmc.step)
+
+
 class HMCSampler(nn.Module):
     """One chain for each image and z, started at the eps that made z, itself an exact draw from the target.
 
     Each of `burn_in` iterations adapts the step size, step *= 1 + rate (acceptance - target) / target, which is
     carried on from call to call; `num_samples` further iterations are kept (Titsias and Ruiz 2019, Section 3.2 and
     code: 5 + 5 iterations of 5 leapfrog steps, target 0.9, rate 0.01). The acceptance that adapts is the mean
-    probability, whose expectation is the fraction of accepted moves that the authors use.
+    probability, whose expectation is the fraction of accepted moves that the authors use. Where `is_compiled`, an
+    iteration is one graph; torch.vmap does not take it then.
     """
 
     step_size: Tensor
@@ -71,18 +81,20 @@ class HMCSampler(nn.Module):
         self.burn_in, self.num_samples, self.num_leapfrog = burn_in, num_samples, num_leapfrog
         self.target_acceptance, self.adaptation_rate = target_acceptance, adaptation_rate
         self.register_buffer("step_size", torch.tensor(step_size))
+        self.is_compiled = False
 
     @torch.no_grad()
     def forward(self, q: SemiImplicit, z: Tensor, eps: Tensor, x: Tensor) -> ReverseSamples:
         """eps' from `num_samples` successive states of the chains."""
-        value_and_gradient = target(q, z)
+        value_and_gradient = target(q, z.detach())
         state = hmc.init(eps, value_and_gradient)
         kept, acceptances = [], []
         iterations = self.burn_in + self.num_samples
+        iterate = _fused_iteration() if self.is_compiled else hmc.step
         momenta = normal((iterations, *eps.shape), eps)
         chances = uniform((iterations, *eps.shape[:-1]), eps)
         for iteration in range(iterations):
-            state, info = hmc.step(
+            state, info = iterate(
                 state,
                 value_and_gradient,
                 self.step_size,

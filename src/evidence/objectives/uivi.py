@@ -8,7 +8,7 @@ from evidence.distributions import SemiImplicit, semi_implicit
 from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives.base import Estimate, Objective
-from evidence.objectives.reverse_conditional import ReverseSamples
+from evidence.objectives.reverse_conditional import HMCSampler, ReverseSamples
 
 
 class UIVI(Objective):
@@ -28,6 +28,12 @@ class UIVI(Objective):
         super().__init__()
         self.k = k
         self.reverse_conditional = reverse_conditional
+
+    @property
+    def compiled_part(self) -> HMCSampler | None:
+        """The chain, by the iteration: as one graph it would compile for minutes."""
+        sampler = self.reverse_conditional
+        return sampler if isinstance(sampler, HMCSampler) else None
 
     def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
         """Surrogate: log p(x, z) - sum_s v_s log q(z | eps'_s, x), a mean over k z. Its ELBO is intractable."""

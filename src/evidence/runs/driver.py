@@ -24,7 +24,8 @@ from evidence.stack import CannotStack, Member, Stack, train, why_not
 from evidence.training import Report
 
 log = logging.getLogger("evidence")
-RUNNING: ContextVar[int] = ContextVar("RUNNING", default=0)  # the number of the run whose life goes on now
+# The numbers of the runs for which something is done now: one whose life goes on, or those that take steps together.
+RUNNING: ContextVar[tuple[int, ...]] = ContextVar("RUNNING", default=(0,))
 
 
 class Training(NamedTuple):
@@ -40,11 +41,14 @@ class Training(NamedTuple):
     execution: dict[str, Any]
     form: Hashable
 
+    @property
+    def is_fused(self) -> bool:
+        """Whether its step is compiled as one graph."""
+        return self.execution["compiled"] and self.parts.objective.is_compilable
+
     def reports(self) -> Iterator[Report]:
         """Those of the run alone."""
-        differentiate = (
-            compiling.compiled(training.gradients) if self.execution["compiled"] else training.gradients
-        )
+        differentiate = compiling.compiled(training.gradients) if self.is_fused else training.gradients
         return parts.steps(
             self.parts,
             self.batch_size,
@@ -136,8 +140,8 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
 
 
 @contextlib.contextmanager
-def _running(number: int) -> Iterator[None]:
-    token = RUNNING.set(number)
+def _running(*numbers: int) -> Iterator[None]:
+    token = RUNNING.set(numbers)
     try:
         yield
     finally:
@@ -153,9 +157,9 @@ class _Group:
     On a GPU they are on their way after `launch`, beside those of other groups, and `collect` waits for them.
     """
 
-    def __init__(self, reports: Reports, trainings: Sequence[Training]) -> None:
-        self._reports, self._size, self._seconds = reports, len(trainings), 0.0
-        self._execution = trainings[0].execution
+    def __init__(self, reports: Reports, numbers: tuple[int, ...], execution: dict[str, Any]) -> None:
+        self._reports, self._numbers, self._execution = reports, numbers, execution
+        self._seconds = 0.0
         self._failed: Exception | None = None
         self.is_launched = False
 
@@ -169,16 +173,17 @@ class _Group:
         """Each run's report, or what stops it, and its share of the seconds."""
         found = self._next() if self._failed is None else None
         self.is_launched = False
-        seconds, self._seconds = self._seconds / self._size, 0.0
+        seconds, self._seconds = self._seconds / len(self._numbers), 0.0
         if self._failed is not None:
-            return [self._failed] * self._size, seconds
+            return [self._failed] * len(self._numbers), seconds
         return list(found or ()), seconds
 
     def _next(self) -> Sequence[Report | Exception] | None:
         began = time.monotonic()
         try:
             execution.enforce(self._execution)
-            return next(self._reports)
+            with _running(*self._numbers):
+                return next(self._reports)
         except Exception as error:
             self._failed = error
             return None
@@ -196,38 +201,39 @@ def _regrouped(groups: Groups, busy: Groups, wanted: dict[int, Training]) -> Gro
 
 
 def _group(numbers: tuple[int, ...], wanted: dict[int, Training]) -> _Group:
+    with _running(*numbers):
+        return _Group(_reports(numbers, wanted), numbers, wanted[numbers[0]].execution)
+
+
+def _reports(numbers: tuple[int, ...], wanted: dict[int, Training]) -> Reports:
     """One run alone takes the loop's steps, but where they are compiled and can be one graph from batch to Adam."""
     trainings = [wanted[number] for number in numbers]
     first = trainings[0]
-    is_whole = first.execution["compiled"] or first.execution["captured"]
+    for each in trainings:
+        if (part := each.parts.objective.compiled_part) is not None:
+            part.is_compiled = each.execution["compiled"] and len(numbers) == 1
+    is_whole = first.is_fused or first.execution["captured"]
     if len(numbers) == 1 and (not is_whole or why_not(first.parts)):
-        return _Group(_beside(trainings), trainings)
+        return _beside(numbers, trainings)
     try:
         stack = _stack(trainings)
     except CannotStack as reason:
-        _say(numbers, f"not stacked: {reason}")
-        return _Group(_beside(trainings), trainings)
+        log.info("not stacked: %s", reason)
+        return _beside(numbers, trainings)
     except Exception as error:
-        return _Group(_failed(error), trainings)
+        return _failed(error)
     how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "as whole graphs"
     replayed = ", captured and replayed" if first.execution["captured"] else ""
-    _say(numbers, f"from step {first.step} {how}{replayed}")
-    return _Group(train(stack, [each.parts.schedule for each in trainings], first.log_every), trainings)
+    log.info("from step %d %s%s", first.step, how, replayed)
+    return train(stack, [each.parts.schedule for each in trainings], first.log_every)
 
 
-def _say(numbers: tuple[int, ...], text: str) -> None:
-    """In the log of each run."""
-    for number in numbers:
-        with _running(number):
-            log.info("%s", text)
-
-
-def _beside(trainings: Sequence[Training]) -> Reports:
+def _beside(numbers: tuple[int, ...], trainings: Sequence[Training]) -> Reports:
     """Of runs that each take their own steps."""
     singles = [each.reports() for each in trainings]
     while True:
         yield None
-        yield [_result(single) for single in singles]
+        yield [_result(number, single) for number, single in zip(numbers, singles, strict=True)]
 
 
 def _failed(error: Exception) -> Reports:
@@ -236,9 +242,10 @@ def _failed(error: Exception) -> Reports:
     yield
 
 
-def _result(reports: Iterator[Report]) -> Report | Exception:
+def _result(number: int, reports: Iterator[Report]) -> Report | Exception:
     try:
-        return next(reports)
+        with _running(number):
+            return next(reports)
     except Exception as error:
         return error
 
@@ -274,4 +281,4 @@ def _stack(trainings: Sequence[Training]) -> Stack:
         for each in trainings
     ]
     repeat = partial(Replay, device=first.device) if first.execution["captured"] else Repeat
-    return Stack(members, first.reduction, first.step, first.execution["compiled"], repeat)
+    return Stack(members, first.reduction, first.step, first.is_fused, repeat)

@@ -67,7 +67,7 @@ def fit(run: Run) -> Generator[Training, Reported, dict[str, float]]:
         _commit(run, [], 0, 0.0)
     run.recorder.begin_training()
     step, compiled = start.step, start.execution["compiled"]
-    if compiled and step < last_step:
+    if compiled and run.parts.objective.is_compilable and step < last_step:
         rows = run.settings.k * trainer.batch_size
         saved = ", of which they save more" if execution.pays(last_step - step, rows) else ""
         terminal.note(f"{run.name} compiles its steps first: 10 to 20 s{saved}")

@@ -69,10 +69,10 @@ def recording(
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     # On a full disk the write that fails reports it, once.
     handler.handleError = lambda record: None  # type: ignore[method-assign]
-    number = RUNNING.get()
+    (number,) = RUNNING.get()
     handler.addFilter(
-        lambda record: RUNNING.get() == number
-    )  # other runs of this process have logs of their own
+        lambda record: number in RUNNING.get()
+    )  # other runs of this process have their own logs
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     mlflow = MLflowSync(directory, store)
