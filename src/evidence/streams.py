@@ -52,16 +52,6 @@ class _State:
 _state = _State()
 
 
-def open_stream(stream: Stream | None) -> None:
-    """From here on draws come from the stream. As plain calls, these two compile; elsewhere use `drawing`."""
-    _state.stream, _state.use, _state.first_sample = stream, 0, 0
-
-
-def close_stream() -> None:
-    """From here on draws come from the global generator."""
-    _state.stream = None
-
-
 @contextlib.contextmanager
 def drawing(stream: Stream | None) -> Iterator[None]:
     """Inside, draws come from the stream, or for None as they did."""
@@ -70,7 +60,7 @@ def drawing(stream: Stream | None) -> Iterator[None]:
     is_within = outer is not None
     use, first = (_state.use, _state.first_sample) if is_within else (0, 0)
     if stream is not None:
-        open_stream(stream)
+        _state.stream, _state.use, _state.first_sample = stream, 0, 0
     try:
         yield
     finally:
