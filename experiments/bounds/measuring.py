@@ -1,5 +1,6 @@
 """L_k for each image and k, of a trained run's model and of one whose log p(x) is known, measured into files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,19 +26,21 @@ def measure_linear_gaussian(folder: Path, points: int) -> None:
         x = model.likelihood.evidence().sample((POINTS,))
     log_evidence, variance = model.likelihood.evidence().log_prob(x), weight_variance(model, x)
 
-    def rows(number: int) -> list[dict[str, float]]:
-        exact = log_evidence[number]
-        found = []
-        for draws in _ladder(model, x[number : number + 1], number):
-            excess = draws.log_means - exact
-            about = {
-                "log_evidence": exact.item(),
-                # E exp(excess) = 1 takes most of the noise away.
-                "gap": (excess.expm1() - excess).mean().item(),
-                "asymptote": variance[number].item() / (2 * draws.k),
-            }
-            found.append({**moments(draws), **about})
-        return found
+    def rows(numbers: Sequence[int]) -> list[dict[str, float]]:
+        return [
+            {"image": number, **moments(draws), **about(draws, number)}
+            for number in numbers
+            for draws in _ladder(model, x[number : number + 1], number)
+        ]
+
+    def about(draws: Draws, number: int) -> dict[str, float]:
+        excess = draws.log_means - log_evidence[number]
+        return {
+            "log_evidence": log_evidence[number].item(),
+            # E exp(excess) = 1 takes most of the noise away.
+            "gap": (excess.expm1() - excess).mean().item(),
+            "asymptote": variance[number].item() / (2 * draws.k),
+        }
 
     measurements.complete(folder / EXACT, range(points), rows, measurements.source(MEASURING))
 

@@ -1,7 +1,7 @@
 """Every estimate of log p(x), image by image, of trained runs' models and of one whose log p(x) is known."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,7 +70,10 @@ def estimates(
         found = judge.scores(model, x)
     columns = {name: -found[metric] for metric, name in NAMES.items()} | {name: found[name] for name in FACTS}
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+    return [
+        {"image": number} | dict(zip(columns, row, strict=True))
+        for number, row in zip(numbers, rows, strict=True)
+    ]
 
 
 def measure_linear_gaussian(folder: Path, annealing: Annealing) -> None:
@@ -86,7 +89,7 @@ def measure_linear_gaussian(folder: Path, annealing: Annealing) -> None:
         return [row | {"exact": float(exact[number])} for number, row in zip(numbers, found, strict=True)]
 
     same = {**measurements.source(MEASURING), **_settings(annealing)}
-    _complete(folder / EXACT, range(POINTS), rows, same, CPU)
+    measurements.complete(folder / EXACT, range(POINTS), rows, same)
 
 
 def measure_trained(folder: Path, run: "pd.Series[str]", images: int, annealing: Annealing) -> None:
@@ -99,32 +102,9 @@ def measure_trained(folder: Path, run: "pd.Series[str]", images: int, annealing:
 
     chosen = evenly_spaced_rows(len(subject.test), images).tolist()
     same = {**subject.same, **_settings(annealing)}
-    _complete(folder / f"estimates-{run['run']}.csv", chosen, rows, same, subject.device)
+    path = folder / f"estimates-{run['run']}.csv"
+    measurements.complete(path, chosen, rows, same, subject.device)
 
 
 def _settings(annealing: Annealing) -> dict[str, object]:
     return {"chains": annealing.chains, "temperatures": annealing.temperatures}
-
-
-def _complete(
-    path: Path,
-    images: Sequence[int],
-    rows: Callable[[Sequence[int]], list[dict[str, float]]],
-    same: dict[str, object],
-    device: torch.device,
-    batch: int = 25,
-) -> None:
-    """As measurements.complete, a batch of images at a time."""
-    table, origin = measurements.read(path, same), measurements.here(device)
-    known = set(table["image"]) if len(table) else set()
-    lacking = [image for image in images if image not in known]
-    for start in range(0, len(lacking), batch):
-        numbers = lacking[start : start + batch]
-        fresh = pd.DataFrame(
-            [
-                {"image": number, **row, **origin, **same}
-                for number, row in zip(numbers, rows(numbers), strict=True)
-            ]
-        )
-        table = pd.concat([table, fresh]) if len(table) else fresh
-        measurements.write(path, table)

@@ -1,5 +1,6 @@
 """What is measured beside the runs stands for the code that measured it, and for the record it was measured on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ def test_rows_of_other_code_or_of_another_record_are_measured_again(
 ) -> None:
     path, asked = tmp_path / "a.csv", []
 
-    def rows(image: int) -> list[dict[str, Any]]:
-        asked.append(image)
-        return [{"value": len(asked)}]
+    def rows(images: Sequence[int]) -> list[dict[str, Any]]:
+        asked.extend(images)
+        return [{"image": image, "value": len(asked)} for image in images]
 
     same = {"source": "1234567890123456", "record": "00000000000000e1"}
     for _ in range(2):
@@ -44,7 +45,7 @@ def test_rows_of_other_code_or_of_another_record_are_measured_again(
 def test_rows_that_do_not_tell_their_code_are_measured_again(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     pd.DataFrame({"image": [0, 1], "value": [7, 7]}).to_csv(path, index=False)
-    measurements.complete(path, [0], lambda image: [{"value": 8}], {"source": "s"})
+    measurements.complete(path, [0], lambda _: [{"image": 0, "value": 8}], {"source": "s"})
     assert pd.read_csv(path)["value"].tolist() == [8]
 
 

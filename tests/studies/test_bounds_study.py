@@ -2,6 +2,7 @@
 
 import io
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -94,9 +95,9 @@ def test_standard_errors_are_over_images_and_over_samples():
 def test_what_is_measured_is_not_measured_again_and_more_is_added(tmp_path: Path):
     asked: list[int] = []
 
-    def rows(image: int) -> list[dict[str, int]]:
-        asked.append(image)
-        return [{"k": 1}, {"k": 2}]
+    def rows(images: Sequence[int]) -> list[dict[str, int]]:
+        asked.extend(images)
+        return [{"image": image, "k": k} for image in images for k in (1, 2)]
 
     for count in (2, 4):
         images = evenly_spaced_rows(8, count).tolist()
@@ -106,10 +107,10 @@ def test_what_is_measured_is_not_measured_again_and_more_is_added(tmp_path: Path
 
 
 def test_an_interruption_keeps_what_was_written(tmp_path: Path):
-    def rows(image: int) -> list[dict[str, int]]:
-        if image == 3:
+    def rows(images: Sequence[int]) -> list[dict[str, int]]:
+        if 3 in images:
             raise KeyboardInterrupt
-        return [{}]
+        return [{"image": image} for image in images]
 
     with pytest.raises(KeyboardInterrupt):
         measurements.complete(tmp_path / "a.csv", range(5), rows, {"source": "s"}, per_write=2)

@@ -73,11 +73,12 @@ class Subject(NamedTuple):
     ) -> None:
         """Measure `count` evenly spaced test images. rows(number, x [1, X]) gives the rows of one image."""
 
-        def of_image(image: int) -> Rows:
-            return rows(image, self.placed(self.test[image : image + 1]))
+        def of_images(images: Sequence[int]) -> Rows:
+            placed = ((image, self.placed(self.test[image : image + 1])) for image in images)
+            return [{"image": image, **row} for image, x in placed for row in rows(image, x)]
 
         chosen = evenly_spaced_rows(len(self.test), count)
-        complete(path, chosen.tolist(), of_image, self.same, self.device, per_write)
+        complete(path, chosen.tolist(), of_images, self.same, self.device, per_write)
 
 
 def subject(run: Mapping[str, Any], module: str) -> Subject:
@@ -110,12 +111,12 @@ def each(runs: pd.DataFrame, measure: Callable[["pd.Series[Any]"], None]) -> Non
 def complete(
     path: Path,
     images: Sequence[int],
-    rows: Callable[[int], Rows],
+    rows: Callable[[Sequence[int]], Rows],
     same: Mapping[str, object],
     device: torch.device = CPU,
     per_write: int = IMAGES_PER_WRITE,
 ) -> None:
-    """Add to the CSV file the rows of the images that it lacks.
+    """Add to the CSV file the rows of the images that it lacks. rows(images) gives them, with their column `image`.
 
     `same` are columns that all rows share, such as `source`. Rows with other values are dropped. The file is
     written whole after every `per_write` images, so that an interruption loses little.
@@ -124,10 +125,7 @@ def complete(
     known = set(table["image"]) if len(table) else set()
     lacking = [image for image in images if image not in known]
     for start in range(0, len(lacking), per_write):
-        chosen = lacking[start : start + per_write]
-        fresh = pd.DataFrame(
-            [{"image": image, **row, **origin, **same} for image in chosen for row in rows(image)]
-        )
+        fresh = pd.DataFrame([{**row, **origin, **same} for row in rows(lacking[start : start + per_write])])
         table = pd.concat([table, fresh]) if len(table) else fresh
         write(path, table)
 
