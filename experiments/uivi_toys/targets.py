@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from evidence.distributions import LOG_2PI
 from evidence.models import LatentVariableModel
 from evidence.networks import SemiImplicitPosterior
 
@@ -27,27 +27,10 @@ class Density(Protocol):
         """log p(z), z [..., 2] -> [...]."""
 
 
-class GaussianMixture(NamedTuple):
-    """sum_c weights_c N(means_c, covariances_c): weights [C], means [C, 2], covariances [C, 2, 2]."""
-
-    weights: Tensor
-    means: Tensor
-    covariances: Tensor
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """log p(z), z [..., 2] -> [...]."""
-        factors = torch.linalg.cholesky(self.covariances)  # [C, 2, 2]
-        whitening = torch.linalg.inv(factors)
-        standardised = torch.einsum("cij,...cj->...ci", whitening, z.unsqueeze(-2) - self.means)
-        log_determinant = factors.diagonal(dim1=1, dim2=2).log().sum(1)
-        log_normaliser = self.weights.log() - log_determinant - 0.5 * z.shape[-1] * LOG_2PI
-        return torch.logsumexp(log_normaliser - 0.5 * standardised.square().sum(-1), -1)
-
-
 class Banana(NamedTuple):
     """The density of z where (z_1, z_2 + z_1^2 + 1) has the density `straight`; the map keeps volumes."""
 
-    straight: GaussianMixture
+    straight: Density
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log p(z), z [..., 2] -> [...]."""
@@ -58,11 +41,10 @@ class Banana(NamedTuple):
 def targets(dtype: torch.dtype = torch.float32) -> dict[str, Density]:
     """The three by name."""
 
-    def equal_mixture(means: list[list[float]], covariances: list[list[list[float]]]) -> GaussianMixture:
-        weights = torch.full((len(means),), 1 / len(means), dtype=dtype)
-        return GaussianMixture(
-            weights, torch.tensor(means, dtype=dtype), torch.tensor(covariances, dtype=dtype)
-        )
+    def equal_mixture(means: list[list[float]], covariances: list[list[list[float]]]) -> Density:
+        normals = MultivariateNormal(torch.tensor(means, dtype=dtype), torch.tensor(covariances, dtype=dtype))
+        weights = Categorical(torch.ones(len(means), dtype=dtype))
+        return MixtureSameFamily(weights, normals, validate_args=False)
 
     eye, origin = [[1.0, 0.0], [0.0, 1.0]], [0.0, 0.0]
     return {
