@@ -91,7 +91,7 @@ def _history(runs: pd.DataFrame, in_passes: bool) -> pd.DataFrame:
     for _, run in runs.iterrows():
         passes, _ = length(run["stages"])
         unit = int(run["steps"]) / passes if in_passes and passes else 1
-        history = tracking.history(None, project.root(), run["run_id"], "valid/nll")
+        history = tracking.history(project.root(), run["run_id"], "valid/nll")
         columns[run["run"]] = pd.Series({step / unit: value for step, value in history}, dtype=float)
     return pd.DataFrame(columns).dropna().sort_index()
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evidence import tracking
 from evidence.config.schema.tags import OF_RECORD
@@ -13,7 +13,9 @@ from evidence.passwords import masked_values
 from evidence.records import identity
 from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
 from evidence.records.record import Record
-from evidence.tracking.inputs import Input
+
+if TYPE_CHECKING:
+    from mlflow.entities import DatasetInput
 
 FORMAT = "4"  # of what is delivered; a run with another one in its tag `delivery` is delivered again
 NOTE = "mlflow.note.content"  # what MLflow shows as the description
@@ -113,17 +115,19 @@ def note(directory: RunDirectory, record: Record) -> str:
     )
 
 
-def dataset(directory: RunDirectory, record: Record) -> Input:
+def dataset(directory: RunDirectory, record: Record) -> "DatasetInput":
     """The data set, by the digest that the record has of its images."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
     about: dict[str, Any] = masked_values(record.data)
     settings = masked_values(directory.settings["data"])
     binarization = str(about.get("binarization", "unknown"))
     source = {"data": settings["_target_"], "files": about.get("files", {})}
     profile = {key: about[key] for key in ("binarization", "splits") if key in about}
-    return Input(
-        settings["name"],
-        record.data_digest,
-        json.dumps(source),
-        json.dumps(profile),
-        {"mlflow.data.context": "training and evaluation", "binarization": binarization},
+    tags = {"mlflow.data.context": "training and evaluation", "binarization": binarization}
+    return DatasetInput(
+        Dataset(
+            settings["name"], record.data_digest, "code", json.dumps(source), profile=json.dumps(profile)
+        ),
+        [InputTag(*each) for each in tags.items()],
     )

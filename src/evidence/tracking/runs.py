@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Literal
 from evidence.errors import UserError
 from evidence.passwords import masked
 from evidence.tracking.calls import store_errors
-from evidence.tracking.inputs import Input
 from evidence.tracking.params import LONGEST_TAG, shortened
 from evidence.tracking.stores import Store, connect, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
 
 BATCH, PARAMS_BATCH = 1000, 100  # metrics and params that MLflow takes in one call
 START = datetime(1970, 1, 1, tzinfo=UTC)
@@ -76,18 +75,15 @@ class MLflowRun:
         with store_errors(self._uri, path.name):
             self._client.log_artifact(self.run_id, str(path), folder)
 
-    def add_dataset(self, dataset: Input) -> None:
+    def add_dataset(self, dataset: "DatasetInput") -> None:
         """Log the data set as an input. One of this name and digest is logged once."""
-        from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.exceptions import MlflowException
 
-        about = Dataset(dataset.name, dataset.digest, "code", dataset.source, profile=dataset.profile)
-        tags = [InputTag(*each) for each in dataset.tags.items()]
         with store_errors(self._uri, "the data set"):
             try:
-                self._client.log_inputs(self.run_id, [DatasetInput(about, tags)])
+                self._client.log_inputs(self.run_id, [dataset])
             except MlflowException:  # another process may just have logged it for the first time
-                self._client.log_inputs(self.run_id, [DatasetInput(about, tags)])
+                self._client.log_inputs(self.run_id, [dataset])
 
     def add_params(self, params: dict[str, str | int | float]) -> None:
         """Log the params that are not there yet. They cannot be changed later."""
@@ -191,7 +187,7 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
 
     Raises: NoStore where there is no store; UserError where it cannot be read.
     """
-    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    client, uri = reader(root, uri)
     found: list[Run] = []
     with store_errors(uri):
         names = {each.experiment_id: each.name for each in client.search_experiments()}
@@ -203,14 +199,14 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
     return [(names[run.info.experiment_id], run) for run in found if SWEEP not in run.data.tags]
 
 
-def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
+def tags(root: Path, run_id: str) -> dict[str, str]:
     """The tags of the run with this id.
 
     Raises: NoStore where there is no store; UserError where it cannot be read, or has no such run.
     """
     from mlflow.exceptions import MlflowException
 
-    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    client, uri = reader(root)
     with store_errors(uri):
         try:
             return dict(client.get_run(run_id).data.tags)
@@ -220,21 +216,19 @@ def tags(uri: str | None, root: Path, run_id: str) -> dict[str, str]:
             raise UserError(f"the MLflow store {uri} has no run {run_id}") from None
 
 
-def history(uri: str | None, root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
+def history(root: Path, run_id: str, name: str) -> list[tuple[int, float]]:
     """The step and value of each entry of a run's metric, in the order of the steps; UserError as `tags` raises."""
-    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    client, uri = reader(root)
     with store_errors(uri):
         return sorted((each.step, each.value) for each in client.get_metric_history(run_id, name))
 
 
-def download(
-    uri: str | None, root: Path, run_id: str, artifacts: Sequence[str], folder: Path
-) -> dict[str, Path] | None:
+def download(root: Path, run_id: str, artifacts: Sequence[str], folder: Path) -> dict[str, Path] | None:
     """Copy artifacts of a run into a folder. Return where they are, or None where the run lacks one of them.
 
     Raises: NoStore where there is no store; UserError where it cannot be read.
     """
-    client, uri = reader(uri or os.environ.get("MLFLOW_TRACKING_URI"), root)
+    client, uri = reader(root)
     found = {}
     with store_errors(uri):
         for path in artifacts:

@@ -61,13 +61,14 @@ def connect(store: Store) -> tuple["MlflowClient", str, str]:
 
 
 @without_garbage_collection()
-def reader(uri: str | None, root: Path) -> tuple["MlflowClient", str]:
-    """A client that only reads, and the URI. It makes no store and no experiment.
+def reader(root: Path, uri: str | None = None) -> tuple["MlflowClient", str]:
+    """A client that only reads, and the URI: this one, MLFLOW_TRACKING_URI, or that of mlflow.db in `root`.
 
-    Raises: UserError where there is no store.
+    It makes no store and no experiment.
+    Raises: NoStore where there is no store; UserError where it cannot be read.
     """
     client_of = _client_class()
-    uri = uri or addresses.default(root)
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or addresses.default(root)
     with store_errors(uri), _loggers_left_alone():
         place = addresses.read(uri, root)
         if place.file is not None and not place.file.exists():

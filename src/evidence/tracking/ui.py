@@ -13,14 +13,14 @@ from evidence.tracking.calls import store_errors
 from evidence.tracking.stores import reader
 
 
-def addresses(uri: str | None, root: Path, server: str) -> dict[str, str]:
+def addresses(root: Path, server: str) -> dict[str, str]:
     """The address of the page of each experiment that has runs of this program, by the experiment's name.
 
     The view is written where it is missing.
 
     Raises: NoStore where there is no store; UserError where it cannot be used.
     """
-    client, uri = reader(uri, root)
+    client, uri = reader(root)
     with store_errors(uri):
         found = [
             each
@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
     port, uri = parser.parse_known_args(words)[0].port, os.environ.get("MLFLOW_TRACKING_URI")
     server = masked(uri).rstrip("/") if uri and uri.startswith("http") else f"http://127.0.0.1:{port}"
     try:
-        for name, address in addresses(uri, project.root(), server).items():
+        for name, address in addresses(project.root(), server).items():
             print(f"the runs of {name}: {address}")
     except UserError as error:
         print(f"evidence: {masked(str(error))}", file=sys.stderr)

@@ -38,7 +38,7 @@ def find(run: str | Path) -> RunDirectory:
 
 def _of_mlflow(run_id: str, root: Path) -> RunDirectory:
     """The directory of the record that an MLflow run is of, also where its folder has been renamed."""
-    tags = tracking.tags(None, root, run_id)
+    tags = tracking.tags(root, run_id)
     if "record" not in tags:
         raise UserError(f"the MLflow run {run_id} was not made by evidence: it has no tag 'record'")
     folder = root / tags.get("folder", OUTPUTS)

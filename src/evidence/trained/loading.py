@@ -68,7 +68,7 @@ def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: Not
     """The model of a finished run as MLflow has it. Its folder is the one that is not here."""
     with tempfile.TemporaryDirectory() as place:
         directory, root = RunDirectory(Path(place)), project.root()
-        found = tracking.download(None, root, run_id, (logged_model.MODEL, *FETCHED), directory.folder)
+        found = tracking.download(root, run_id, (logged_model.MODEL, *FETCHED), directory.folder)
         if found is None:
             raise missing
         record, settings = directory.read() or Record(), validate(directory.settings)
