@@ -11,7 +11,7 @@ import torch
 
 from evidence.evaluation import sizes
 from experiments.speed import floor
-from experiments.speed.records import Row, row
+from experiments.speed.records import Row
 from experiments.speed.setting import FIRST_STEP, ROOT, UIVI_BATCH
 from experiments.speed.steps import RATE
 from experiments.speed.turns import ratio, spread, take_turns, workers
@@ -28,10 +28,10 @@ def uivi(images: Path, device: str) -> list[Row]:
     chain = [(whole - rest) / rest for whole, rest in zip(*seconds.values(), strict=True)]
     case = f"batch {UIVI_BATCH}"
     rows = [
-        row("UIVI step", case, name, device, "ms", spread([1e3 * s for s in seconds[name]]), len(chain))
+        Row("UIVI step", case, name, device, "ms", *spread([1e3 * s for s in seconds[name]]), len(chain))
         for name in seconds
     ]
-    return [*rows, row("UIVI step", case, "chain over rest", device, "times", spread(chain), len(chain))]
+    return [*rows, Row("UIVI step", case, "chain over rest", device, "times", *spread(chain), len(chain))]
 
 
 def evaluation(images: Path, device: str) -> list[Row]:
@@ -48,7 +48,7 @@ def evaluation(images: Path, device: str) -> list[Row]:
             seconds = [reply.seconds for reply in answers]
             more = {"over_floor": ratio(seconds, products), "peak_mib": answers[-1].peak_mib}
             times = spread([factor * second for second in seconds])
-            rows.append(row("Evaluation", case, name, device, unit, times, len(seconds), **more))
+            rows.append(Row("Evaluation", case, name, device, unit, *times, len(seconds), **more))
     return rows
 
 
@@ -68,7 +68,7 @@ def start_up(device: str) -> list[Row]:
         ):
             seconds = [_seconds_to(words, command(n), environment) for n in range(1 + REPETITIONS)]
             # The first one fills the disk's cache and makes MLflow's store.
-            rows.append(row("Start-up", "", name, device, "s", spread(seconds[1:]), REPETITIONS))
+            rows.append(Row("Start-up", "", name, device, "s", *spread(seconds[1:]), REPETITIONS))
         return rows
 
 

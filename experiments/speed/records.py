@@ -1,12 +1,11 @@
 """What a measurement leaves: one row each in a CSV file, and from the rows a table in Markdown."""
 
-import csv
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from experiments.speed.turns import Spread
+import pandas as pd
 
 
 class Row(NamedTuple):
@@ -28,26 +27,9 @@ class Row(NamedTuple):
     peak_mib: float | None = None
 
 
-def row(
-    section: str,
-    case: str,
-    contestant: str,
-    device: str,
-    unit: str,
-    values: Spread,
-    repetitions: int,
-    **more: Any,
-) -> Row:
-    """A row from a spread."""
-    return Row(section, case, contestant, device, unit, *values, repetitions, **more)
-
-
 def write_csv(path: Path, rows: Sequence[NamedTuple]) -> None:
     """One line for each row, under the names of its fields; five digits are more than can be repeated."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(rows[0]._fields)
-        writer.writerows([_cell(value) for value in row] for row in rows)
+    pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5g")
 
 
 COLUMNS: dict[str, Callable[[Row], str | None]] = {
@@ -85,9 +67,3 @@ def _ratio(value: float | None) -> str | None:
 
 def _figure(value: float) -> str:
     return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.5g}" if isinstance(value, float) else str(value)

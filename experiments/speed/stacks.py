@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from experiments.speed.records import Row, row
+from experiments.speed.records import Row
 from experiments.speed.turns import Reply, ratio, spread, take_turns, workers
 
 RUNS = 10
@@ -42,7 +42,7 @@ def compared(replies: Mapping[str, Sequence[Reply]], case: str, device: str) -> 
         over = None if peer is None else ratio(seconds[peer], own)
         times = spread([1e6 * second for second in own])
         rows.append(
-            row("Many runs", case, name, device, "us a step of a run", times, len(own), jax_over_it=over)
+            Row("Many runs", case, name, device, "us a step of a run", *times, len(own), jax_over_it=over)
         )
     return rows
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from experiments.speed import floor
-from experiments.speed.records import Row, row
+from experiments.speed.records import Row
 from experiments.speed.setting import BATCH, NUM_EXACT
 from experiments.speed.turns import Reply, ratio, spread, take_turns, workers
 
@@ -66,8 +66,8 @@ def compared(
         }
         more["over_floor"] = ratio(own, [products * second for second in seconds[RATE]])
         times = spread([1e3 * second for second in own])
-        rows.append(row("Training step", f"k = {k}", contestant.name, device, "ms", times, len(own), **more))
+        rows.append(Row("Training step", f"k = {k}", contestant.name, device, "ms", *times, len(own), **more))
     rates = spread([per_product / second / 1e9 for second in seconds[RATE]])
     name = "{}x{}x{}, alone".format(*floor.SHAPE)
-    rows.append(row("Training step", f"k = {k}", name, device, "GFLOP/s", rates, len(seconds[RATE])))
+    rows.append(Row("Training step", f"k = {k}", name, device, "GFLOP/s", *rates, len(seconds[RATE])))
     return rows
