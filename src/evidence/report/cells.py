@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from evidence.display.terminal import OWN
 from evidence.report.compare import length, summary
 from evidence.report.selection import alike, complete, is_setting
 from evidence.report.shown import SEED
@@ -25,7 +26,7 @@ FIRST = {
     "eval_samples": "S",
     "eval_images": "images",
 }
-SAID_BY_FIRST: tuple[str, ...] = (
+SAID_BY_FIRST = (
     "steps",
     "init_from",
     "objective.name",
@@ -33,15 +34,13 @@ SAID_BY_FIRST: tuple[str, ...] = (
     "model.name",
     "data.name",
     "trainer.stages",
+    "trainer.steps",
+    "eval.samples",
+    "eval.images",
 )
-SAID_BY_FIRST += ("trainer.steps", "eval.samples", "eval.images")
 LAST = {"code": "code", "content": "content of the data", "mixed": "mixed"}  # digests and words of `alike`
-
-
-# The metrics that every run has, or that belong to one kind of posterior. Others are a user's.
-STANDARD = ("nll", "elbo", "kl", "effective_sample_size", "nll_mixture", "nll_fresh", "nll_gaussian")
 SCORE = re.compile(r"test(_[^/]+)?/")  # of the test images, and of the data sets of eval.also
-OURS = re.compile(rf"test/({'|'.join(STANDARD)}|active_units(_\d+)?)")
+OURS = re.compile(rf"test/({OWN.pattern})")  # others are a user's
 
 
 class Cells(NamedTuple):
