@@ -108,10 +108,10 @@ def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | N
 
 
 def _job_of_sweep(config: "DictConfig", context: "JobContext", shown: "ShowProgress") -> "Life[float | None]":
-    from evidence.config import compose
+    from evidence.config import compose, flags
     from evidence.sweeps.notes import JobNotes, Note
 
-    overrides = [masked(compose.as_typed(word)) for word in context.overrides]
+    overrides = [flags.shown(word) for word in context.overrides]
     job_notes, note = JobNotes(context.folder), Note(context.number, overrides)
     try:
         settings = compose.settings(config)

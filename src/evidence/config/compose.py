@@ -25,14 +25,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from evidence.config import launchers, messages, search, store_address, typed
-from evidence.config.flags import as_typed as as_typed
 from evidence.config.flags import read_arguments as read_arguments
+from evidence.config.flags import shown
 from evidence.config.job_context import searches
 from evidence.config.loader import opened
 from evidence.config.overrides import is_choice, parse
 from evidence.config.settings import Settings, validate
 from evidence.errors import UserError
-from evidence.passwords import masked
 
 MAX_JOBS = 10_000  # of a sweep; each is composed before the first begins
 SEARCH_PATH = "hydra.searchpath"
@@ -89,7 +88,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
             swept = [override for override in overrides if not override.is_hydra_override()]
             jobs = [
                 Job(
-                    [masked(as_typed(word)) for word in job],
+                    [shown(word) for word in job],
                     _settings_of_job(loader, arguments.config_name, fixed, job),
                 )
                 for job in _expand(loader, config, swept)
@@ -107,7 +106,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
                         f"{override.input_line}: more than one value; use -m to sweep over them"
                         " ([...] makes a list, quotes make text with commas)"
                     )
-            words = [masked(as_typed(str(override.input_line))) for override in overrides]
+            words = [shown(str(override.input_line)) for override in overrides]
             jobs = [Job(words, _settings(config, overrides))]
         folder = Path(config.hydra.sweep.dir)
         jobs = jobs[:1] if is_search else jobs

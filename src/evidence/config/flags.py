@@ -8,6 +8,7 @@ from hydra._internal.utils import get_args_parser
 
 from evidence.config import messages
 from evidence.errors import UserError
+from evidence.passwords import masked
 
 TAGS = "tags."  # keys that the user invents; Hydra takes them with ++ only
 COMPLETION = ("install=", "uninstall=", "query=")
@@ -34,9 +35,9 @@ def read_arguments(argv: list[str]) -> tuple[argparse.Namespace, list[str]]:
     return arguments, arguments.overrides + [word for word in argv if word not in typed]
 
 
-def as_typed(word: str) -> str:
-    """An override as a user types it, without the ++ that `read_arguments` gives to a tag."""
-    return word[2:] if word.startswith(f"++{TAGS}") else word
+def shown(word: str) -> str:
+    """An override as it is shown: without the ++ that `read_arguments` gives to a tag, and without a password."""
+    return masked(word[2:] if word.startswith(f"++{TAGS}") else word)
 
 
 def _check_flags(arguments: argparse.Namespace) -> None:

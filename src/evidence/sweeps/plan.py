@@ -7,14 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from evidence.config import compose
 from evidence.config.compose import Job, Request
+from evidence.config.flags import shown
 from evidence.config.settings import Settings
 from evidence.data import Dataset
 from evidence.display import terminal
 from evidence.display.terminal import clock
 from evidence.errors import UserError
-from evidence.passwords import masked
 from evidence.records.directory import Stored, now, shown_folder, stored
 from evidence.records.record import Sweep
 from evidence.runs import lookup
@@ -94,7 +93,7 @@ def sweep_of(request: Request, jobs: Sequence[PlannedJob], overrides: Sequence[s
     """Which sweep these jobs are. The same jobs make the same sweep; a search is one of its own."""
     identities = sorted({each.located.identity.run for each in jobs})
     what = str(request.folder) if request.is_search else " ".join(identities)
-    typed = [masked(compose.as_typed(word)) for word in overrides if not word.startswith("hydra")]
+    typed = [shown(word) for word in overrides if not word.startswith("hydra")]
     return Sweep(
         id=hashlib.sha256(what.encode()).hexdigest()[:16],
         words=" ".join(typed) or f"{len(jobs)} jobs",
