@@ -170,20 +170,16 @@ def test_steps_are_compiled_where_they_pay_for_it(monkeypatch: pytest.MonkeyPatc
         setting: bool | Literal["auto"],
         objective: Objective = iwae,
         steps: int = enough,
-        device: str = "cpu",
         rows: int = 1000,
     ) -> bool:
-        return execution.wants_compiling(
-            setting, [model, objective], torch.device(device), execution.pays(steps, rows)
-        )
+        return execution.wants_compiling(setting, [model, objective], execution.pays(steps, rows))
 
     assert wants("auto")
     assert not wants("auto", steps=enough - 1)
     assert not wants("auto", rows=execution.ROWS_KEPT + 1)
-    assert wants("auto", device="cuda")
     assert not wants("auto", Own(5))
     assert not wants(False)
-    assert wants(True, Own(5), 1, "cuda")
+    assert wants(True, Own(5), 1)
     with pytest.raises(UserError, match="compile=true: UIVI cannot be compiled"):
         wants(True, UIVI(1, ImportanceSampler(5)))
     assert wants("auto", UIVI(1, HMCSampler(5, 5, 5, 0.05, 0.9, 0.01)))

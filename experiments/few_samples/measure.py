@@ -24,12 +24,11 @@ from evidence.models import LatentVariableModel
 from evidence.numerics import effective_sample_size
 from evidence.objectives import IWAE, Objective
 from evidence.parts import Parts, restore
-from evidence.records import checkpoints
+from evidence.records import checkpoints, lineage
 from evidence.records.directory import RunDirectory
 from evidence.records.record import Record
 from evidence.report.frame import finished
 from evidence.report.selection import Chosen, choose, pairs
-from evidence.runs import resume
 from evidence.runs.build import build
 from experiments.few_samples.gradients import PARTS, added_variance, full_variance, products
 
@@ -188,7 +187,7 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
     differentiate = compiling.compiled(training.gradients)
     record = directory.read() or Record()
-    same_path = resume.same_path(directory, record)
+    same_path = lineage.same_path(directory, record)
     paths = {step: path for other in same_path for step, path in other.checkpoints().items()}
     steps = sorted(step for step in paths if step <= record.steps)
     tables = []

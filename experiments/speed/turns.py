@@ -107,7 +107,7 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
 
 
-def take_turns(team: Mapping[str, Worker], case: str, rounds: int = ROUNDS) -> dict[str, list[Reply]]:
+def take_turns(team: Mapping[str, Worker], case: str) -> dict[str, list[Reply]]:
     """Each worker's replies, one for each round. Each turn begins with a tenth more steps that are not counted.
 
     They build the case side by side, which may compile. A worker that fails is left out, and said to be.
@@ -124,7 +124,7 @@ def take_turns(team: Mapping[str, Worker], case: str, rounds: int = ROUNDS) -> d
         except Failed as failure:
             print(f"left out: {name}, case {case}: {failure}", flush=True)
     replies: dict[str, list[Reply]] = {name: [] for name in counts}
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         for name, count in counts.items():
             team[name].run(case, max(1, count // 10))
             replies[name].append(team[name].run(case, count))

@@ -54,9 +54,7 @@ def pays(steps: int, rows: int) -> bool:
     return steps >= PAYING_STEPS and rows <= ROWS_KEPT
 
 
-def wants_compiling(
-    setting: bool | Literal["auto"], parts: Sequence[nn.Module], device: torch.device, pays: bool
-) -> bool:
+def wants_compiling(setting: bool | Literal["auto"], parts: Sequence[nn.Module], pays: bool) -> bool:
     """Whether what `parts` compute is compiled: as it is told, or where it pays.
 
     A user's own modules, which may do what cannot be compiled, are compiled only if it is told to.

@@ -46,10 +46,10 @@ def runs(experiment: str | None = None, uri: str | None = None) -> pd.DataFrame:
     return frame
 
 
-def finished(experiment: str, uri: str | None = None) -> pd.DataFrame:
+def finished(experiment: str) -> pd.DataFrame:
     """The finished runs of an experiment that this program made. Without columns where there are none."""
     try:
-        found = runs(experiment, uri)
+        found = runs(experiment)
     except tracking.NoStore:
         return pd.DataFrame()
     if "record" not in found:

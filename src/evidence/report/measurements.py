@@ -21,11 +21,11 @@ from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts, restore
-from evidence.records import files
+from evidence.records import files, lineage
 from evidence.records.damage import left_out, reading
 from evidence.records.directory import RunDirectory
 from evidence.report.compare import commit, distinct
-from evidence.runs import provenance, resume
+from evidence.runs import provenance
 from evidence.runs.build import build
 
 IMAGES_PER_WRITE = 25
@@ -51,7 +51,7 @@ def trained(run: Mapping[str, Any], device: torch.device = CPU) -> Parts:
             " or delete the run in MLflow"
         )
     parts = build(validate(directory.settings), device, project.root())
-    restore(resume.end(directory).state, parts.stateful)
+    restore(lineage.end(directory).state, parts.stateful)
     parts.model.eval()
     return parts
 

@@ -125,12 +125,12 @@ def is_from_seed(runs: pd.DataFrame) -> "pd.Series[bool]":
     return runs["init_from"].isna() if "init_from" in runs else pd.Series(True, index=runs.index)
 
 
-def pairs(runs: pd.DataFrame, others: pd.DataFrame, ignored: tuple[str, ...] = OBJECTIVE) -> Pairs:
-    """Each run with the run of the same seed, where they differ in nothing but the `ignored` settings."""
+def pairs(runs: pd.DataFrame, others: pd.DataFrame) -> Pairs:
+    """Each run with the run of the same seed, where they differ in nothing but the objective and k."""
     found, notes = [], []
     for _, run in runs.iterrows():
         for _, other in others[others["seed"] == run["seed"]].iterrows():
-            if different := differences(run, other, ignored):
+            if different := differences(run, other, OBJECTIVE):
                 notes.append(f"`{run['run']}` is not compared with `{other['run']}`: {', '.join(different)}.")
             else:
                 found.append((run, other))

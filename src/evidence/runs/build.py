@@ -109,7 +109,7 @@ def compiled(
         return evaluator
     is_long = num_images * evaluator.num_samples >= execution.PAYING_PAIRS
     pays = is_long and device.type == "cpu"  # a GPU scores all test images in a second
-    return evaluator._replace(compiled=execution.wants_compiling("auto", [model], device, pays))
+    return evaluator._replace(compiled=execution.wants_compiling("auto", [model], pays))
 
 
 def with_metrics(evaluator: Evaluator, section: Eval) -> Evaluator:

@@ -67,9 +67,9 @@ def sync(settings: Settings) -> bool:
     return is_all_there
 
 
-def run(settings: Settings, located: LocatedRun | None = None, job_number: int | None = None) -> float:
+def run(settings: Settings, located: LocatedRun | None = None) -> float:
     """Compute a run by itself, and return valid/nll. See `life`."""
-    return alone(life(settings, located, job_number))
+    return alone(life(settings, located))
 
 
 def life(

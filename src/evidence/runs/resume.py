@@ -14,8 +14,7 @@ from evidence import parts as assembled
 from evidence.config.settings import Settings
 from evidence.parts import Parts
 from evidence.records.directory import RunDirectory, latest_commit, stored
-from evidence.records.lineage import end as end
-from evidence.records.lineage import same_path as same_path
+from evidence.records.lineage import end, same_path
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 from evidence.stack import why_not
@@ -46,7 +45,7 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     directory, record = located.directory, located.record or Record()
     rows = settings.k * settings.trainer.batch_size
     pays = execution.pays(parts.last_step, rows)
-    compiled = execution.wants_compiling(settings.compile, (parts.model, parts.objective), device, pays)
+    compiled = execution.wants_compiling(settings.compile, (parts.model, parts.objective), pays)
     is_long = settings.compile is True or (settings.compile == "auto" and pays)
     captured = device.type == "cuda" and is_long and not why_not(parts)
     is_told = settings.compile != "auto"
