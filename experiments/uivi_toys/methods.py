@@ -25,26 +25,14 @@ class Method(NamedTuple):
     objective: Callable[[], Objective]
 
 
-def _hmc() -> Objective:
-    return UIVI(NUM_Z, HMCSampler(5, 5, 5, 0.2, TARGET_ACCEPTANCE, 0.01))
-
-
-def _importance() -> Objective:
-    return UIVI(NUM_Z, ImportanceSampler(NUM_INNER))
-
-
 def _learned() -> Objective:
     proposal = ReverseProposal(DIM, 0, NOISE_DIM, PROPOSAL_HIDDEN, PROPOSAL_ACTIVATION)
     return UIVI(NUM_Z, LearnedSampler(NUM_INNER, PROPOSAL_RATE, proposal))
 
 
-def _sivi() -> Objective:
-    return SIVI(NUM_Z, NUM_INNER)
-
-
 METHODS = {
-    "hmc": Method("UIVI, HMC", _hmc),
-    "importance": Method("UIVI, importance", _importance),
+    "hmc": Method("UIVI, HMC", lambda: UIVI(NUM_Z, HMCSampler(5, 5, 5, 0.2, TARGET_ACCEPTANCE, 0.01))),
+    "importance": Method("UIVI, importance", lambda: UIVI(NUM_Z, ImportanceSampler(NUM_INNER))),
     "learned": Method("UIVI, learned", _learned),
-    "sivi": Method("SIVI", _sivi),
+    "sivi": Method("SIVI", lambda: SIVI(NUM_Z, NUM_INNER)),
 }

@@ -26,8 +26,8 @@ class _Engine(Section):
     model_config = ConfigDict(extra="allow")  # other keys of the plugin
 
 
-class Joblib(_Engine):
-    """conf/hydra/launcher/joblib.yaml."""
+class Jobs(_Engine):
+    """conf/hydra/launcher/joblib.yaml and packed.yaml."""
 
     n_jobs: Count | None
 
@@ -88,20 +88,14 @@ class Optuna(_Engine):
     storage: None  # Optuna 2 cannot use one with the SQLAlchemy that MLflow wants
 
 
-class TrainTogether(_Engine):
-    """conf/hydra/launcher/packed.yaml."""
-
-    n_jobs: Count | None
-
-
 JOBLIB, RAY, SUBMITIT = "hydra_joblib_launcher", "hydra_ray_launcher", "hydra_submitit_launcher"
 OPTUNA, PACKED = "hydra_optuna_sweeper", "evidence_packed"
 PLUGINS: dict[str, type[_Engine]] = {  # by their package in hydra_plugins
-    JOBLIB: Joblib,
+    JOBLIB: Jobs,
     RAY: Ray,
     SUBMITIT: Submitit,
     OPTUNA: Optuna,
-    PACKED: TrainTogether,
+    PACKED: Jobs,
 }
 
 
