@@ -70,7 +70,7 @@ class MadeUp:
             directory.update(status="FINISHED", metrics=METRICS)
         return 90.0
 
-    def life(
+    def coroutine(
         self, settings: Settings, located: lookup.LocatedRun, job_number: int, progress: object, sweep: object
     ) -> Generator[Training, Reported, float]:
         yield from ()  # nothing is to be trained

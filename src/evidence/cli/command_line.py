@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from evidence.config.compose import Request
     from evidence.config.job_context import JobContext
-    from evidence.runs.driver import Life
+    from evidence.runs.driver import Coroutine
     from evidence.runs.fit import ShowProgress
 
 
@@ -107,7 +107,9 @@ def jobs_together(root: Path, configs: "Sequence[DictConfig]") -> list[float | N
         )
 
 
-def _job_of_sweep(config: "DictConfig", context: "JobContext", shown: "ShowProgress") -> "Life[float | None]":
+def _job_of_sweep(
+    config: "DictConfig", context: "JobContext", shown: "ShowProgress"
+) -> "Coroutine[float | None]":
     from evidence.config import compose, flags
     from evidence.sweeps.notes import JobNotes, Note
 
@@ -125,7 +127,7 @@ def _job_of_sweep(config: "DictConfig", context: "JobContext", shown: "ShowProgr
             return None  # an earlier job computes this run; only a search uses what is returned
         note = note._replace(folder=str(located.directory.folder))
         job_notes.write(note)
-        nll = yield from lifecycle.life(settings, located, context.number, shown, job_notes.sweep())
+        nll = yield from lifecycle.coroutine(settings, located, context.number, shown, job_notes.sweep())
         job_notes.write(note._replace(status="ENDED"))
         return nll
     except Exception as error:

@@ -40,7 +40,7 @@ Row = tuple[str, float, int]  # a metric's name, value and step
 Snapshot = dict[Path, bytes | None]  # files, and what they had; None where there was none
 
 
-class Held(Exception):
+class Locked(Exception):
     """Says which other process has a folder's lock."""
 
 
@@ -59,7 +59,7 @@ class RunDirectory:
     def locked(self, waits: bool) -> Iterator[None]:
         """Lock the folder for this process. The folder is made if it is missing.
 
-        Raises: Held where another process has the lock, unless this one waits for it. OSError where the folder cannot
+        Raises: Locked where another process has the lock, unless this one waits for it. OSError where the folder cannot
         be written.
         """
         self.figures.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ class RunDirectory:
         except Timeout:
             holder = (self.read() or Record()).process
             who = f"process {holder.pid or '?'} on {holder.host or '?'}, since {holder.since or '?'}"
-            raise Held(f"{self.folder.name} is being computed by {who}") from None
+            raise Locked(f"{self.folder.name} is being computed by {who}") from None
         with held:
             self.heartbeat()
             for torn in self.folder.rglob("*.tmp"):  # left by a process that died writing

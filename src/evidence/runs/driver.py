@@ -1,8 +1,8 @@
 """Drives runs from report to report: one alone, or several together in one process.
 
-A run's life is a generator. It yields what it wants trained, is sent the next report, and returns its result. So a
-run keeps its own record, checkpoints and MLflow run in whatever company its steps are taken. On a GPU groups of runs
-that are not alike compute side by side, each on a stream of its own.
+A run is a coroutine: a generator that yields what it wants trained, is sent the next report, and returns its result.
+So a run keeps its own record, checkpoints and MLflow run, whichever runs its steps are taken with. On a GPU groups of
+runs that are not alike compute side by side, each on a stream of its own.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from evidence.stack import CannotStack, Member, Stack, train, why_not
 from evidence.training import Report
 
 log = logging.getLogger("evidence")
-# The numbers of the runs for which something is done now: one whose life goes on, or those that take steps together.
+# The numbers of the runs for which something is done now: one that goes on, or those that take steps together.
 RUNNING: ContextVar[tuple[int, ...]] = ContextVar("RUNNING", default=(0,))
 
 
@@ -69,24 +69,24 @@ class Reported(NamedTuple):
 
 
 class Held(NamedTuple):
-    """What a life yields whose run another process computes. It is sent whether to wait for that, or to try again."""
+    """What a run yields that another process computes. It is sent whether to wait for that, or to try again."""
 
 
 Result = TypeVar("Result")
-Life = Generator[Training | Held, Any, Result]  # sent a Reported for Training, a bool for Held
+Coroutine = Generator[Training | Held, Any, Result]  # sent a Reported for Training, a bool for Held
 
 
-def alone(life: Life[Result]) -> Result:
+def alone(coroutine: Coroutine[Result]) -> Result:
     """The result of a run by itself."""
-    (result,) = together([life])
+    (result,) = together([coroutine])
     return result
 
 
-def together(lives: Sequence[Life[Result]]) -> list[Result]:
+def together(coroutines: Sequence[Coroutine[Result]]) -> list[Result]:
     """The results of runs, of which those of one form are stacked.
 
     A run that another process computes comes after the others: who waits for it holds no run that others wait for.
-    What a life raises ends all of them: it is thrown into each of the others, and raised again. So does Ctrl-C.
+    What a run raises ends all of them: it is thrown into each of the others, and raised again. So does Ctrl-C.
     """
     results: dict[int, Result] = {}
     wanted: dict[int, Training] = {}
@@ -107,17 +107,17 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
                     wanted[number] = wish
 
     try:
-        for number, life in enumerate(lives):
-            go_on(number, life.__next__)
+        for number, coroutine in enumerate(coroutines):
+            go_on(number, coroutine.__next__)
         groups: Groups = {}
         is_ahead = False  # whether groups go on while others are dealt with; not when a run has left
         while wanted or held:
             if not wanted:
                 groups, is_ahead = {}, False
                 for number in [*held]:
-                    go_on(number, partial(lives[number].send, False))
+                    go_on(number, partial(coroutines[number].send, False))
                 if held and not wanted:
-                    go_on(min(held), partial(lives[min(held)].send, True))
+                    go_on(min(held), partial(coroutines[min(held)].send, True))
                 continue
             if not is_ahead:
                 busy = {numbers: group for numbers, group in groups.items() if group.is_launched}
@@ -127,16 +127,16 @@ def together(lives: Sequence[Life[Result]]) -> list[Result]:
             for numbers, group in groups.items():
                 found, seconds = group.collect()
                 for number, each in zip(numbers, found, strict=True):
-                    _send(lives[number], each, seconds, number, go_on)
+                    _send(coroutines[number], each, seconds, number, go_on)
                 is_ahead = is_ahead and all(number in wanted for number in numbers)
                 if is_ahead:
                     group.launch()  # so that a GPU has work meanwhile
     except BaseException as error:
         for number in {**wanted, **held}:
             with _running(number), contextlib.suppress(BaseException):
-                lives[number].throw(error)
+                coroutines[number].throw(error)
         raise
-    return [results[number] for number in range(len(lives))]
+    return [results[number] for number in range(len(coroutines))]
 
 
 @contextlib.contextmanager
@@ -251,16 +251,16 @@ def _result(number: int, reports: Iterator[Report]) -> Report | Exception:
 
 
 def _send(
-    life: Life[Any],
+    coroutine: Coroutine[Any],
     found: Report | Exception,
     seconds: float,
     number: int,
     go_on: Callable[[int, Callable[[], Training | Held]], None],
 ) -> None:
     if isinstance(found, Exception):
-        go_on(number, lambda: life.throw(found))
+        go_on(number, lambda: coroutine.throw(found))
     else:
-        go_on(number, lambda: life.send(Reported(found, seconds)))
+        go_on(number, lambda: coroutine.send(Reported(found, seconds)))
 
 
 def _alike(wanted: dict[int, Training]) -> list[tuple[int, ...]]:

@@ -28,7 +28,7 @@ from evidence.records.directory import RunDirectory, shown_folder
 from evidence.records.record import Record, Sweep
 from evidence.runs import fit, lookup, provenance, resume
 from evidence.runs.build import build, evaluators, other_images, with_metrics
-from evidence.runs.driver import Held, Life, alone
+from evidence.runs.driver import Coroutine, Held, alone
 from evidence.runs.lookup import LocatedRun
 from evidence.runs.recorder import log, recording, try_delivery
 from evidence.startup import without_garbage_collection
@@ -68,18 +68,18 @@ def sync(settings: Settings) -> bool:
 
 
 def run(settings: Settings, located: LocatedRun | None = None) -> float:
-    """Compute a run by itself, and return valid/nll. See `life`."""
-    return alone(life(settings, located))
+    """Compute a run by itself, and return valid/nll. See `coroutine`."""
+    return alone(coroutine(settings, located))
 
 
-def life(
+def coroutine(
     settings: Settings,
     located: LocatedRun | None = None,
     job_number: int | None = None,
     progress: fit.ShowProgress = terminal.progress,
     sweep: Sweep | None = None,
-) -> Life[float]:
-    """Compute a run, record it, show it, and return valid/nll (nats, lower is better): a life for runs.driver.
+) -> Coroutine[float]:
+    """Compute a run, record it, show it, and return valid/nll (nats, lower is better), as a coroutine for runs.driver.
 
     `located` is the run's, where the caller has located it. `job_number` is that of a job in `sweep`. Such a job does
     not show a run that was finished before.
@@ -116,7 +116,7 @@ def _compute(
     job_number: int | None,
     progress: fit.ShowProgress,
     sweep: Sweep | None,
-) -> Life[None]:
+) -> Coroutine[None]:
     """Build, lock, resume, fit, score and finish. If another process computes the run, wait for it."""
     directory, store = located.directory, _store(settings)
     device = execution.choose_device(settings.device, job_number or 0)
@@ -239,7 +239,7 @@ def _lock(directory: RunDirectory, stack: contextlib.ExitStack) -> Generator[Hel
         try:
             stack.enter_context(directory.locked(waits))
             return
-        except directories.Held as held:
+        except directories.Locked as held:
             if str(held) != said:
                 said = str(held)
                 terminal.note(f"{said}: waiting")
