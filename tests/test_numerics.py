@@ -6,7 +6,8 @@ import pytest
 import torch
 from scipy.special import logsumexp
 
-from evidence.numerics import effective_sample_size, forked_rng, log_mean_exp, summarize
+from evidence.numerics import effective_sample_size, log_mean_exp, summarize
+from evidence.streams import forked_rng
 
 
 def test_log_mean_exp_is_scipys_also_where_exp_overflows() -> None:

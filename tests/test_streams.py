@@ -16,10 +16,9 @@ from evidence.distributions import DiagonalNormal
 from evidence.evaluation import Evaluators, ImportanceSampling, Noise, SemiImplicitSampling, evaluate, scoring
 from evidence.models import LatentVariableModel
 from evidence.networks import Critic
-from evidence.numerics import forked_rng
 from evidence.objectives import ELBO, IWAE, SIVI, UIVI, CriticWeighted, Objective
 from evidence.objectives.reverse_conditional import HMCSampler
-from evidence.streams import TEST, TRAINING, Stream, drawing, normal, uniform
+from evidence.streams import TEST, TRAINING, Stream, drawing, forked_rng, normal, uniform
 from evidence.training import Segment, gradients, parameter_groups, train
 
 CPU = torch.device("cpu")

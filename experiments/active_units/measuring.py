@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from evidence.evaluation import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means, sizes
-from evidence.numerics import forked_rng
 from evidence.report import measurements
+from evidence.streams import forked_rng
 from experiments.active_units.removing import bounds
 
 MEASURING = __name__

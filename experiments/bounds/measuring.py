@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
 from evidence.report import measurements
+from evidence.streams import forked_rng
 from experiments.bounds.estimates import POOL, POOLS, Draws, ladder, moments
 from experiments.bounds.linear_gaussian import linear_gaussian, weight_variance
 

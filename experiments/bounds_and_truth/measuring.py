@@ -22,9 +22,9 @@ from evidence.evaluation import (
     sizes,
 )
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
 from evidence.report import measurements
 from evidence.report.measurements import CPU
+from evidence.streams import forked_rng
 from experiments.bounds.linear_gaussian import linear_gaussian
 
 MEASURING = __name__

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from evidence.evaluation import score
-from evidence.numerics import forked_rng
 from evidence.report import measurements
+from evidence.streams import forked_rng
 from experiments.critic.gradients import FORMS, Baselines, encoder_moments
 
 MEASURING = __name__

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from evidence.evaluation.gradients import GradientSNR, Ratios, ratios
-from evidence.numerics import forked_rng
 from evidence.objectives import Objective
 from evidence.report import measurements
 from evidence.report.measurements import CPU
-from evidence.streams import TEST, Stream, drawing
+from evidence.streams import TEST, Stream, drawing, forked_rng
 from experiments.gradient_snr import gaussian
 from experiments.gradient_snr.estimators import ESTIMATORS, KS
 

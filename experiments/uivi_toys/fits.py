@@ -12,12 +12,12 @@ from torch import Tensor
 
 from evidence.evaluation import MIXTURE_BLOCK, log_mixture
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
 from evidence.parts import Stateful, capture, restore
 from evidence.records import checkpoints
 from evidence.records.damage import left_out
 from evidence.report import measurements
 from evidence.report.measurements import CPU
+from evidence.streams import forked_rng
 from evidence.training import Report, decayed_schedule, parameter_groups, train
 from experiments.uivi_toys.methods import METHODS, NUM_Z
 from experiments.uivi_toys.targets import targets, toy

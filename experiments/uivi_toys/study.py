@@ -10,11 +10,11 @@ import pandas as pd
 import torch
 
 from evidence.errors import UserError
-from evidence.numerics import forked_rng
 from evidence.report import measurements
 from evidence.report.compare import mean_and_deviation
 from evidence.report.measurements import CPU
 from evidence.report.study import Budget, Findings, Picture, Study
+from evidence.streams import forked_rng
 from experiments.uivi_toys import drawing, fits
 from experiments.uivi_toys.claims import judged
 from experiments.uivi_toys.fits import PUBLISHED_STEPS, fit

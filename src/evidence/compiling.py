@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import torch
 
 from evidence.errors import UserError
-from evidence.numerics import fused
 from evidence.streams import Stream
 
 Result = TypeVar("Result")
+MAX_GRAPHS = 10_000  # of one function: a sweep may have any number of architectures, and torch allows eight
 
 
 def compiled(differentiate: Callable[..., Result]) -> Callable[..., Result]:
@@ -51,3 +51,10 @@ def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
         return result
 
     return call
+
+
+def fused(function: Callable[..., Result], options: dict[str, Any] | None = None) -> Callable[..., Result]:
+    """`function` as one compiled graph, made when it is called, anew for each architecture and each shape."""
+    limits: Any = torch._dynamo.config
+    limits.recompile_limit = limits.accumulated_recompile_limit = MAX_GRAPHS
+    return torch.compile(function, fullgraph=True, dynamic=False, options=options)

@@ -3,24 +3,13 @@
 Log-weights log w = log p(x, z) - log q(z | x) have shape [K, B], samples first and batch second, everywhere.
 """
 
-import contextlib
 import math
-import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
-
-from evidence.streams import HALF, mixed, seed_globally
-
-Result = TypeVar("Result")
-SCORED = "is_scored"  # the attribute of a module inside `scoring`
-KEPT_BY_TORCH = vars(nn.Module()).keys()  # the attributes of every module
-MAX_GRAPHS = 10_000  # of one function: a sweep may have any number of architectures, and torch allows eight
+from torch import Tensor
 
 
 def log_mean_exp(values: Tensor, dim: int = 0) -> Tensor:
@@ -144,98 +133,3 @@ class WeightSums(NamedTuple):
 def summarize(log_w: Tensor) -> WeightSums:
     """The sums over one chunk of log-weights [K, B]."""
     return WeightSums(log_w.shape[0], log_w.sum(0), torch.logsumexp(log_w, 0), torch.logsumexp(2 * log_w, 0))
-
-
-@contextlib.contextmanager
-def unchanged(module: nn.Module) -> Iterator[None]:
-    """Afterwards `module` and its submodules hold what they held before, whatever the block has done with them.
-
-    Their attributes, the flag `training` and Python numbers among them, are the objects they were, and their tensors,
-    parameters and buffers among them, have the numbers they had. What changes inside any other object, such as a list
-    or a generator, stays changed.
-    """
-    locked = [
-        (group, dict(group.items()))
-        for part in module.modules()
-        for group in (vars(part), part._parameters, part._buffers)
-    ]
-    modes = [(part, part.training) for part in module.modules()]  # which torch.jit keeps elsewhere
-    tensors = [value for _, group in locked for value in group.values() if isinstance(value, Tensor)]
-    numbers = [(tensor, tensor.detach().clone()) for tensor in tensors if not is_lazy(tensor)]
-    try:
-        yield
-    finally:
-        for now, before in locked:
-            for name in set(now.keys()) - set(before):
-                del now[name]
-            for name, value in before.items():
-                if name not in now or now[name] is not value:
-                    now[name] = value
-        for part, mode in modes:
-            part.training = mode
-        with torch.no_grad():
-            for tensor, copy in numbers:
-                if not same_numbers(tensor, copy):
-                    tensor.copy_(copy)
-
-
-def same_numbers(one: Tensor, other: Tensor) -> bool:
-    """Whether two tensors, sparse or not, are equal."""
-    pair = [each if each.layout == torch.strided else each.to_dense() for each in (one, other)]
-    return torch.equal(*pair)
-
-
-def equal(one: Any, other: Any) -> bool:
-    """Whether two attributes of modules are the same, to the last bit."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.shape == other.shape and same_numbers(one.detach(), other.detach())
-    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
-        return one.dtype == other.dtype and np.array_equal(one, other)
-    if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return type(one) is type(other) and repr(one) == repr(other)
-
-
-@contextlib.contextmanager
-def scoring(module: nn.Module) -> Iterator[None]:
-    """Inside, `module` is in eval mode; afterwards it is as it was, the mode of each submodule included."""
-    if SCORED in vars(module):  # inside another such block
-        yield
-        return
-    with unchanged(module):
-        vars(module)[SCORED] = True
-        module.eval()
-        yield
-
-
-def fused(function: Callable[..., Result], options: dict[str, Any] | None = None) -> Callable[..., Result]:
-    """`function` as one compiled graph, made when it is called, anew for each architecture and each shape."""
-    limits: Any = torch._dynamo.config
-    limits.recompile_limit = limits.accumulated_recompile_limit = MAX_GRAPHS
-    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
-
-
-@contextlib.contextmanager
-def forked_rng(device: torch.device, *seeds: int) -> Iterator[None]:
-    """Inside, the global generators of torch, NumPy and Python depend on `seeds` alone.
-
-    Afterwards they go on as if nothing had happened.
-    """
-    with torch.random.fork_rng([device] if device.type == "cuda" else []), seeded_others(*seeds):
-        seed_globally(device, *seeds)
-        yield
-
-
-@contextlib.contextmanager
-def seeded_others(*seeds: int) -> Iterator[None]:
-    """As `forked_rng`, of NumPy's and Python's global generators only."""
-    numpy, python, word = np.random.get_state(), random.getstate(), mixed(*seeds)
-    np.random.seed([word & HALF, word >> 32])
-    random.seed(word)
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy)
-        random.setstate(python)

@@ -9,8 +9,8 @@ from torch import Tensor
 from evidence import streams, training
 from evidence.data import Dataset, batches, mean_pixels
 from evidence.models import LatentVariableModel
-from evidence.numerics import seeded_others
 from evidence.objectives import Objective
+from evidence.streams import seeded_others
 
 
 class Stateful(Protocol):

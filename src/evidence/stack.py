@@ -18,7 +18,7 @@ from evidence.captured import Repeat
 from evidence.compiling import fused_step
 from evidence.data import Batches
 from evidence.errors import UserError
-from evidence.numerics import KEPT_BY_TORCH, equal
+from evidence.modules import KEPT_BY_TORCH, equal
 from evidence.parts import Parts
 from evidence.stacked_adam import StackedAdam, is_adam
 from evidence.streams import TRAINING, Stream, drawing

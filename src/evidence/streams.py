@@ -8,6 +8,7 @@ from it; else it comes from torch's global generator, as a user's own calls of t
 
 import contextlib
 import math
+import random
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -116,6 +117,30 @@ def mixed(*parts: int) -> int:
         word = (word ^ word >> 27) * 0x94D049BB133111EB & WORD
         word ^= word >> 31
     return word
+
+
+@contextlib.contextmanager
+def forked_rng(device: torch.device, *seeds: int) -> Iterator[None]:
+    """Inside, the global generators of torch, NumPy and Python depend on `seeds` alone.
+
+    Afterwards they go on as if nothing had happened.
+    """
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), seeded_others(*seeds):
+        seed_globally(device, *seeds)
+        yield
+
+
+@contextlib.contextmanager
+def seeded_others(*seeds: int) -> Iterator[None]:
+    """As `forked_rng`, of NumPy's and Python's global generators only."""
+    numpy, python, word = np.random.get_state(), random.getstate(), mixed(*seeds)
+    np.random.seed([word & HALF, word >> 32])
+    random.seed(word)
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy)
+        random.setstate(python)
 
 
 def philox(counter: Sequence[Tensor], key: Sequence[Tensor | int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:

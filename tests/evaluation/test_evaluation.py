@@ -24,8 +24,8 @@ from evidence.evaluation import (
     score,
 )
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng, log_mean_exp
-from evidence.streams import TEST
+from evidence.numerics import log_mean_exp
+from evidence.streams import TEST, forked_rng
 
 pytestmark = pytest.mark.usefixtures("float64")
 

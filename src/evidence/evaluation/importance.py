@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from evidence.compiling import fused
 from evidence.distributions import Chain, DiagonalNormal, with_density
 from evidence.evaluation.scoring import IMPORTANCE, Keep, blocks, in_eval, sizes
 from evidence.models import LatentVariableModel
-from evidence.numerics import WeightSums, fused, summarize
+from evidence.numerics import WeightSums, summarize
 from evidence.streams import Stream, drawing, position, samples
 
 

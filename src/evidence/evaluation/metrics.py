@@ -15,8 +15,8 @@ from evidence.evaluation.scoring import ON_CPU, Evaluator, Keep, in_eval, sizes
 from evidence.evaluation.semi_implicit import SemiImplicitSampling
 from evidence.evaluation.units import ACTIVE_THRESHOLD, MEAN_SAMPLES, activity, posterior_means
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng, scoring
-from evidence.streams import Stream, drawing
+from evidence.modules import scoring
+from evidence.streams import Stream, drawing, forked_rng
 
 
 class Evaluators(NamedTuple):

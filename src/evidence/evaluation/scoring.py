@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from evidence.models import LatentVariableModel
-from evidence.numerics import scoring
+from evidence.modules import scoring
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")

@@ -17,9 +17,8 @@ from evidence.errors import UserError
 from evidence.evaluation.metrics import Noise
 from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
 from evidence.objectives import Objective
-from evidence.streams import Stream, drawing, position, samples
+from evidence.streams import Stream, drawing, forked_rng, position, samples
 
 # model, images x [B, X] and log-weights [S, B] give numbers [B] by name.
 BatchMetric = Callable[[LatentVariableModel, Tensor, Tensor], Mapping[str, Tensor]]

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from evidence.data import evenly_spaced
 from evidence.evaluation import ACTIVE_THRESHOLD, Evaluation
-from evidence.numerics import scoring
+from evidence.modules import scoring
 from evidence.parts import Parts
 from evidence.records.directory import RunDirectory
 from evidence.records.lineage import checkpoint_at

@@ -15,7 +15,6 @@ from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, WithMetrics, evaluate, measure_whole
-from evidence.numerics import forked_rng
 from evidence.parts import Parts
 from evidence.records import log_weights
 from evidence.records.directory import Row
@@ -25,6 +24,7 @@ from evidence.runs.driver import Reported, Training
 from evidence.runs.recorder import Recorder, log
 from evidence.runs.resume import Start
 from evidence.runs.system import SystemMetrics
+from evidence.streams import forked_rng
 from evidence.trial import first_step, interfaces
 
 # Of the number of steps, the steps a pass, and the step that training starts at.

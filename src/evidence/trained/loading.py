@@ -20,13 +20,13 @@ from evidence.config.settings import Settings, completed, validate
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng
 from evidence.records.checkpoints import Checkpoint
 from evidence.records.directory import RunDirectory, latest_checkpoint
 from evidence.records.identity import VERSION
 from evidence.records.lineage import end
 from evidence.records.record import Record, training_code
 from evidence.runs import build, provenance
+from evidence.streams import forked_rng
 from evidence.tracking import logged_model
 from evidence.trained.finding import NotHere, find
 from evidence.trained.model import TrainedModel

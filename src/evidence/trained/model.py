@@ -15,8 +15,9 @@ from evidence.config.settings import Settings
 from evidence.errors import UserError
 from evidence.evaluation import Evaluator, Noise, SemiImplicitSampling, sizes
 from evidence.models import LatentVariableModel
-from evidence.numerics import forked_rng, scoring
+from evidence.modules import scoring
 from evidence.runs import build
+from evidence.streams import forked_rng
 from evidence.trained import images
 from evidence.trained.images import Binarize
 

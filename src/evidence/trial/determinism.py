@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from evidence.distributions import has_density
 from evidence.models import LatentVariableModel
-from evidence.numerics import same_numbers, scoring
+from evidence.modules import same_numbers, scoring
 from evidence.trial.interfaces import agree
 
 Values = list[Tensor]  # each [K, B, ...]

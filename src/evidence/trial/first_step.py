@@ -19,8 +19,9 @@ from evidence import streams, training
 from evidence.errors import UserError
 from evidence.evaluation import Evaluator, Noise, evaluate, measure_whole
 from evidence.models import ROWS_KEPT, LatentVariableModel
-from evidence.numerics import forked_rng, scoring, unchanged
+from evidence.modules import scoring, unchanged
 from evidence.objectives import Objective
+from evidence.streams import forked_rng
 from evidence.trial import interfaces
 from evidence.trial.determinism import fault_in_scoring, fault_in_training, generators
 from evidence.trial.unsaved import unsaved_state

@@ -15,7 +15,7 @@ from evidence.distributions import SemiImplicit, has_density
 from evidence.errors import UserError
 from evidence.evaluation import log_ratios
 from evidence.models import LatentVariableModel
-from evidence.numerics import scoring
+from evidence.modules import scoring
 from evidence.objectives import Estimate, Objective
 
 SAMPLES = 2  # not the number of images

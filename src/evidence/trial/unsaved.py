@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from evidence.numerics import KEPT_BY_TORCH, equal, forked_rng
+from evidence.modules import KEPT_BY_TORCH, equal
+from evidence.streams import forked_rng
 
 
 def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module], x: Tensor) -> list[str]:
