@@ -1,6 +1,6 @@
 """What more samples gain at each length of training: why a short one favours the VAE with many samples.
 
-A VAE with k samples averages k gradients, so it climbs faster at first, whatever its bound reaches in the end.
+A VAE with k samples averages k gradients, so it learns faster at first, whatever its bound reaches in the end.
 """
 
 from pathlib import Path

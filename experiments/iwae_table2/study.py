@@ -90,8 +90,8 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     ]
     if len(results) and (results["passes"].dropna() < PASSES).any():
         notes.append(
-            "A first phase cut short has not come to its end, so that the second one lowers the NLL whatever it climbs:"
-            " only the active units then tell the objectives apart."
+            "A first phase cut short has not come to its end, so that the second one lowers the NLL whatever it"
+            " ascends: only the active units then tell the objectives apart."
         )
     notes = notes if len(results) else []
     # The second phase has another learning rate.

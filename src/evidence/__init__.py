@@ -1,4 +1,4 @@
-"""Train and compare variational autoencoders by the bound on log p(x), or its gradient, that they climb.
+"""Train and compare variational autoencoders by the bound on log p(x), or its gradient, that they ascend.
 
 As a library: `evidence.load` opens a trained model, and `evidence.run` trains one. See docs/library.md.
 """

@@ -2,7 +2,7 @@
 
 The runs' parameters and buffers become rows of stacked tensors, so that a run's own modules always hold its present
 state. torch.vmap takes the objective over the rows, and one update moves all of them. Noise is a function of the seed
-and the step, so a run's does not depend on its company. A step reads and writes tensors in place and nothing else, so
+and the step, so a run's does not depend on the others. A step reads and writes tensors in place and nothing else, so
 a GPU can capture it as a graph and replay it (captured.py).
 """
 

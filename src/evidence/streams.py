@@ -1,4 +1,4 @@
-"""Random numbers that are a function of (seed, purpose, step, use, position): the same alone and in any company.
+"""Random numbers that are a function of (seed, purpose, step, use, position): the same alone and beside others.
 
 They are Philox4x64-10 of a counter under a key (Salmon, Moraes, Dror and Shaw 2011, "Parallel random numbers: as easy
 as 1, 2, 3"), as in numpy.random.Philox. The key is (seed, purpose), with all 64 bits of the seed. So a step needs no

@@ -90,7 +90,7 @@ def score(
     """The importance weights of S samples for each image x [B, X], at most `rows` (image, sample) pairs at a time.
 
     Compiled or not the noise is the same, and so are the sums, to rounding. A last, smaller piece is not compiled.
-    `keep` hears log_weights.
+    `keep` is called with log_weights.
     """
     q = with_density(model.posterior(x))
     weights, kl = None, torch.zeros(x.shape[0], dtype=torch.float64, device=x.device)

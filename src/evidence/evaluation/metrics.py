@@ -73,8 +73,9 @@ def evaluate(
 ) -> Evaluation:
     """Score images [N, X] of 0 and 1, stored as bytes: nll with its standard error, lower is better.
 
-    `on_batch` hears how many images are done, `keep` the log-weights of each batch, in the order of the images. Without
-    `noise` random numbers come from the global generator, with it the generator goes on as if nothing had been drawn.
+    `on_batch` is called with how many images are done, `keep` with the log-weights of each batch, in the order of the
+    images. Without `noise` random numbers come from the global generator, with it the generator goes on as if nothing
+    had been drawn.
     """
     batches: list[dict[str, Tensor]] = []
     means_a, means_b = [], []

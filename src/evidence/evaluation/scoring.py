@@ -15,7 +15,7 @@ Found = TypeVar("Found")
 # What random numbers are for, in a stream of images.
 IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B, METRICS = range(8)
 ANNEALED_STARTS, ANNEALED_MOMENTA, ANNEALED_CHANCES, SIMULATED = range(8, 12)
-Keep = Callable[[dict[str, Tensor]], object]  # hears a batch's log-weights by name, [S, B], samples first
+Keep = Callable[[dict[str, Tensor]], object]  # is given log-weights of a batch by name, [S, B]
 
 
 class Sizes(NamedTuple):
@@ -49,7 +49,7 @@ class Evaluator(Protocol):
         """The same with so few samples, for a trial."""
 
     def scores(self, model: LatentVariableModel, x: Tensor, keep: Keep | None) -> dict[str, Tensor]:
-        """Of each image x [B, X] of a batch: [B] by name, nll among them; `keep` hears log-weights."""
+        """Of each image x [B, X] of a batch: [B] by name, nll among them; `keep` is called with log-weights."""
 
 
 def in_eval(

@@ -63,7 +63,8 @@ def score_semi_implicit(
 
     Sharing keeps the mixture's estimate of p(x) unbiased: given all T + 1 noises the generating one is any of them
     with equal probability, so w averages to p(x). Networks see at most `rows` (image, sample) pairs at a time. `keep`
-    hears mixture, fresh and gaussian: log-weights whose log-mean-exp over the samples is the estimate of that name.
+    is called with mixture, fresh and gaussian: log-weights, whose log-mean-exp over the samples is the estimate of that
+    name.
     """
     q = semi_implicit(model.posterior(x))
     size = max(1, rows // x.shape[0])
