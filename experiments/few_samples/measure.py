@@ -184,7 +184,6 @@ def at_checkpoints(directory: RunDirectory, images: int) -> pd.DataFrame:
     parts = build(validate(directory.settings), torch.device("cpu"), project.root())
     objectives: dict[int | str, Objective] = {"all": IWAE(K)}
     objectives |= {m: IWAE(K, m) for m in EXACT}
-    torch._dynamo.config.recompile_limit = len(objectives)  # of the same code, each with an m of its own
     differentiate = compiling.compiled(training.gradients)
     record = directory.read() or Record()
     same_path = lineage.same_path(directory, record)

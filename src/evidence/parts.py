@@ -1,13 +1,13 @@
-"""What a training is made of: how it starts from its seed, takes its steps, and is put back where it was."""
+"""What a training is made of: how it starts from its seed, and is put back where it was."""
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from evidence import streams, training
-from evidence.data import Dataset, batches, mean_pixels
+from evidence.data import Dataset, mean_pixels
 from evidence.models import LatentVariableModel
 from evidence.objectives import Objective
 from evidence.streams import seeded_others
@@ -68,32 +68,6 @@ def start(
         objective = make_objective().to(device)
     optimizer = make_optimizer(training.parameter_groups(model, objective, scale_rate))
     return Parts(dataset, model, objective, optimizer, make_schedule())
-
-
-def steps(
-    parts: Parts,
-    batch_size: int,
-    reduction: Literal["sum", "mean"],
-    log_every: int,
-    seed: int,
-    first_step: int,
-    device: torch.device,
-    differentiate: training.Differentiate = training.gradients,
-) -> Iterator[training.Report]:
-    """Take the schedule's steps after `first_step`, each on the batch of (seed, step), and report as they go."""
-    stream = batches(parts.dataset, batch_size, seed, first_step, device)
-    return training.train(
-        parts.model,
-        parts.objective,
-        parts.optimizer,
-        stream,
-        parts.schedule,
-        reduction,
-        log_every,
-        first_step,
-        differentiate,
-        seed,
-    )
 
 
 def capture(stateful: Mapping[str, Stateful]) -> dict[str, Any]:

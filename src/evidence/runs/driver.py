@@ -16,9 +16,9 @@ from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 
-from evidence import compiling, execution, parts, training
+from evidence import compiling, execution, training
 from evidence.captured import Repeat, Replay
-from evidence.data import Batches
+from evidence.data import Batches, batches
 from evidence.parts import Parts
 from evidence.stack import CannotStack, Member, Stack, train, why_not
 from evidence.training import Report
@@ -49,16 +49,9 @@ class Training(NamedTuple):
     def reports(self) -> Iterator[Report]:
         """Those of the run alone."""
         differentiate = compiling.compiled(training.gradients) if self.is_fused else training.gradients
-        return parts.steps(
-            self.parts,
-            self.batch_size,
-            self.reduction,
-            self.log_every,
-            self.seed,
-            self.step,
-            self.device,
-            differentiate,
-        )
+        parts, rest = self.parts, (self.reduction, self.log_every, self.step, differentiate, self.seed)
+        images = batches(parts.dataset, self.batch_size, self.seed, self.step, self.device)
+        return training.train(parts.model, parts.objective, parts.optimizer, images, parts.schedule, *rest)
 
 
 class Reported(NamedTuple):

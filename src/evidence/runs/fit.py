@@ -14,7 +14,16 @@ from evidence.config import messages
 from evidence.config.settings import Settings
 from evidence.display import terminal
 from evidence.errors import UserError
-from evidence.evaluation import Evaluation, Evaluator, Keep, Noise, WithMetrics, evaluate, measure_whole
+from evidence.evaluation import (
+    Evaluation,
+    Evaluator,
+    Keep,
+    Noise,
+    WithMetrics,
+    evaluate,
+    measure_whole,
+    validate,
+)
 from evidence.parts import Parts
 from evidence.records import log_weights
 from evidence.records.directory import Row
@@ -190,7 +199,8 @@ def _try(run: Run) -> None:
 def _validate(run: Run, step: int) -> list[Row]:
     """valid/nll and valid/active_units at a step."""
     _check_finite(run, step)
-    metrics = validation.measure(run.parts.model, run.parts.dataset, run.device, step, run.recorder.heartbeat)
+    images = run.parts.dataset.valid.to(run.device)
+    metrics = validation.finite(validate(run.parts.model, images, lambda _: run.recorder.heartbeat()), step)
     log.info("step %d: valid/nll %.2f, valid/active_units %d", step, *metrics.values())
     return [(name, value, step) for name, value in metrics.items()]
 

@@ -1,4 +1,4 @@
-"""Says after which steps a run is validated, besides the ends of its stages, and validates it.
+"""Says after which steps a run is validated, besides the ends of its stages.
 
 It is validated at a report, since its parameters are at hand there: the first one at or after each multiple of
 `trainer.validate_every` passes. So neither the parameters nor the numbers of the last step depend on it, and a resumed
@@ -6,16 +6,11 @@ run is validated at the steps of an uninterrupted one.
 """
 
 import math
-from collections.abc import Callable
-
-import torch
 
 from evidence import training
 from evidence.config.settings import Settings
-from evidence.data import Dataset
 from evidence.errors import UserError
-from evidence.evaluation import VALIDATION, validate
-from evidence.models import LatentVariableModel
+from evidence.evaluation import VALIDATION
 
 POINTS = 20  # at most, of `auto`, besides the ends of stages
 SHARE = 0.1  # at most, of `auto`: the validation's share of the training's work
@@ -39,17 +34,6 @@ def interval(settings: Settings, train: int, valid: int, last_step: int) -> int 
 def is_due(step: int, last_report: int, every: int | None) -> bool:
     """Whether a multiple of `every` steps lies after the last report, up to this step."""
     return every is not None and step // every > last_report // every
-
-
-def measure(
-    model: LatentVariableModel,
-    dataset: Dataset,
-    device: torch.device,
-    step: int,
-    heartbeat: Callable[[], None],
-) -> dict[str, float]:
-    """valid/nll and valid/active_units. Raises: UserError where one is not finite."""
-    return finite(validate(model, dataset.valid.to(device), lambda _: heartbeat()), step)
 
 
 def finite(metrics: dict[str, float], step: int) -> dict[str, float]:
