@@ -19,7 +19,6 @@ from evidence.evaluation import (
     activity,
     evaluate,
     importance,
-    log_evidence,
     log_mixture,
     score,
 )
@@ -38,14 +37,17 @@ def silent(_: int) -> None: ...
 @torch.no_grad()
 def test_log_evidence_with_the_exact_posterior_is_exact_with_one_sample() -> None:
     model, x = problems.with_exact_posterior(), problems.images(6)
-    torch.testing.assert_close(log_evidence(model, x, 1, 100), problems.exact_log_evidence(model, x))
+    torch.testing.assert_close(
+        score(model, x, 1, 100).weights.log_evidence, problems.exact_log_evidence(model, x)
+    )
 
 
 @torch.no_grad()
 def test_weights_average_to_the_evidence_and_the_bound_is_below_it() -> None:
     model, x = problems.linear_gaussian(), problems.images(3)
     exact = problems.exact_log_evidence(model, x)
-    ratios = torch.stack([(log_evidence(model, x, 20, 100) - exact).exp() for _ in range(3000)])
+    scores = (score(model, x, 20, 100).weights for _ in range(3000))
+    ratios = torch.stack([(weights.log_evidence - exact).exp() for weights in scores])
     assert problems.deviation(ratios, torch.ones(3)) < 5
     gaps = ratios.log()
     assert (gaps.mean(0) < -5 * gaps.std(0) / 3000**0.5).all()

@@ -257,7 +257,7 @@ def test_scores_name_the_posterior_that_they_need() -> None:
     with pytest.raises(UserError, match="SemiImplicit itself"):
         evaluation.score_semi_implicit(problems.linear_gaussian(), x, 2, 2, 10)
     with pytest.raises(UserError, match="a density is needed"):
-        evaluation.log_evidence(problems.semi_implicit_gaussian(), x, 2, 10)
+        evaluation.score(problems.semi_implicit_gaussian(), x, 2, 10)
 
 
 def test_a_gaussian_is_not_fitted_to_one_noise() -> None:

@@ -23,7 +23,6 @@ from evidence.evaluation import (
     ImportanceSampling,
     SemiImplicitSampling,
     evaluate,
-    log_evidence,
     posterior_means,
     score,
     score_semi_implicit,
@@ -54,7 +53,6 @@ def scores(model: LatentVariableModel) -> dict[str, float]:
 
 SCORERS: dict[str, Callable[[LatentVariableModel, Tensor], Any]] = {
     "score": lambda model, x: score(model, x, 6, 40).weights.log_evidence,
-    "log_evidence": lambda model, x: log_evidence(model, x, 6, 40),
     "posterior_means": lambda model, x: torch.stack(posterior_means(model, x, 4)),
 }
 

@@ -3,7 +3,7 @@
 from evidence.evaluation.ais import AnnealedImportanceSampling
 from evidence.evaluation.diagnostics import Jackknife, ParetoK
 from evidence.evaluation.gradients import GradientSNR
-from evidence.evaluation.importance import ImportanceSampling, Scores, log_evidence, log_ratios, score
+from evidence.evaluation.importance import ImportanceSampling, Scores, log_ratios, score
 from evidence.evaluation.information import Information
 from evidence.evaluation.metrics import (
     VALIDATION,
@@ -58,7 +58,6 @@ __all__ = [
     "activity",
     "blocks",
     "evaluate",
-    "log_evidence",
     "log_mixture",
     "log_ratios",
     "measure_whole",

@@ -136,8 +136,3 @@ def _pieces(
             noise.append(q.noise(number))
         for piece in torch.cat(noise).split(largest):
             yield log_ratios(model, q, x, piece)
-
-
-def log_evidence(model: LatentVariableModel, x: Tensor, num_samples: int, rows: int) -> Tensor:
-    """L_S of each image, [B], float64: streaming, so memory is bounded whatever S (Burda et al. 2015, Section 5)."""
-    return score(model, x, num_samples, rows).weights.log_evidence
