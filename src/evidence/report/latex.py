@@ -26,7 +26,8 @@ MARKS = re.compile("|".join(map(re.escape, SPECIAL)))
 
 def escaped(text: str) -> str:
     r"""The text as LaTeX shows it literally, such as `one\_layer` and `94.56 $\pm$ 0.25`."""
-    return MARKS.sub(lambda mark: SPECIAL[mark[0]], text)
+    guard = "{}" * text.startswith(("[", "*"))  # which the line above would take for its argument
+    return guard + MARKS.sub(lambda mark: SPECIAL[mark[0]], text)
 
 
 def table(cells: pd.DataFrame, is_number: Sequence[bool], caption: str, label: str) -> str:
@@ -34,26 +35,12 @@ def table(cells: pd.DataFrame, is_number: Sequence[bool], caption: str, label: s
 
     It needs `\usepackage{booktabs}`. `label` has letters, digits and hyphens.
     """
-    rows = [_row(row) for row in cells.itertuples(index=False, name=None)]
-    lines = [
-        r"% needs \usepackage{booktabs}",
-        r"\begin{table}",
-        r"\centering",
-        rf"\caption{{{escaped(caption)}}}",
-        rf"\label{{tab:{label}}}",
-        rf"\begin{{tabular}}{{{''.join('r' if number else 'l' for number in is_number)}}}",
-        r"\toprule",
-        _row(list(cells)),
-        r"\midrule",
-        *rows,
-        r"\bottomrule",
-        r"\end{tabular}",
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _row(cells: Sequence[object]) -> str:
-    shown = " & ".join(escaped(str(cell)) for cell in cells)
-    guard = "{}" * shown.startswith(("[", "*"))  # which the line above would take for its argument
-    return rf"{guard}{shown} \\"
+    style = cells.astype(str).style.hide(axis="index").format(escaped).format_index(escaped, axis=1)
+    tex = style.to_latex(
+        column_format="".join("r" if number else "l" for number in is_number),
+        hrules=True,
+        caption=escaped(caption),
+        label=f"tab:{label}",
+        position_float="centering",
+    )
+    return f"% needs \\usepackage{{booktabs}}\n{tex}"
