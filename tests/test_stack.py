@@ -158,8 +158,15 @@ def test_samples_in_pieces_are_computed_again_with_the_present_parameters(
     assert_same(parts.model.state_dict(), whole.model.state_dict())
 
 
-@pytest.mark.parametrize("case", ["iwae, two layers", "critic, path"])
+SOME = ("iwae, two layers", "critic, path", "dreg, few samples", "stl")
+ALL_COMPILED = [case for case in CASES if CASES[case]()[1].is_compilable]
+
+
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=() if case in SOME else pytest.mark.slow) for case in ALL_COMPILED]
+)
 def test_compiled_too(case: str) -> None:
+    """torch.compile forgets the gradient of an autograd.Function inside torch.vmap, so each kind of step is here."""
     members, singles = ([made(case) for _ in SEEDS] for _ in range(2))
     assert_as_alone(members, stacked(members, SEEDS, compiled=True), singles)
 

@@ -141,8 +141,8 @@ IWAE, UIVI = "evidence.objectives.IWAE", "evidence.objectives.UIVI"
         ("training.py", "10 ** (-i / 7)", "10 ** (-i / 8)", True, True),
         (
             "evaluation/metrics.py",
-            "ImportanceSampling(100, 2000)",
-            "ImportanceSampling(99, 2000)",
+            "ImportanceSampling(100, ON_CPU.rows)",
+            "ImportanceSampling(99, ON_CPU.rows)",
             True,
             True,
         ),

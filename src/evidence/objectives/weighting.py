@@ -105,7 +105,7 @@ class Weighted(Objective):
             return (a * log_p - b * log_q).sum(0), log_w
         a = a.clamp(min=TINY)
         total = (a * log_w).sum(0) if self.derivative == "path" else (a * log_p - b * log_q).sum(0)
-        return _Join.apply(total, tag, b / a), log_w
+        return _join(total, tag, b / a), log_w
 
     def _terms(self, model: LatentVariableModel, x: Tensor, q: Any, noise: Tensor) -> Tensor:
         """log p(x, z), log q(z | x) and the samples' tags: [K, B, 3]."""
@@ -113,47 +113,43 @@ class Weighted(Objective):
         if self.derivative == "score":
             z = z.detach()
             return torch.stack([model.log_joint(x, z), q.log_prob(z), torch.zeros_like(log_q)], -1)
-        z, tag = _Tag.apply(z)
+        z, tag = _tag(z)
         if self.derivative == "path":
             log_q = model.log_posterior_at(z, x)
         return torch.stack([model.log_joint(x, z), log_q, tag], -1)
 
 
-class _Tag(torch.autograd.Function):
-    """z and a tag of zeros for each sample. The gradient of z is multiplied by the tag's, which `_Join` gives."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(z: Tensor) -> tuple[Tensor, Tensor]:
-        return z.clone(), z.new_zeros(z.shape[:-1])
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: tuple[Tensor, Tensor]) -> None:
-        pass
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor, factor: Tensor) -> Tensor:
-        return grad * factor.unsqueeze(-1)
+# Operators, and no autograd.Function: torch.compile forgets the gradient of one inside torch.vmap.
+@torch.library.custom_op("evidence::tag", mutates_args=())
+def _tag(z: Tensor) -> tuple[Tensor, Tensor]:
+    """z and a tag of zeros for each sample. The gradient of z is multiplied by the tag's, which `_join` gives."""
+    return z.clone(), z.new_zeros(z.shape[:-1])
 
 
-class _Join(torch.autograd.Function):
+@torch.library.custom_op("evidence::join", mutates_args=())
+def _join(value: Tensor, tag: Tensor, factor: Tensor) -> Tensor:
     """The value as it is. Its gradient goes on, and the factors [K, B] go to the tags."""
+    return value.clone()
 
-    generate_vmap_rule = True
 
-    @staticmethod
-    def forward(value: Tensor, tag: Tensor, factor: Tensor) -> Tensor:
-        return value.clone()
+def _keep_factor(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(inputs[2])
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(inputs[2])
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
-        (factor,) = ctx.saved_tensors
-        return grad, factor, None
+def _stacked(info: Any, in_dims: tuple[int | None, ...], *given: Tensor) -> list[Tensor]:
+    """The tensors with the stack's dimension first."""
+    return [
+        each.expand(info.batch_size, *each.shape) if dim is None else each.movedim(dim, 0)
+        for each, dim in zip(given, in_dims, strict=True)
+    ]
+
+
+_tag.register_fake(lambda z: (torch.empty_like(z), z.new_empty(z.shape[:-1])))
+_tag.register_autograd(lambda ctx, grad, factor: grad * factor.unsqueeze(-1))
+_tag.register_vmap(lambda info, in_dims, z: (_tag(*_stacked(info, in_dims, z)), (0, 0)))
+_join.register_fake(lambda value, tag, factor: torch.empty_like(value))
+_join.register_autograd(lambda ctx, grad: (grad, ctx.saved_tensors[0], None), setup_context=_keep_factor)
+_join.register_vmap(lambda info, in_dims, *given: (_join(*_stacked(info, in_dims, *given)), 0))
 
 
 def sketch(weights: Weights, num_exact: int) -> tuple[Tensor, Weights]:
