@@ -51,6 +51,13 @@ class Cells(NamedTuple):
         """The metric of a cell by seed."""
         return by_seed(self.runs[*kind, passes], metric)
 
+    def less_iwae(self, cell: Cell) -> "pd.Series[float]":
+        """The NLL less the IWAE's after the same passes, by the seeds that both have."""
+        base = self.runs.get(("iwae", *cell[1:]))
+        if base is None:
+            return pd.Series(dtype=float)
+        return (by_seed(self.runs[cell], NLL) - by_seed(base, NLL)).dropna()
+
     def at(self, kind: Kind, decoder_passes: float) -> "pd.Series[float]":
         """The NLL by seed after so many decoder passes an image, linear in their logarithm between two cells."""
         lengths = self.lengths(kind)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from evidence.display import style
 from evidence.report.compare import seeds
-from experiments.estimators.cells import KS, NAMES, PASSES
+from experiments.estimators.cells import KS, NAMES, PASSES, Cells
 
 LOOKS = dict(zip(NAMES, style.looks(len(NAMES)), strict=True))
 BY_K = dict(zip(KS, style.looks(len(KS)), strict=True))
@@ -41,13 +41,15 @@ def draw_nll(results: pd.DataFrame, path: Path) -> None:
     style.save(figure, path)
 
 
-def draw_differences(results: pd.DataFrame, path: Path) -> None:
-    """A panel for each k and a line for each estimator, against passes."""
+def draw_differences(results: pd.DataFrame, cells: Cells, path: Path) -> None:
+    """A panel for each k and a line for each estimator, against passes: means of differences paired by seed."""
     iwae = results[results["objective"] == "iwae"].set_index(["k", "passes"])
     figure, (panels,) = _by_k(results)
     for axes, (_, group) in zip(panels, results.groupby("k"), strict=True):
         base = iwae.reindex(pd.MultiIndex.from_frame(group[["k", "passes"]])).set_index(group.index)
-        gaps = group.assign(less=group["nll"] - base["nll"], less_sd=float("nan"))
+        named = group[["objective", "k", "passes"]].itertuples(index=False, name=None)
+        paired = [cells.less_iwae(cell) for cell in named]
+        gaps = group.assign(less=[each.mean() for each in paired], less_sd=[each.std() for each in paired])
         published = group["published_nll"] - base["published_nll"]
         for name, rows in gaps.groupby("objective", sort=False):
             _line(axes, rows["passes"], rows, "less", NAMES[name], LOOKS[name])

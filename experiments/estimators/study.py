@@ -51,7 +51,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     pictures = []
     if len(results):
         drawing.draw_nll(curves, folder / "nll.png")
-        drawing.draw_differences(results, folder / "differences.png")
+        drawing.draw_differences(results, Cells.of(chosen.runs, results), folder / "differences.png")
         drawing.draw_training(curves, folder / "training.png")
         pictures = _pictures(curves)
     found = claims(Cells.of(chosen.runs, results), Cells.of(alike, curves))
@@ -145,7 +145,8 @@ def _pictures(curves: pd.DataFrame) -> list[Picture]:
         ),
         Picture(
             "differences.png",
-            "Test NLL less that of IWAE after the same passes; below zero is better. Hollow: published, on the training"
+            "Test NLL less that of IWAE after the same passes; below zero is better. Points are means of differences"
+            " paired by seed, bars one standard deviation over seeds either way. Hollow: published, on the training"
             f" images after {PASSES} passes.",
         ),
         Picture(

@@ -79,6 +79,20 @@ def test_the_published_order_bears_all_claims_out(tmp_path: Path) -> None:
     assert not [note for note in found.notes if "not as the study trains" in note or "eft out" in note]
 
 
+def test_a_difference_is_of_the_seeds_that_both_have() -> None:
+    made = runs()
+    (seed, other) = sorted(made["seed"].unique())[:2]
+    worse = (made["objective"] == "iwae") & (made["seed"] == other)
+    made.loc[worse, "test/nll"] += 7
+    made = made[(made["objective"] != "stl") | (made["seed"] == seed)]
+    chosen = study.choose(study._studied(made)[0], study.CELL).runs
+    cells = Cells.of(chosen, study._results(chosen))
+    cell = ("stl", 5, 13)
+    expected = cells.by_seed(("stl", 5), 13, "test/nll") - cells.by_seed(("iwae", 5), 13, "test/nll")[seed]
+    assert cells.less_iwae(cell).to_dict() == {seed: pytest.approx(expected[seed])}
+    assert cells.less_iwae(("iwae", 5, 13)).tolist() == [0, 0]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_row_is_an_estimator_at_an_end_of_training(tmp_path: Path) -> None:
     found = find(runs(), tmp_path)
