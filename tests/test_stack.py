@@ -1,5 +1,6 @@
 """Runs stacked into one batched step: each ends as it does alone, whatever becomes of the others."""
 
+import copy
 import math
 import threading
 
@@ -17,8 +18,9 @@ from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO, TVO, Estimate
 from evidence.parts import Parts
-from evidence.stack import CannotStack, Member, Stack, why_not
+from evidence.stack import Member, Stack
 from evidence.stack import train as stack_train
+from evidence.stackable import CannotStack, why_not
 from evidence.training import Report, Segment, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -262,6 +264,53 @@ def test_what_cannot_be_copied_is_not_stacked() -> None:
     members[0].objective.state = members[1].objective.state = threading.Lock()
     with pytest.raises(CannotStack, match=r"^a copy cannot be made \("):
         stacked(members, SEEDS[:2])
+
+
+class Remembering(Declared):
+    """Whose state is not written in place, each way."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(1)
+        self.how, self.count, self.plain = how, 0, torch.zeros(())
+        self.register_buffer("mean", torch.zeros(()))
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        estimate = super().forward(model, x)
+        value = estimate.metrics["elbo"].detach()
+        if self.how == "buffer":
+            self.mean = 0.9 * self.mean + value
+        elif self.how == "tensor":
+            self.plain = 0.9 * self.plain + value
+        else:
+            self.count += 1
+        return estimate
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [
+        ("buffer", r"assigns the buffer objective\.mean anew"),
+        ("tensor", r"changes objective\.plain, which is no buffer"),
+        ("number", r"changes objective\.count, which is no buffer"),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2])
+def test_state_that_is_not_written_in_place_is_not_stacked(how: str, why: str, number: int) -> None:
+    members = [made("vae")._replace(objective=Remembering(how)) for _ in range(number)]
+    with pytest.raises(CannotStack, match=why):
+        stacked(members, SEEDS[:number])
+
+
+def test_objects_of_the_same_words_are_compared_by_what_they_hold() -> None:
+    members = [made("vae")._replace(objective=Declared(1)) for _ in range(2)]
+    for parts, scale in zip(members, (0.1, 3.0), strict=True):
+        parts.objective.prior = torch.distributions.Normal(torch.zeros(3), torch.full((3,), scale))
+    with pytest.raises(CannotStack, match=r"^Declared\.prior differs between the runs$"):
+        stacked(members, SEEDS[:2])
+    members[1].objective.prior = copy.deepcopy(members[0].objective.prior)
+    members[0].objective.prior.itself = members[0].objective.prior
+    members[1].objective.prior.itself = members[1].objective.prior
+    stacked(members, SEEDS[:2])
 
 
 def test_a_users_own_draws_are_refused_by_name() -> None:

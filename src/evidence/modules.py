@@ -52,17 +52,25 @@ def same_numbers(one: Tensor, other: Tensor) -> bool:
     return torch.equal(*pair)
 
 
-def equal(one: Any, other: Any) -> bool:
-    """Whether two attributes of modules are the same, to the last bit."""
+def equal(one: Any, other: Any, within: frozenset[int] = frozenset()) -> bool:
+    """Whether two attributes of modules are the same, to the last bit.
+
+    Other objects are, if they have the same words (`repr`) and equal attributes. `within`: the ids of the objects whose
+    attributes are being compared, which may refer to each other.
+    """
     if isinstance(one, Tensor) and isinstance(other, Tensor):
         return one.shape == other.shape and same_numbers(one.detach(), other.detach())
     if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other)
     if isinstance(one, Mapping) and isinstance(other, Mapping):
-        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(equal(one[key], other[key], within) for key in one)
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
-        return len(one) == len(other) and all(map(equal, one, other))
-    return type(one) is type(other) and repr(one) == repr(other)
+        return len(one) == len(other) and all(equal(*pair, within) for pair in zip(one, other, strict=True))
+    if type(one) is not type(other) or repr(one) != repr(other):
+        return False
+    if one is other or id(one) in within or not hasattr(one, "__dict__"):
+        return True
+    return equal(vars(one), vars(other), within | {id(one)})
 
 
 @contextlib.contextmanager

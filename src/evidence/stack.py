@@ -6,7 +6,6 @@ and the step, so a run's does not depend on the others. A step reads and writes 
 a GPU can capture it as a graph and replay it (captured.py).
 """
 
-import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
@@ -18,14 +17,13 @@ from evidence.captured import Repeat
 from evidence.compiling import fused_step
 from evidence.data import Batches
 from evidence.errors import UserError
-from evidence.modules import KEPT_BY_TORCH, equal
 from evidence.parts import Parts
-from evidence.stacked_adam import StackedAdam, is_adam
+from evidence.stackable import CannotStack, Place, attributes, changed, copied, differing_floats
+from evidence.stacked_adam import StackedAdam
 from evidence.streams import TRAINING, Stream, drawing
 from evidence.training import Report, Segment, means
 
 Result = TypeVar("Result")
-Place = tuple[str, str]  # a module's name and its attribute, a float
 Found = tuple[dict[str, Tensor | None], dict[str, Tensor]]  # gradients, and metrics
 DRAWS = "it draws from torch's own generator, where evidence.streams.normal and uniform would do"
 
@@ -36,10 +34,6 @@ class Member(NamedTuple):
     parts: Parts
     seed: int
     batches: Batches
-
-
-class CannotStack(Exception):
-    """Why these runs cannot be trained by one step."""
 
 
 class _Value(nn.Module):
@@ -60,30 +54,19 @@ class _Value(nn.Module):
         x = self.batches.draw(rows, seed, step)
         own = [getattr(self.get_submodule(name), attribute) for name, attribute in self.places]
         self._set(numbers)
+        is_tried = not torch.compiler.is_compiling()  # the first step is tried as it stands
+        buffers = dict(self.named_buffers()) if is_tried else {}
         with drawing(Stream(seed, TRAINING, step)):
             surrogate, metrics = self.objective(self.model, x)
+        for name, buffer in buffers.items():
+            if self.get_buffer(name) is not buffer:
+                raise CannotStack(f"a step assigns the buffer {name} anew, and does not write it in place")
         self._set(own)
         return surrogate, metrics
 
     def _set(self, numbers: Sequence[object]) -> None:
         for (name, attribute), number in zip(self.places, numbers, strict=True):
             setattr(self.get_submodule(name), attribute, number)
-
-
-def why_not(parts: Parts) -> str:
-    """Why runs of these parts are not stacked, as far as their classes tell; empty where they are."""
-    if not is_adam(parts.optimizer):
-        return "only torch.optim.Adam and AdamW are stacked"
-    for module in (*parts.model.modules(), *parts.objective.modules()):
-        kind = type(module)
-        if isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
-            return f"{kind.__name__} draws or counts by itself"
-        if not kind.__module__.startswith(("evidence.", "torch.")) and not vars(kind).get("is_stackable"):
-            return (
-                f"{kind.__name__} does not say is_stackable = True: that its state is in buffers that it writes"
-                " in place, and that it draws by evidence.streams.normal and uniform"
-            )
-    return ""
 
 
 class Stack:
@@ -104,12 +87,12 @@ class Stack:
         self.step = first_step
         batches, device = members[0].batches, members[0].batches.train.device
         rows = [_Value(each.parts, each.batches) for each in members]
-        places = _differing(rows)
+        places = differing_floats(rows)
         self._numbers = [
             torch.tensor([getattr(row.get_submodule(name), key) for row in rows], device=device)
             for name, key in places
         ]
-        self._value = _Value(_copied(members[0].parts), batches, places)
+        self._value = _Value(copied(members[0].parts), batches, places)
         seeds = [streams.signed(each.seed) for each in members]
         self._seeds = torch.tensor(seeds, dtype=torch.int64, device=device)
         self._order = torch.zeros(
@@ -215,16 +198,18 @@ class Stack:
     def _try(self) -> tuple[list[str], dict[str, Tensor]]:
         """The names of the parameters that have a gradient, and metrics, of a step that changes nothing."""
         buffers = {name: value.clone() for name, value in self._state.items() if not value.requires_grad}
-        before = _generator(self._step.device)
+        before, held = _generator(self._step.device), attributes(self._value)
         try:
             found, metrics = self._differentiate(self._state)
-        except UserError:
+        except (UserError, CannotStack):
             raise
         except Exception as error:
             why = DRAWS if "randomness" in str(error) else f"torch.vmap says: {str(error).splitlines()[0]}"
             raise CannotStack(why) from error
         if not torch.equal(before, _generator(self._step.device)):  # vmap notices draws of several runs only
             raise CannotStack(DRAWS)
+        if names := changed(held, attributes(self._value)):
+            raise CannotStack(f"a step changes {', '.join(names)}, which is no buffer")
         for name, value in buffers.items():
             self._state[name].copy_(value)
         return [name for name, gradient in found.items() if gradient is not None], metrics
@@ -267,29 +252,6 @@ def train(
 def _generator(device: torch.device) -> Tensor:
     """The state of torch's own generator."""
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def _copied(parts: Parts) -> Parts:
-    try:
-        model, objective = copy.deepcopy((parts.model, parts.objective))
-    except Exception as error:
-        raise CannotStack(f"a copy cannot be made ({str(error).splitlines()[0]})") from error
-    return parts._replace(model=model, objective=objective)
-
-
-def _differing(rows: Sequence[_Value]) -> list[Place]:
-    """Where the members' modules have floats that differ. Raises: CannotStack where anything else differs."""
-    found = []
-    for name, module in rows[0].named_modules():
-        others = [row.get_submodule(name) for row in rows[1:]]
-        for key, value in vars(module).items():
-            if isinstance(module, _Value) or key in KEPT_BY_TORCH:
-                continue
-            if not all(equal(vars(other).get(key), value) for other in others):
-                if type(value) is not float:
-                    raise CannotStack(f"{type(module).__name__}.{key} differs between the runs")
-                found.append((name, key))
-    return found
 
 
 def _report(sums: dict[str, float], count: int, step: int, ends: bool) -> Report | UserError:

@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Set
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evidence.errors import UserError
 from evidence.evaluation.metrics import Noise
 from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
+from evidence.modules import unchanged
 from evidence.objectives import Objective
 from evidence.streams import Stream, drawing, forked_rng, position, samples
 
@@ -99,7 +100,10 @@ class WithMetrics(NamedTuple):
         samples(0, METRICS)
         began = time.monotonic()
         try:
-            with _own_numbers(given[-1].device):
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(_own_numbers(given[-1].device))
+                for module in filter(lambda each: isinstance(each, nn.Module), given):
+                    stack.enter_context(unchanged(module))  # whatever it does with the model
                 return function(*given)
         except UserError as error:
             raise UserError(f"eval.metrics.{key}: {error}") from error

@@ -27,6 +27,7 @@ from evidence.evaluation import (
 )
 from evidence.models import LatentVariableModel
 from evidence.parts import Parts
+from evidence.streams import forked_rng
 
 
 def build_dataset(settings: Settings, root: Path) -> data.Dataset:
@@ -48,7 +49,8 @@ def other_images(settings: Settings, root: Path) -> dict[str, Tensor]:
 def _dataset(key: str, section: Data, pixels: int, root: Path) -> data.Dataset:
     folder = section.model_dump().get("folder")
     rooted = {"folder": str(root / folder)} if isinstance(folder, str) else {}
-    dataset: data.Dataset = _instantiate(key, section, **rooted)
+    with forked_rng(torch.device("cpu"), 0):  # a function of yours draws the same each time
+        dataset: data.Dataset = _instantiate(key, section, **rooted)
     data.check(dataset, pixels)
     return dataset
 

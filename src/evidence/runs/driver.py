@@ -20,7 +20,8 @@ from evidence import compiling, execution, training
 from evidence.captured import Repeat, Replay
 from evidence.data import Batches, batches
 from evidence.parts import Parts
-from evidence.stack import CannotStack, Member, Stack, train, why_not
+from evidence.stack import Member, Stack, train
+from evidence.stackable import CannotStack, why_not
 from evidence.training import Report
 
 log = logging.getLogger("evidence")

@@ -17,7 +17,7 @@ from evidence.records.directory import RunDirectory, latest_commit, stored
 from evidence.records.lineage import end, same_path
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
-from evidence.stack import why_not
+from evidence.stackable import why_not
 
 
 class Start(NamedTuple):
