@@ -48,6 +48,25 @@ def heard(seed: int, *metrics: Drawn) -> list[Tensor]:
     return [torch.cat(each.heard) for each in metrics]
 
 
+class Training:
+    """Changes the model's parameters, as an optimisation for one image would."""
+
+    def __call__(self, model: LatentVariableModel, x: Tensor, log_weights: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.zero_()
+        return {"zero": torch.zeros(len(x))}
+
+
+def test_the_model_is_as_it_was_after_one_that_changes_it() -> None:
+    model, found = problems.linear_gaussian(), []
+    for metrics in ({}, {"training": Training()}):
+        evaluator = WithMetrics(ImportanceSampling(5, 100), metrics, defaultdict(float))
+        noise = Noise(0, TEST, torch.arange(len(IMAGES)))
+        found.append(evaluate(model, IMAGES, evaluator, lambda count: None, noise=noise).metrics)
+    assert found[1] == found[0] | {"zero": 0.0}
+
+
 @pytest.mark.parametrize("kind", [Drawn, DrawnOnce])
 def test_they_depend_on_the_seed_and_the_image_and_on_no_other_metric(kind: type[Drawn]) -> None:
     (found,) = heard(3, kind())

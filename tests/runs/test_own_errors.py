@@ -106,3 +106,25 @@ def test_another_class_of_torch_is_looked_up_as_ones_own_is(capsys: pytest.Captu
         line
         == "trainer.optimizer._target_=torch.optim.Adamw: torch.optim has no 'Adamw': did you mean 'AdamW'?"
     )
+
+
+def test_a_class_that_calls_sys_exit_says_its_words(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"import sys\n{OBJECTIVE}    def __init__(self, k, kl):\n        sys.exit('the bound fell')\n"
+    (root / "myflow.py").write_text(code)
+    assert runs.start("objective=vae", "objective._target_=myflow.Flow") == 1
+    assert capsys.readouterr().err.splitlines()[-1] == "evidence: the bound fell"
+
+
+def test_a_data_set_whose_function_draws_is_the_same_each_time(root: Path) -> None:
+    (root / "mysplit.py").write_text(
+        "import numpy as np\n"
+        "from evidence import data\n"
+        "def split(pixels, binarization):\n"
+        "    digits = data.digits(pixels, binarization)\n"
+        "    return digits._replace(test=digits.test[np.random.permutation(len(digits.test))])\n"
+    )
+    own = ["data._target_=mysplit.split", "tracking=none"]
+    assert runs.start(*own) == 0
+    first = runs.numbers(runs.only_directory(root))
+    assert runs.start(*own, "eval.seed=0", "trainer.steps=60") == 0
+    assert runs.numbers(runs.only_directory(root)) == first

@@ -54,7 +54,9 @@ def _main(argv: list[str], conf: Path) -> int:
         _complain(error)
         return 2
     except SystemExit as stop:  # a job has failed, or Hydra has stopped; the reason is printed
-        return int(stop.code or 0)
+        if isinstance(stop.code, str):  # of a class of yours
+            _say(stop.code)
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
 @unfailing()  # a launcher may call it in a process of its own
