@@ -4,6 +4,7 @@ A graph of a step has some seventy small kernels, which Python would launch one 
 of that time. What a step keeps must be in tensors that stay where they are, since a replay knows only their addresses.
 """
 
+import gc
 from collections.abc import Callable
 
 import torch
@@ -58,10 +59,15 @@ class Replay(Repeat):
         torch.cuda.current_stream(self._device).wait_stream(self._stream)
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
-        with torch.cuda.device(self._device):
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
-                for _ in range(size):
-                    self._step()
+        gc.collect()  # a graph of before that is collected during a capture ends it
+        gc.disable()
+        try:
+            with torch.cuda.device(self._device):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                    for _ in range(size):
+                        self._step()
+        finally:
+            gc.enable()
         self._graphs[size] = graph
         return graph

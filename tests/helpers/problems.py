@@ -26,7 +26,7 @@ class LinearLikelihood(nn.Module):
         self.bias = nn.Parameter(0.3 * torch.randn(X_DIM))
 
     def forward(self, z: Tensor) -> DiagonalNormal:
-        return DiagonalNormal(z @ self.weight.T + self.bias, torch.tensor(NOISE_SCALE).expand(X_DIM))
+        return DiagonalNormal(z @ self.weight.T + self.bias, z.new_full((X_DIM,), NOISE_SCALE))
 
 
 class LinearPosterior(nn.Module):

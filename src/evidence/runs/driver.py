@@ -270,9 +270,9 @@ def _alike(wanted: dict[int, Training]) -> list[tuple[int, ...]]:
 
 def _stack(trainings: Sequence[Training]) -> Stack:
     first = trainings[0]
-    members = [
-        Member(each.parts, each.seed, Batches.of(each.parts.dataset, each.batch_size, each.seed, each.device))
-        for each in trainings
-    ]
+    own = Batches.of(
+        first.parts.dataset, first.batch_size, first.seed, first.device
+    )  # the images are the same
+    members = [Member(each.parts, each.seed, own._replace(seed=each.seed)) for each in trainings]
     repeat = partial(Replay, device=first.device) if first.execution["captured"] else Repeat
     return Stack(members, first.reduction, first.step, first.is_fused, repeat)
