@@ -154,7 +154,7 @@ def test_samples_in_pieces_are_computed_again_with_the_present_parameters(
     assert_same(parts.model.state_dict(), whole.model.state_dict())
 
 
-SOME = ("iwae, two layers", "critic, path", "dreg, few samples", "stl")
+SOME = ("iwae, two layers", "critic, path", "dreg, few samples", "piwae", "stl")
 ALL_COMPILED = [case for case in CASES if CASES[case]()[1].is_compilable]
 
 

@@ -49,19 +49,11 @@ class Worker:
 
     def run(self, case: str, count: int) -> Reply:
         """At least `count` steps of a case, which is built first if it is new. Raises Failed."""
-        self.ask(case, count)
-        return self.answer()
-
-    def ask(self, case: str, count: int) -> None:
-        """Let it begin so many steps."""
         assert self._process.stdin is not None
-        self._process.send_signal(signal.SIGCONT)
-        with contextlib.suppress(BrokenPipeError):  # it has ended, and `answer` says why
-            print(case, count, file=self._process.stdin, flush=True)
-
-    def answer(self) -> Reply:
-        """Wait for what it was asked. Raises Failed."""
         assert self._process.stdout is not None
+        self._process.send_signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and its log says why
+            print(case, count, file=self._process.stdin, flush=True)
         answer = self._process.stdout.readline()
         self._process.send_signal(signal.SIGSTOP)
         if not answer:
@@ -110,14 +102,14 @@ def ratio(above: Sequence[float], below: Sequence[float]) -> float:
 def take_turns(team: Mapping[str, Worker], case: str) -> dict[str, list[Reply]]:
     """Each worker's replies, one for each round. Each turn begins with a tenth more steps that are not counted.
 
-    They build the case side by side, which may compile. A worker that fails is left out, and said to be.
+    A worker that fails is left out, and said to be.
     """
     counts: dict[str, int] = {}
-    for worker in team.values():
-        worker.ask(case, 1)
     for name, worker in team.items():
         try:
-            worker.answer()
+            worker.run(
+                case, 1
+            )  # builds it, which may compile: alone, since compilers time what they choose from
             seconds = worker.run(case, 1).seconds
             seconds = worker.run(case, max(1, min(WARM_UP, round(WARM_UP_SECONDS / seconds)))).seconds
             counts[name] = max(1, round(SECONDS / seconds))

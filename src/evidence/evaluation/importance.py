@@ -118,8 +118,7 @@ def _pieces(
     """`log_ratios` of all samples, at most `largest` at a time.
 
     Noise is drawn `sizes(...).samples` samples at a time, whatever `largest`: a user's q(z | x) may draw by
-    torch.randn.
-    Compiled pieces draw their own, which a stream makes the same.
+    torch.randn. Compiled pieces draw their own, which a stream makes the same.
     """
     stream = position()[0]
     if compiled:

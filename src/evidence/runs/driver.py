@@ -272,7 +272,7 @@ def _stack(trainings: Sequence[Training]) -> Stack:
     first = trainings[0]
     own = Batches.of(
         first.parts.dataset, first.batch_size, first.seed, first.device
-    )  # the images are the same
+    )  # one copy of the images
     members = [Member(each.parts, each.seed, own._replace(seed=each.seed)) for each in trainings]
     repeat = partial(Replay, device=first.device) if first.execution["captured"] else Repeat
     return Stack(members, first.reduction, first.step, first.is_fused, repeat)
