@@ -81,7 +81,7 @@ def test_captured_steps_end_as_the_loop_on_the_cpu(case: str, number: int, compi
             part.is_compiled = compiled and number == 1
         model, objective = model.to(device), objective.to(device)
         optimizer = torch.optim.Adam(parameter_groups(model, objective, 0.2), lr=1.0)  # type: ignore[arg-type]
-        return Parts(None, model, objective, optimizer, schedule)  # type: ignore[arg-type]
+        return Parts(None, None, model, objective, optimizer, schedule)  # type: ignore[arg-type]
 
     members, seeds = [made("cuda") for _ in range(number)], SEEDS[:number]
     own = [Batches(images.cuda(), 4, 6, seed) for seed in seeds]

@@ -27,7 +27,7 @@ def made(case: str) -> Parts:
     torch.manual_seed(5)
     model, objective = CASES[case]()
     optimizer = torch.optim.Adam(parameter_groups(model, objective, 1.0), lr=RATE)  # type: ignore[arg-type]
-    return Parts(None, model, objective, optimizer, SCHEDULE)  # type: ignore[arg-type]
+    return Parts(None, None, model, objective, optimizer, SCHEDULE)  # type: ignore[arg-type]
 
 
 def alone(

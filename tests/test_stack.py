@@ -30,7 +30,7 @@ def made(
     model, objective = CASES[case]()
     groups = parameter_groups(model, objective, 0.2)
     schedule = [Segment(10, learning_rate), Segment(40, learning_rate / 2)]
-    return Parts(None, model, objective, kind(groups, lr=1.0, **options), schedule)  # type: ignore[arg-type, call-arg]
+    return Parts(None, None, model, objective, kind(groups, lr=1.0, **options), schedule)  # type: ignore[arg-type, call-arg]
 
 
 def batches(seed: int) -> Batches:

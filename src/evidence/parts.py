@@ -24,9 +24,13 @@ class Stateful(Protocol):
 
 
 class Parts(NamedTuple):
-    """The data set, all that training changes, and the schedule of its learning rate."""
+    """The data set, all that training changes, and the schedule of its learning rate.
+
+    mean_pixels: those of the training images [X], on the CPU, as the model was given them.
+    """
 
     dataset: Dataset
+    mean_pixels: Tensor
     model: LatentVariableModel
     objective: Objective
     optimizer: torch.optim.Optimizer
@@ -63,11 +67,12 @@ def start(
     `make_model` is given the mean pixels [X], `make_optimizer` the groups of training.parameter_groups.
     """
     streams.seed_globally(torch.device("cpu"), seed)  # where modules are made
+    means = mean_pixels(dataset)
     with seeded_others(seed):
-        model = make_model(mean_pixels(dataset)).to(device)
+        model = make_model(means.clone()).to(device)
         objective = make_objective().to(device)
     optimizer = make_optimizer(training.parameter_groups(model, objective, scale_rate))
-    return Parts(dataset, model, objective, optimizer, make_schedule())
+    return Parts(dataset, means, model, objective, optimizer, make_schedule())
 
 
 def capture(stateful: Mapping[str, Stateful]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import runs
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import evidence
 from evidence import data, project, tracking
@@ -20,35 +20,18 @@ from evidence.numerics import log_mean_exp
 from evidence.records.directory import RunDirectory
 
 
-class KeepsMeanPixels(nn.Module):
-    """A likelihood that adds the mean pixels, which no checkpoint has."""
-
-    def __init__(self, then: nn.Module, mean_pixels: Tensor) -> None:
-        super().__init__()
-        self.then, self.offset = then, 0.1 * mean_pixels
-
-    def forward(self, z: Tensor) -> object:
-        q = self.then(z)
-        return q._replace(logits=q.logits + self.offset)
-
-
-def own_model(mean_pixels: Tensor, keeps: bool) -> LatentVariableModel:
+def own_model(mean_pixels: Tensor) -> LatentVariableModel:
     """A user's own model: a small one of the package."""
-    model = hierarchical(64, [3], [[8]], "relu", mean_pixels)
-    if keeps:
-        model.likelihood = KeepsMeanPixels(model.likelihood, mean_pixels)
-    return model
+    return hierarchical(64, [3], [[8]], "relu", mean_pixels)
 
 
-def own(keeps: bool) -> list[str]:
-    return [
-        f"model._target_={__name__}.own_model",
-        "~model.data_dim",
-        "~model.latent",
-        "~model.hidden",
-        "~model.activation",
-        f"+model.keeps={str(keeps).lower()}",
-    ]
+OWN = [
+    f"model._target_={__name__}.own_model",
+    "~model.data_dim",
+    "~model.latent",
+    "~model.hidden",
+    "~model.activation",
+]
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, fresh_store: Path) -> dict
         "finished": ["eval.images=null", "eval.keep_log_weights=true"],
         "evaluated": ["eval.images=120"],
         "semi-implicit": ["objective=sivi", "model=semi_implicit", "tracking=none"],
-        "own": [*own(keeps=False), "tracking=none"],
-        "keeps": [*own(keeps=True), "tracking=none"],
+        "own": [*OWN, "tracking=none"],
     }
     found: dict[str, Path] = {}
     with pytest.MonkeyPatch.context() as patch:
@@ -221,8 +203,6 @@ def test_a_folder_may_be_moved_and_a_model_be_the_users_own(
     expected = runs.last_state(RunDirectory(trained["own"]))["model"]
     assert all(torch.equal(value, expected[name]) for name, value in found.model.state_dict().items())
     assert found.model.latent_sizes == [3]
-    with pytest.raises(evidence.UserError, match="likelihood keeps mean_pixels in 'offset'"):
-        evidence.load(trained["keeps"])
 
 
 def test_what_is_missing_or_damaged_is_one_line(root: Path, trained: dict[str, Path], tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def prepare(case: str) -> Run:
         objective.to(DEVICE)
         groups = training.parameter_groups(model, objective, 1.0)
         optimizer = torch.optim.Adam(groups, lr=LEARNING_RATE, eps=ADAM_EPS)
-        parts = Parts(images, model, objective, optimizer, [])
+        parts = Parts(images, data.mean_pixels(images), model, objective, optimizer, [])
         members.append(Member(parts, seed, Batches.of(images, batch, seed, DEVICE)))
     repeat = partial(Replay, device=DEVICE) if DEVICE.type == "cuda" else Repeat
     stack = Stack(members, "sum", 0, objective.is_compilable, repeat)

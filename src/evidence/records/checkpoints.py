@@ -22,7 +22,8 @@ SUFFIX = ".sha256"
 class Checkpoint(NamedTuple):
     """A state as it was read.
 
-    It has the states of the parts, `seconds` of training, `execution`, and `metrics_size` in bytes.
+    It has the states of the parts, `mean_pixels` as the model was given them, `seconds` of training, `execution`,
+    and `metrics_size` in bytes.
     """
 
     step: int

@@ -35,6 +35,7 @@ class Record(BaseModel):
     parent: the name of the run whose checkpoint this one continued.
     execution: threads, hardware and compiling.
     content: a hash by key of all that no checksum pins.
+    image_shape: the height and the width of an image.
     metrics: the final numbers, in nats per image where they are bounds.
     passes: over the training images. tags: the user's. sweep: the last one that had the run among its jobs.
     """
@@ -73,6 +74,7 @@ class Record(BaseModel):
     execution: dict[str, Any] = {}
 
     data: dict[str, Any] = {}
+    image_shape: list[int] = []
     data_digest: str = ""
     code: dict[str, str] = {}
     code_digest: str = ""

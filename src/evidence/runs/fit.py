@@ -215,7 +215,8 @@ def _kept_log_weights(run: Run) -> contextlib.AbstractContextManager[Keep | None
 
 def _commit(run: Run, rows: list[Row], step: int, seconds: float) -> None:
     about = {"step": step, "seconds": seconds, "execution": run.start.execution}
-    run.recorder.commit(rows, about | parts.capture(run.parts.stateful))
+    state = about | {"mean_pixels": run.parts.mean_pixels} | parts.capture(run.parts.stateful)
+    run.recorder.commit(rows, state)
 
 
 def _check_finite(run: Run, step: int) -> None:

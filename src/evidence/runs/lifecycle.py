@@ -158,6 +158,7 @@ def _compute(
                 init_from=settings.init_from,
                 mixed=before.mixed if before else [],
                 data=parts.dataset.provenance,
+                image_shape=list(parts.dataset.image_shape),
                 data_digest=provenance.data(parts.dataset),
                 provenance=provenance.provenance(),
                 **_labels(settings, sweep, before),

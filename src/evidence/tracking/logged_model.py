@@ -38,13 +38,13 @@ def written(directory: RunDirectory, record: Record) -> Iterator[list[tuple[Path
     last checkpoint cannot be read.
     Raises: StoreRefused where they cannot be written.
     """
-    state: dict[str, Any] | None = None
+    state: dict[str, Any] = {}
     if record.status == "FINISHED" and record.identity_version == VERSION:
         with contextlib.suppress(UserError), left_out(directory.folder):
-            state = end(directory).state["model"]
+            state = end(directory).state
     with tempfile.TemporaryDirectory() as folder:
         try:
-            files = [] if state is None else list(_write(Path(folder), directory.settings, state, record))
+            files = list(_write(Path(folder), directory.settings, state, record)) if state else []
         except OSError as error:
             raise StoreRefused(f"the model cannot be written ({error.strerror})") from error
         yield files
@@ -55,7 +55,8 @@ def _write(
 ) -> Iterator[tuple[Path, str]]:
     data, about, needed = folder / "model.pth", folder / "MLmodel", folder / "requirements.txt"
     kind = folder / "pickle_module_info.txt"
-    torch.save(_Call(_opener(), masked_values(settings), state), data)
+    call = _Call(_opener(), masked_values(settings), state["model"], state.get("mean_pixels"))
+    torch.save(call, data)
     kind.write_text("mlflow.pytorch.pickle_module")
     packages = [f"evidence-vi=={__version__}", f"torch=={torch.__version__}"]
     needed.write_text("\n".join(packages) + "\n")

@@ -1,6 +1,5 @@
 """Reads the images that a user gives to a trained model."""
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -12,8 +11,8 @@ from evidence.streams import BINARIZATION, Stream, drawing, uniform
 Binarize = Literal["threshold", "stochastic"]
 
 
-def read(images: Any, pixels: int, binarize: Binarize | None, seed: int) -> Tensor:
-    """Images as float32 rows of 0 and 1, [B, X] with X = `pixels`.
+def read(images: Any, shape: tuple[int, int], binarize: Binarize | None, seed: int) -> Tensor:
+    """Images as float32 rows of 0 and 1, [B, X] with X = H W, where `shape` is (H, W).
 
     They may be a tensor or an array, [B, X], [B, H, W] or [B, 1, H, W], or one image. `binarize` makes 0 and 1 of
     grey values between 0 and 1: "threshold" at 0.5, "stochastic" with the value as the probability of 1.
@@ -26,7 +25,7 @@ def read(images: Any, pixels: int, binarize: Binarize | None, seed: int) -> Tens
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(images).__name__
         raise UserError(f"images: must be a tensor or an array, and are of type {kind} ({error})") from None
-    rows = _rows(values, pixels).cpu().to(torch.float32)
+    rows = _rows(values, *shape).cpu().to(torch.float32)
     is_binary = bool(((rows == 0) | (rows == 1)).all())
     if is_binary:
         return rows
@@ -47,18 +46,15 @@ def read(images: Any, pixels: int, binarize: Binarize | None, seed: int) -> Tens
         return (uniform((1, *rows.shape), rows)[0] < rows).to(rows.dtype)
 
 
-def _rows(values: Tensor, pixels: int) -> Tensor:
+def _rows(values: Tensor, height: int, width: int) -> Tensor:
     """The images as rows [B, X]."""
-    side = math.isqrt(pixels)
-    is_square = side * side == pixels
-    shape = list(values.shape)
-    is_image = shape[-2:] == [side, side] if is_square else math.prod(shape[-2:]) == pixels
+    pixels, shape = height * width, list(values.shape)
+    is_image = shape[-2:] == [height, width]
     has_one_channel = len(shape) in (2, 3) or (len(shape) == 4 and shape[1] == 1)
     are_rows = len(shape) in (1, 2) and shape[-1] == pixels
     if not values.numel() or values.is_complex() or not (are_rows or (is_image and has_one_channel)):
-        sides = f"{side}, {side}" if is_square else "H, W"
         dtype = str(values.dtype).removeprefix("torch.")
         raise UserError(
-            f"images: must have the shape [B, {pixels}] or [B, {sides}], and are {dtype} of shape {shape}"
+            f"images: must have the shape [B, {pixels}] or [B, {height}, {width}], and are {dtype} of shape {shape}"
         )
     return values.reshape(-1, pixels)

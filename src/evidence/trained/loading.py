@@ -1,10 +1,9 @@
 """Builds the model of a run from config.yaml, and gives it the parameters of the run's last checkpoint.
 
-No data is read. A model is given the mean pixels of its training images, from which initial biases are made. Here
-they are NaN. The checkpoint replaces what was made of them. A model that keeps more of them is refused, since its
-numbers would be others.
+No data is read. A model is given the mean pixels of its training images, as the checkpoint keeps them.
 """
 
+import math
 import pickle
 import tempfile
 from pathlib import Path
@@ -58,10 +57,12 @@ def load(run: str | Path, device: Literal["auto", "cpu", "cuda"] = "auto") -> Tr
     _note_other_code(settings, record)
     found = _checkpoint(directory, record)
     where = execution.choose_device(device, 0)
-    model = _model(settings, found.state["model"], str(found.path)).to(where).eval()
-    committed = None if record.status == "FINISHED" else found.state["metrics_size"]
+    state = found.state
+    model = _model(settings, state["model"], state.get("mean_pixels"), str(found.path)).to(where).eval()
+    committed = None if record.status == "FINISHED" else state["metrics_size"]
     history = pd.DataFrame(directory.read_metrics(committed), columns=["name", "value", "step"])
-    return TrainedModel(directory.folder, found.step, model, settings, record.metrics, history, where)
+    shape = _image_shape(settings, record)
+    return TrainedModel(directory.folder, found.step, model, settings, shape, record.metrics, history, where)
 
 
 def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: NotHere) -> TrainedModel:
@@ -82,7 +83,18 @@ def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: Not
             ) from error
         history = pd.DataFrame(directory.read_metrics(), columns=["name", "value", "step"])
     where, folder = execution.choose_device(device, 0), root / record.folder
-    return TrainedModel(folder, record.steps, model.to(where), settings, record.metrics, history, where)
+    shape = _image_shape(settings, record)
+    return TrainedModel(
+        folder, record.steps, model.to(where), settings, shape, record.metrics, history, where
+    )
+
+
+def _image_shape(settings: Settings, record: Record) -> tuple[int, int]:
+    """Height and width. An earlier version did not record them: its images count as square, or as rows."""
+    pixels = settings.data.pixels
+    side = math.isqrt(pixels)
+    height, width = record.image_shape or ((side, side) if side * side == pixels else (1, pixels))
+    return height, width
 
 
 def _note_other_code(settings: Settings, record: Record) -> None:
@@ -106,17 +118,26 @@ def _checkpoint(directory: RunDirectory, record: Record) -> Checkpoint:
     return found
 
 
-def rebuilt(config: dict[str, Any], parameters: dict[str, Any]) -> LatentVariableModel:
+def rebuilt(
+    config: dict[str, Any], parameters: dict[str, Any], mean_pixels: Tensor | None = None
+) -> LatentVariableModel:
     """The model of a run's settings with these parameters, as mlflow.pytorch.load_model opens it.
 
     Raises: UserError where it cannot be built.
     """
     project.find_modules()
-    return _model(validate(completed(config)), parameters, "the parameters in MLflow").eval()
+    return _model(validate(completed(config)), parameters, mean_pixels, "the parameters in MLflow").eval()
 
 
-def _model(settings: Settings, parameters: dict[str, Any], source: str) -> LatentVariableModel:
-    mean_pixels = torch.full((settings.data.pixels,), torch.nan)
+def _model(
+    settings: Settings, parameters: dict[str, Any], mean_pixels: Tensor | None, source: str
+) -> LatentVariableModel:
+    """The model with these parameters. A checkpoint of an earlier version has no mean pixels: they are NaN then.
+
+    Raises: UserError where the model keeps such NaN, since its numbers would be others.
+    """
+    if mean_pixels is None:
+        mean_pixels = torch.full((settings.data.pixels,), torch.nan)
     with forked_rng(torch.device("cpu"), settings.seed):  # as the run began: parts.start
         model = build.build_model(settings, mean_pixels)
     try:
@@ -131,6 +152,6 @@ def _model(settings: Settings, parameters: dict[str, Any], source: str) -> Laten
             if isinstance(value, Tensor) and value.is_floating_point() and value.isnan().any():
                 raise UserError(
                     f"model._target_={settings.model.built_by}: {name or 'the model'} keeps mean_pixels in '{key}',"
-                    " which no checkpoint has: make it a parameter or a persistent buffer, and train again"
+                    " which a checkpoint of an earlier version does not have: train again"
                 )
     return model

@@ -26,7 +26,8 @@ from evidence.trained.images import Binarize
 class TrainedModel:
     """A model as a run's checkpoint has it, in eval mode.
 
-    step: the number of training steps. metrics: the final numbers, empty where the run is not finished.
+    step: the number of training steps. image_shape: the height H and the width W of an image.
+    metrics: the final numbers, empty where the run is not finished.
     history: a DataFrame of metrics.csv, with columns name, value and step.
 
     Images `x` are 0 and 1, [B, X] or [B, H, W]. Grey ones are made so only where `binarize` says how. Random numbers
@@ -37,6 +38,7 @@ class TrainedModel:
     step: int
     model: LatentVariableModel
     settings: Settings
+    image_shape: tuple[int, int]
     metrics: dict[str, float]
     history: pd.DataFrame
     device: torch.device
@@ -112,7 +114,7 @@ class TrainedModel:
         return self._of_batches(rows, seed, weights)
 
     def _images(self, x: Any, binarize: Binarize | None, seed: int | None) -> Tensor:
-        rows = images.read(x, self.settings.data.pixels, binarize, self._seed(seed))
+        rows = images.read(x, self.image_shape, binarize, self._seed(seed))
         return rows.to(next(self.model.parameters()))
 
     def _seed(self, seed: int | None) -> int:
