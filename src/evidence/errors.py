@@ -13,5 +13,8 @@ class UserError(Exception):
         super().__init__(masked(message))
 
 
+FAILURES = (Exception, SystemExit)  # what ends one run and no other: a user's class may call sys.exit
+
+
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands, as Python does with Ctrl-C and KeyboardInterrupt."""

@@ -16,6 +16,7 @@ from torch import nn
 from evidence import products
 from evidence.errors import UserError
 from evidence.models import ROWS_KEPT
+from evidence.modules import is_users
 from evidence.objectives import Objective
 
 THREADS = torch.get_num_threads()  # of a run that begins here
@@ -71,8 +72,7 @@ def wants_compiling(setting: bool | Literal["auto"], parts: Sequence[nn.Module],
     if reason or setting != "auto":
         return not reason and setting is True
     modules = (module for part in parts for module in part.modules())
-    is_known = all(type(module).__module__.startswith(("evidence.", "torch.")) for module in modules)
-    return is_known and pays
+    return pays and not any(map(is_users, modules))
 
 
 def settle(

@@ -1,4 +1,4 @@
-"""Puts modules back as they were, scores with them in eval mode, and compares their attributes."""
+"""Tells a user's modules, puts modules back as they were, scores with them, and compares their attributes."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -11,6 +11,11 @@ from torch.nn.parameter import is_lazy
 
 SCORED = "is_scored"  # the attribute of a module inside `scoring`
 KEPT_BY_TORCH = vars(nn.Module()).keys()  # the attributes of every module
+
+
+def is_users(module: nn.Module) -> bool:
+    """Whether its class is neither this package's nor torch's."""
+    return not type(module).__module__.startswith(("evidence.", "torch."))
 
 
 @contextlib.contextmanager

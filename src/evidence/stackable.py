@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from evidence.modules import KEPT_BY_TORCH, equal
+from evidence.modules import KEPT_BY_TORCH, equal, is_users
 from evidence.parts import Parts
 from evidence.stacked_adam import is_adam
 
@@ -26,7 +26,7 @@ def why_not(parts: Parts) -> str:
         kind = type(module)
         if isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):
             return f"{kind.__name__} draws or counts by itself"
-        if not kind.__module__.startswith(("evidence.", "torch.")) and not vars(kind).get("is_stackable"):
+        if is_users(module) and not vars(kind).get("is_stackable"):
             return (
                 f"{kind.__name__} does not say is_stackable = True: that its state is in buffers that it writes"
                 " in place, and that it draws by evidence.streams.normal and uniform"

@@ -108,11 +108,61 @@ def test_another_class_of_torch_is_looked_up_as_ones_own_is(capsys: pytest.Captu
     )
 
 
-def test_a_class_that_calls_sys_exit_says_its_words(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code = f"import sys\n{OBJECTIVE}    def __init__(self, k, kl):\n        sys.exit('the bound fell')\n"
-    (root / "myflow.py").write_text(code)
-    assert runs.start("objective=vae", "objective._target_=myflow.Flow") == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "evidence: the bound fell"
+EXITS = {
+    "as it is made": "    def __init__(self, k, kl):\n        sys.exit('the bound fell')\n",
+    "in a step": "    def forward(self, model, x):\n        sys.exit('the bound fell')\n",
+    "in a later step": (
+        "    def forward(self, model, x):\n        self.n = getattr(self, 'n', 0) + 1\n"
+        "        if self.n > 9: sys.exit('the bound fell')\n        return super().forward(model, x)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("launcher", ["basic", "packed", "joblib"])
+@pytest.mark.parametrize("when", EXITS)
+def test_a_class_that_calls_sys_exit_fails_its_own_run_and_no_other(
+    when: str, launcher: str, root: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    module = when.replace(" ", "_")  # a process of joblib's keeps those that it has imported
+    (root / f"{module}.py").write_text(f"import sys\n{OBJECTIVE}{EXITS[when]}")
+    sweep = ["-m", f"hydra/launcher={launcher}", "tracking=none", "objective=vae"]
+    targets = f"objective._target_={module}.Flow,evidence.objectives.ELBO"
+    assert runs.start(*sweep, targets) == 1
+    said = capfd.readouterr().err
+    assert "SystemExit: the bound fell (line" in said
+    ends = {each.read().status for each in runs.directories(root)}
+    assert ends == ({"FINISHED"} if when == "as it is made" else {"FINISHED", "FAILED"})
+
+
+def test_an_nll_that_no_model_can_have_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "mypoint.py").write_text(
+        "from torch import nn\n"
+        "from evidence.models import hierarchical\n"
+        "class Point:\n"
+        "    # z = 0, of log probability -1000 in place of 0\n"
+        "    def __init__(self, q): self.noise, self.expectation = q.noise, lambda count: 0 * q.mean\n"
+        "    def rsample(self, noise): return 0 * noise\n"
+        "    def rsample_and_log_prob(self, noise): return 0 * noise, 0 * noise[..., 0] - 1000\n"
+        "class Posterior(nn.Module):\n"
+        "    def __init__(self, then):\n"
+        "        super().__init__()\n"
+        "        self.then = then\n"
+        "    def forward(self, x): return Point(self.then(x))\n"
+        "def model(mean_pixels):\n"
+        "    found = hierarchical(64, [3], [[8]], 'relu', mean_pixels)\n"
+        "    found.posterior = Posterior(found.posterior)\n"
+        "    return found\n"
+    )
+    own = [
+        "model._target_=mypoint.model",
+        "~model.data_dim",
+        "~model.latent",
+        "~model.hidden",
+        "~model.activation",
+    ]
+    assert runs.start(*own, "tracking=none") == 0
+    assert runs.only_directory(root).read().metrics["test/nll"] < 0
+    assert ": test/nll is below 0, which no model of images of 0 and 1 has" in capsys.readouterr().err
 
 
 def test_a_data_set_whose_function_draws_is_the_same_each_time(root: Path) -> None:

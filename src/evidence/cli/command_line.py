@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from evidence import project
 from evidence.cli.help import help_text
 from evidence.display.output import unfailing
-from evidence.errors import Terminated, UserError
+from evidence.errors import FAILURES, Terminated, UserError
 from evidence.passwords import masked
 from evidence.startup import without_garbage_collection
 from evidence.termination import STATUS, ending, passing_on
@@ -54,8 +54,6 @@ def _main(argv: list[str], conf: Path) -> int:
         _complain(error)
         return 2
     except SystemExit as stop:  # a job has failed, or Hydra has stopped; the reason is printed
-        if isinstance(stop.code, str):  # of a class of yours
-            _say(stop.code)
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
 
 
@@ -79,7 +77,7 @@ def job(config: "DictConfig") -> float | None:
             from evidence.runs.lifecycle import run
 
         return run(compose.settings(config))
-    except Exception as error:
+    except FAILURES as error:
         _complain(error)
         sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
@@ -132,7 +130,7 @@ def _job_of_sweep(
         nll = yield from lifecycle.coroutine(settings, located, context.number, shown, job_notes.sweep())
         job_notes.write(note._replace(status="ENDED"))
         return nll
-    except Exception as error:
+    except FAILURES as error:
         said = _complain(error, f"{' '.join(overrides)}: ")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None
@@ -221,7 +219,7 @@ def _say(text: str) -> None:
     print(f"evidence: {text}", file=sys.stderr)
 
 
-def _complain(error: Exception, prefix: str = "") -> str:
+def _complain(error: BaseException, prefix: str = "") -> str:
     """Print an error as one line, and return the line without the prefix.
 
     HYDRA_FULL_ERROR=1 prints the traceback first.

@@ -19,6 +19,7 @@ import torch
 from evidence import compiling, execution, training
 from evidence.captured import Repeat, Replay
 from evidence.data import Batches, batches
+from evidence.errors import FAILURES
 from evidence.parts import Parts
 from evidence.stack import Member, Stack, train
 from evidence.stackable import CannotStack, why_not
@@ -142,7 +143,7 @@ def _running(*numbers: int) -> Iterator[None]:
         RUNNING.reset(token)
 
 
-Reports = Iterator[Sequence[Report | Exception] | None]
+Reports = Iterator[Sequence[Report | BaseException] | None]
 
 
 class _Group:
@@ -154,7 +155,7 @@ class _Group:
     def __init__(self, reports: Reports, numbers: tuple[int, ...], execution: dict[str, Any]) -> None:
         self._reports, self._numbers, self._execution = reports, numbers, execution
         self._seconds = 0.0
-        self._failed: Exception | None = None
+        self._failed: BaseException | None = None
         self.is_launched = False
 
     def launch(self) -> None:
@@ -163,7 +164,7 @@ class _Group:
             self._next()
             self.is_launched = True
 
-    def collect(self) -> tuple[list[Report | Exception], float]:
+    def collect(self) -> tuple[list[Report | BaseException], float]:
         """Each run's report, or what stops it, and its share of the seconds."""
         found = self._next() if self._failed is None else None
         self.is_launched = False
@@ -172,13 +173,13 @@ class _Group:
             return [self._failed] * len(self._numbers), seconds
         return list(found or ()), seconds
 
-    def _next(self) -> Sequence[Report | Exception] | None:
+    def _next(self) -> Sequence[Report | BaseException] | None:
         began = time.monotonic()
         try:
             execution.enforce(self._execution)
             with _running(*self._numbers):
                 return next(self._reports)
-        except Exception as error:
+        except FAILURES as error:
             self._failed = error
             return None
         finally:
@@ -214,7 +215,7 @@ def _reports(numbers: tuple[int, ...], wanted: dict[int, Training]) -> Reports:
     except CannotStack as reason:
         log.info("not stacked: %s", reason)
         return _beside(numbers, trainings)
-    except Exception as error:
+    except FAILURES as error:
         return _failed(error)
     how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "as whole graphs"
     replayed = ", captured and replayed" if first.execution["captured"] else ""
@@ -230,28 +231,28 @@ def _beside(numbers: tuple[int, ...], trainings: Sequence[Training]) -> Reports:
         yield [_result(number, single) for number, single in zip(numbers, singles, strict=True)]
 
 
-def _failed(error: Exception) -> Reports:
+def _failed(error: BaseException) -> Reports:
     """Of runs whose first step fails."""
     raise error
     yield
 
 
-def _result(number: int, reports: Iterator[Report]) -> Report | Exception:
+def _result(number: int, reports: Iterator[Report]) -> Report | BaseException:
     try:
         with _running(number):
             return next(reports)
-    except Exception as error:
+    except FAILURES as error:
         return error
 
 
 def _send(
     coroutine: Coroutine[Any],
-    found: Report | Exception,
+    found: Report | BaseException,
     seconds: float,
     number: int,
     go_on: Callable[[int, Callable[[], Training | Held]], None],
 ) -> None:
-    if isinstance(found, Exception):
+    if isinstance(found, BaseException):
         go_on(number, lambda: coroutine.throw(found))
     else:
         go_on(number, lambda: coroutine.send(Reported(found, seconds)))

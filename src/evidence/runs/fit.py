@@ -134,6 +134,10 @@ def score(run: Run) -> dict[str, float]:
         found |= _scored(run, f"test_{name}", images, len(every), plain, None)[1]
     found["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", found["test/nll"], found["test/nll_se"])
+    if found["test/nll"] < 0:
+        note = "test/nll is below 0, which no model of images of 0 and 1 has: a density of the model is wrong"
+        log.warning("%s", note)
+        terminal.note(f"{run.name}: {note}")
     _draw(run, scores)
     return found
 

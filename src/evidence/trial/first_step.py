@@ -22,7 +22,7 @@ from evidence.models import ROWS_KEPT, LatentVariableModel
 from evidence.modules import scoring, unchanged
 from evidence.objectives import Objective
 from evidence.streams import forked_rng
-from evidence.trial import interfaces
+from evidence.trial import densities, interfaces
 from evidence.trial.determinism import fault_in_scoring, fault_in_training, generators
 from evidence.trial.unsaved import unsaved_state
 
@@ -158,6 +158,7 @@ def _check_score(model: LatentVariableModel, x: Tensor) -> None:
             f"{fault} in eval mode, but a score must not change with eval.rows: let it do so in training only"
         )
     interfaces.check_consistency(model, x)
+    densities.check_densities(model, x)
 
 
 def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
