@@ -12,6 +12,7 @@ from evidence import models, project
 from evidence.captured import Replay
 from evidence.cli import command_line
 from evidence.data import Batches
+from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.stack import Member, Stack
 from evidence.stack import train as stack_train
@@ -97,6 +98,15 @@ def test_captured_steps_end_as_the_loop_on_the_cpu(case: str, number: int, compi
         for ours, expected in ((parts.model, single.model), (parts.objective, single.objective)):
             found = {name: value.cpu() for name, value in ours.state_dict().items()}
             assert_same(found, expected.state_dict())
+
+
+def test_a_step_that_cannot_be_captured_says_what_to_choose() -> None:
+    value = torch.ones(3, device="cuda")
+    replay = Replay(lambda: value.mul_(value.mean().item()), torch.device("cuda", 0))
+    with pytest.raises(UserError, match=r"cannot be captured as a CUDA graph \(.+\): choose compile=false"):
+        replay(30)
+    assert torch.cuda.current_stream() == torch.cuda.default_stream()
+    assert value.isfinite().all()  # the device still computes
 
 
 def test_a_sweep_packs_its_jobs_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

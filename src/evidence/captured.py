@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 import torch
 
+from evidence.errors import UserError
+
 STEPS = 20  # of a replay: on an H100 more do not make it faster
 WARM_UP = 3  # steps, in which kernels are compiled and libraries take their memory
 
@@ -61,12 +63,19 @@ class Replay(Repeat):
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
         gc.collect()  # a graph of before that is collected during a capture ends it
         gc.disable()
+        before = torch.cuda.current_stream(self._device)
         try:
             with torch.cuda.device(self._device):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                     for _ in range(size):
                         self._step()
+        except RuntimeError as error:
+            torch.cuda.set_stream(before)  # torch leaves the capture's where one fails
+            why = str(error.__context__ or error).splitlines()[0]
+            raise UserError(
+                f"a step cannot be captured as a CUDA graph ({why}): choose compile=false"
+            ) from error
         finally:
             gc.enable()
         self._graphs[size] = graph

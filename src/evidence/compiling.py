@@ -2,6 +2,7 @@
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable
 from logging import ERROR, getLogger
 from typing import Any, TypeVar
@@ -42,7 +43,11 @@ def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
         try:
             result = graph(*given, **named)
         except torch._dynamo.exc.TorchDynamoException as error:
-            why = str(error.__cause__ or error).strip().splitlines()[0]
+            why = (
+                str(getattr(error, "inner_exception", None) or error.__cause__ or error)
+                .strip()
+                .splitlines()[0]
+            )
             raise UserError(
                 f"torch cannot compile a step of this run ({why}): choose compile=false"
             ) from error
@@ -57,4 +62,12 @@ def fused(function: Callable[..., Result], options: dict[str, Any] | None = None
     """`function` as one compiled graph, made when it is called, anew for each architecture and each shape."""
     limits: Any = torch._dynamo.config
     limits.recompile_limit = limits.accumulated_recompile_limit = MAX_GRAPHS
-    return torch.compile(function, fullgraph=True, dynamic=False, options=options)
+    graph = torch.compile(function, fullgraph=True, dynamic=False, options=options)
+
+    def call(*given: Any, **named: Any) -> Result:
+        with warnings.catch_warnings(
+            action="ignore"
+        ):  # torch 2.11 warns of its own lines, and of a GPU's TF32
+            return graph(*given, **named)
+
+    return call

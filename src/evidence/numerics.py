@@ -25,10 +25,10 @@ def effective_sample_size(log_w: Tensor) -> Tensor:
 def sum_softplus(x: Tensor) -> Tensor:
     """sum_i log(1 + exp x_i) over the last dimension, finite for any finite x.
 
-    Compiled, it is sum_i max(x_i, 0) + log prod_i (1 + exp -|x_i|), one logarithm for every fourteen factors, each
-    between 1 and 2: half the time, and the same to rounding. As single operations it would be slower.
+    Compiled for a CPU, it is sum_i max(x_i, 0) + log prod_i (1 + exp -|x_i|), one logarithm for every fourteen factors,
+    each between 1 and 2: half the time, and the same to rounding. As single operations it would be slower.
     """
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() and x.device.type == "cpu":
         return _SumSoftplus.apply(x)
     return F.softplus(x).sum(-1)
 

@@ -151,10 +151,11 @@ UNKNOWN_KEYS = [
     ("hydra.lancher=1", "did you mean 'hydra.launcher'?"),
     ("~foo", "unknown key 'foo'"),
     ("~k", "k: needs a value"),
-    (
-        "~eval.images",
-        "eval.images=null cannot be deleted so: write eval.images=0 ~eval.images",
-    ),
+    ("~objective", "objective: needs a value"),
+    ("~eval.images", "eval.images=null cannot be deleted so: it has no value already"),
+    ("~init_from", "init_from=null cannot be deleted so: it has no value already"),
+    ("tags=null", "tags=null: must be a section with keys of its own, such as {}"),
+    ("objective._target_=mine.X objective.k=7", "objective.k=7: must be k=50: write k: ${k} in its file"),
     ("~data", "data: needs a value"),
     ("~trainer.reduction", "trainer.reduction: needs a value"),
     ("experimnt=x", "unknown key 'experimnt'"),
@@ -265,6 +266,20 @@ def test_a_config_file_that_is_not_utf8_is_named(tmp_path: Path, capsys: pytest.
         assert main(["--help"], conf) == 0
         assert ("latin           Gr" in capsys.readouterr().out) == (folder == conf)
         file.unlink()
+
+
+@pytest.mark.parametrize(
+    "override", ["", "defaults: [override /objective: vae]\n", "defaults: [/objective: iwae]\n"]
+)
+def test_an_experiment_without_its_first_line_is_told(
+    override: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(f"{override}k: 5\n")
+    assert main(["experiment=mine", f"--config-dir={tmp_path}"], ROOT / "conf") == 2
+    said = capsys.readouterr().err
+    assert "its file must begin with the line '# @package _global_'" in said
+    assert said.count("\n") == 1
 
 
 def test_full_error_adds_the_traceback(

@@ -1,11 +1,14 @@
 """What stands on a terminal, and what in a log."""
 
+import contextlib
+import math
 import re
 import sys
 
 import pytest
 
 from evidence.display import terminal
+from evidence.display.digits import decimals
 
 RESULT = {
     "run": "iwae-k5-two_layer-mnist-s0-a1b2c3",
@@ -149,3 +152,26 @@ def test_a_narrow_terminal_drops_the_last_columns_and_says_so(
 @pytest.mark.parametrize("seconds", [float("inf"), float("nan"), 1e300])
 def test_a_time_without_end_is_shown_as_a_long_one(seconds: float) -> None:
     assert terminal.clock(seconds) == "115740740 days, 17:46:40"
+
+
+def test_runs_that_train_together_show_each_bound_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = terminal.SharedProgress(3)
+    with contextlib.ExitStack() as stack:
+        shows = [stack.enter_context(shared.member(10, 5)) for _ in range(3)]
+        for show, name, value in zip(shows, ("elbo", "iwae", "elbo"), (-98.7, -95.2, 0.00012), strict=True):
+            show(10, name, value)
+    assert "elbo -98.70 0.000120  iwae -95.20  in" in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("value", "least", "said"),
+    [(0.00012, 3, "0.000120"), (0.05, 3, "0.0500"), (0.5, 3, "0.500"), (94.6, 2, "94.60"), (0.0, 3, "0.000")],
+)
+def test_a_small_number_keeps_three_digits(
+    value: float, least: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{value:.{decimals([value], least)}f}" == said
+    assert decimals([value, 1000.0, math.nan], least) == decimals([value], least)
+    terminal.result_table(RESULT | {"test/error": value})
+    if least == 3:
+        assert re.search(rf"error +{re.escape(said)} ", capsys.readouterr().out)

@@ -269,8 +269,10 @@ def test_a_run_is_computed_from_python_once_as_from_the_command_line(
 def test_counts_and_seeds_are_checked(root: Path, trained: dict[str, Path]) -> None:
     found = evidence.load(trained["finished"], "cpu")
     for call, said in (
-        (lambda: found.sample(0), "num_images=0: must be at least 1"),
-        (lambda: found.log_prob(digits(), 0), "num_samples=0: must be at least 1"),
+        (lambda: found.sample(0), "num_images=0: must be a whole number, at least 1"),
+        (lambda: found.sample(2.5), "num_images=2.5: must be a whole number, at least 1"),
+        (lambda: found.sample(2, seed=1.5), "seed=1.5: must be a whole number from 0 to"),
+        (lambda: found.log_prob(digits(), 0), "num_samples=0: must be a whole number, at least 1"),
         (lambda: found.log_prob(digits(), 1, seed=-1), "seed=-1: must be a whole number"),
         (lambda: found.encode(digits() / 2), "binarize='threshold'"),
     ):

@@ -121,7 +121,7 @@ def settings(config: DictConfig) -> Settings:
 def resolved(config: DictConfig) -> dict[str, Any]:
     """A composed config without Hydra's section, with its interpolations resolved. Raises: UserError."""
     run = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    for key in Settings.model_fields:
+    for key in ("objective", *Settings.model_fields):  # an objective brings k
         if key not in run:
             raise UserError(f"{key}: needs a value")
     try:
@@ -204,9 +204,10 @@ def _complaint(
         return _not_utf8([*(each.path for each in loader.get_search_path().get_path()), *chain(*paths)])
     said = str(error) or str(error.__cause__)
     if added := re.match(r"Multiple values for (\S+)\. To override a value use 'override (\S+): (.*)'", said):
-        return (
-            f"+{added[2]}={added[3]}: {added[1]} has a choice already, which {added[2]}={added[3]} replaces"
-        )
+        choice = f"{added[2]}={added[3]}"
+        return f"+{choice}: {added[1]} has a choice already, which {choice} replaces"
+    if unplaced := re.match(r"In 'experiment/(.+?)': Could not override '.+?@experiment\.", said):
+        return messages.without_package(f"experiment={unplaced[1]}")
     if unmatched := re.match(r"Could not override '(.+?)'\. No match in the defaults list", said):
         group, having = unmatched[1], _having(loader, unmatched[1])
         return f"{group}: not every {group.partition('/')[0]} has this group; choose one that has, such as {having}"

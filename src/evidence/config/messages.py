@@ -29,6 +29,7 @@ _MUST_BE = {
     "bool_type": "true or false",
     "none_required": "null",
     "list_type": "a list, such as [200,200]",
+    "dict_type": "a section with keys of its own, such as {{}}",
     "model_type": "a section with keys of its own",
     "string_type": "text (a number is made text by quotes: \"'2024'\")",
     "string_too_short": "text, not empty",
@@ -57,12 +58,16 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
     known, above = config, ""
     while sections and isinstance(known.get(sections[0]), Mapping):
         known, above = known[sections[0]], f"{above}{sections.pop(0)}."
+    if key == "experiment":  # which is a group, and no key
+        return without_package("experiment")
     if instead := replacement(known, last):
         return f"{key} is a key of an earlier version: write {instead}"
     siblings = {name: f"{above}{name}" for name in known}
     keys = [dotted(path) for path in _paths(config)]
     if key in keys and known[last] is None:  # Hydra's ~ takes null for missing
-        return f"{key}=null cannot be deleted so: write {key}=0 ~{key}"
+        can_be_deleted = "_target_" in known  # of a class, which may be another than the file's
+        instead = f"write {key}=0 ~{key}" if can_be_deleted else "it has no value already"
+        return f"{key}=null cannot be deleted so: {instead}"
     if key in keys:
         return f"{key} cannot be changed so: write {key}=value (or +{key}.name=value, if it holds keys of its own)"
     anywhere = {name.rpartition(".")[2]: name for name in reversed(keys)}
@@ -74,6 +79,11 @@ def unknown_key(key: str, config: Mapping[str, Any]) -> str:
         match = anywhere.get(last if above else nearest(last, anywhere) or "")
     hint = f": did you mean '{match}'?" if match else "."
     return f"unknown key '{key}'{hint} Keys: {', '.join(siblings.values())}"
+
+
+def without_package(choice: str) -> str:
+    """The message about a file of the group `experiment` whose keys are not those of the run."""
+    return f"{choice}: its file must begin with the line '# @package _global_', so that its keys are those of the run"
 
 
 def unknown_choice(group: str, choice: str, choices: Iterable[str]) -> str:

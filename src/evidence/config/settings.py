@@ -142,6 +142,10 @@ class Settings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self._check_posterior()
+        if (
+            own := (self.objective.model_extra or {}).get("k", self.k)
+        ) != self.k:  # of a class without a section
+            raise UserError(f"objective.k={own}: must be k={self.k}: write k: ${{k}} in its file")
         self.objective.check_layers(self.model)
         self._check_also()
         for key, value, followed in followers(self):

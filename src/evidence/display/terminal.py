@@ -22,6 +22,8 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
+from evidence.display.digits import decimals
+
 REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
 WIDTH = 200  # characters in a line of a table that goes to a file
@@ -134,9 +136,8 @@ def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iter
             current, passes = (math.ceil(steps / steps_per_pass) for steps in (step, total_steps))
             rate = display.rate(step)
             speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
-            display.show(
-                step, f"pass {current}/{passes}  step {step}/{total_steps}  {speed}  {name} {value:.2f}"
-            )
+            bound = f"{value:.{decimals([value], 2)}f}"
+            display.show(step, f"pass {current}/{passes}  step {step}/{total_steps}  {speed}  {name} {bound}")
 
         yield show
 
@@ -148,7 +149,7 @@ class SharedProgress:
         self._count, self._ended = count, 0
         self._steps: dict[int, int] = {}
         self._per_pass: dict[int, int] = {}
-        self._bounds: dict[int, str] = {}
+        self._bounds: dict[int, tuple[str, str]] = {}  # the name and the value
         self._display = _Display(None, 0, 0)
 
     @contextlib.contextmanager
@@ -163,17 +164,21 @@ class SharedProgress:
 
     def update(self, number: int, step: int, name: str, value: float) -> None:
         """After `step` steps of a run its bound `name` is `value`, in nats an image."""
-        self._steps[number], self._bounds[number] = step, f"{value:.2f}"
+        self._steps[number], self._bounds[number] = step, (name, f"{value:.{decimals([value], 2)}f}")
         done = sum(self._steps.values())
         rate = self._display.rate(done)
         each = rate / max(1, len(self._bounds))
         passes = [math.ceil(self._steps[run] / self._per_pass[run]) for run in self._bounds]
         first, last = min(passes), max(passes)
         place = f"pass {first}" if first == last else f"passes {first} to {last}"
+        bounds = "  ".join(
+            f"{name} {' '.join(value for of, value in self._bounds.values() if of == name)}"
+            for name in dict.fromkeys(name for name, _ in self._bounds.values())
+        )
         self._display.show(
             done,
             f"{self._ended} of {self._count} runs trained  {place}  step {done:,} in all  {rate:.0f} steps/s,"
-            f" {each:.0f} a run  {name} {' '.join(self._bounds.values())}",
+            f" {each:.0f} a run  {bounds}",
         )
 
 
@@ -203,6 +208,7 @@ def result_table(result: Mapping[str, Any]) -> None:
 
     def row(metric: str, label: str, words: str, digits: int = 2) -> None:
         if metric in result:
+            digits = decimals([result[metric]], digits)
             error = f" ± {result[f'{metric}_se']:.{digits}f}" if f"{metric}_se" in result else ""
             add(label, f"{result[metric]:,.{digits}f}{error}", words)
 

@@ -13,6 +13,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from evidence import project, report
+from evidence.display.digits import decimals
 from evidence.errors import UserError
 from evidence.records import files
 from evidence.report import latex, page, pictures, protocol
@@ -111,7 +112,8 @@ def _shown(found: Cells) -> pd.DataFrame:
     over = " (± sd over seeds)" if several else ""
     deviations = {"active_units": "active_units_sd"} | {name: deviation_of(name) for name in users}
     for name, deviation in deviations.items():
-        digits = int(several) if name == "active_units" else 2 if name.endswith("/nll") else 3
+        least = int(several) if name == "active_units" else 2 if name.endswith("/nll") else 3
+        digits = decimals(table[name], least)
         plain = name.removeprefix("test/").replace("active_units", "active units")
         heading = name if plain in shown or plain == "runs" else plain
         values = zip(table[name], table[deviation], strict=True)

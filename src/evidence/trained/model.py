@@ -1,6 +1,7 @@
 """A trained model, with what its run has recorded of it."""
 
 import contextlib
+import numbers
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ class TrainedModel:
 
     def _seed(self, seed: int | None) -> int:
         seed = self.settings.eval.seed if seed is None else seed
-        if not 0 <= seed < 2**64:
+        if not _is_whole(seed) or not 0 <= seed < 2**64:
             raise UserError(f"seed={seed}: must be a whole number from 0 to 2**64 - 1")
         return seed
 
@@ -160,5 +161,9 @@ class TrainedModel:
 
 
 def _check_count(name: str, count: int) -> None:
-    if count < 1:
-        raise UserError(f"{name}={count}: must be at least 1")
+    if not _is_whole(count) or count < 1:
+        raise UserError(f"{name}={count}: must be a whole number, at least 1")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
