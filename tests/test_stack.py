@@ -127,14 +127,29 @@ def test_runs_that_differ_in_a_buffer_are_stacked() -> None:
     assert_as_alone(members, stacked(members, SEEDS), singles)
 
 
+OTHERS: dict[type[torch.optim.Optimizer], dict[str, float]] = {
+    torch.optim.AdamW: {"weight_decay": 0.5},
+    torch.optim.RMSprop: {"alpha": 0.9, "eps": 1.0, "weight_decay": 0.2},
+}
+
+
 @pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NEEDS_COMPILER)])
 @pytest.mark.parametrize("number", [1, 3])
-def test_with_decoupled_weight_decay(number: int, compiled: bool) -> None:
-    members, singles = (
-        [made("iwae", torch.optim.AdamW, weight_decay=0.5) for _ in SEEDS[:number]] for _ in range(2)
-    )
+@pytest.mark.parametrize("kind", OTHERS)
+def test_with_another_optimizer(kind: type[torch.optim.Optimizer], number: int, compiled: bool) -> None:
+    members, singles = ([made("iwae", kind, **OTHERS[kind]) for _ in SEEDS[:number]] for _ in range(2))
     found = stacked(members, SEEDS[:number], compiled=compiled)
     assert_as_alone(members, found, singles)
+
+
+def test_uivi_by_rmsprop_with_constants_of_each_run() -> None:
+    def runs() -> list[Parts]:
+        return [
+            made("uivi", torch.optim.RMSprop, alpha=0.9 - 0.2 * n, eps=1.0 + n) for n in range(len(SEEDS))
+        ]
+
+    members, singles = runs(), runs()
+    assert_as_alone(members, stacked(members, SEEDS), singles)
 
 
 @NEEDS_COMPILER
@@ -167,17 +182,18 @@ def test_compiled_too(case: str) -> None:
     assert_as_alone(members, stacked(members, SEEDS, compiled=True), singles)
 
 
-def test_a_member_goes_on_from_its_state_in_other_company() -> None:
-    members = [made("critic, elbo") for _ in SEEDS]
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.RMSprop])
+def test_a_member_goes_on_from_its_state_in_other_company(kind: type[torch.optim.Optimizer]) -> None:
+    members = [made("critic, elbo", kind) for _ in SEEDS]
     stacked(members, SEEDS, last_step=10)
     states = [assembled.capture(parts.stateful) for parts in members]
-    again = [made("critic, elbo") for _ in SEEDS]
+    again = [made("critic, elbo", kind) for _ in SEEDS]
     for parts, state in zip(again, states, strict=True):
         assembled.restore(state, parts.stateful)
     stacked(again[1:], SEEDS[1:], first_step=10)
     alone(again[0], SEEDS[0], first_step=10)
     for parts, seed in zip(again, SEEDS, strict=True):
-        single = made("critic, elbo")
+        single = made("critic, elbo", kind)
         alone(single, seed)
         assert_same(parts.model.state_dict(), single.model.state_dict())
 

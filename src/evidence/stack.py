@@ -19,7 +19,7 @@ from evidence.data import Batches
 from evidence.errors import UserError
 from evidence.parts import Parts
 from evidence.stackable import CannotStack, Place, attributes, changed, copied, differing_floats
-from evidence.stacked_adam import StackedAdam
+from evidence.stacked_optimizer import StackedOptimizer
 from evidence.streams import TRAINING, Stream, drawing
 from evidence.training import Report, Segment, means
 
@@ -114,17 +114,17 @@ class Stack:
             name: torch.zeros_like(value, dtype=torch.promote_types(value.dtype, torch.float32))
             for name, value in metrics.items()
         }
-        self._adam = StackedAdam([each.parts.optimizer for each in members], used)
+        self._optimizer = StackedOptimizer([each.parts.optimizer for each in members], used)
         for name in used:
             del self._state[name]
         self._give_rows(rows)
-        parts = (self._adam.count, self._move)
+        parts = (self._optimizer.count, self._move)
         self._parts = tuple(fused_step(part) for part in parts) if compiled else parts
         self._advance = repeat(self.take)
 
     def set_rates(self, rates: Sequence[float]) -> None:
         """The learning rate of each member."""
-        self._adam.set_rates(rates)
+        self._optimizer.set_rates(rates)
 
     def advance(self, count: int) -> None:
         """Take `count` steps; where they are captured this returns before they are done."""
@@ -144,7 +144,7 @@ class Stack:
         table = torch.stack([*self._sums.values()]).tolist()
         for sums in self._sums.values():
             sums.zero_()
-        self._adam.share()
+        self._optimizer.share()
         return [
             _report(dict(zip(self._sums, column, strict=True)), count, self.step, ends_segment)
             for column in zip(*table, strict=True)
@@ -157,8 +157,8 @@ class Stack:
 
     @torch.no_grad()
     def _move(self) -> None:
-        found, metrics = self._differentiate(self._state | self._adam.parameters())
-        self._adam.update({name: gradient for name, gradient in found.items() if gradient is not None})
+        found, metrics = self._differentiate(self._state | self._optimizer.parameters())
+        self._optimizer.update({name: gradient for name, gradient in found.items() if gradient is not None})
         for name, sums in self._sums.items():
             sums.add_(metrics[name])
         self._step.add_(1)
@@ -216,7 +216,7 @@ class Stack:
 
     def _give_rows(self, rows: Sequence[_Value]) -> None:
         """Each member's modules have their rows of the stacked tensors."""
-        state = {name: value.detach() for name, value in (self._state | self._adam.parameters()).items()}
+        state = {name: value.detach() for name, value in (self._state | self._optimizer.parameters()).items()}
         for number, row in enumerate(rows):
             for name, parameter in row.named_parameters():
                 parameter.data = state[name][number]

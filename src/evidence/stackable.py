@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from evidence.modules import KEPT_BY_TORCH, equal, is_users
 from evidence.parts import Parts
-from evidence.stacked_adam import is_adam
+from evidence.stacked_optimizer import is_stackable
 
 Place = tuple[str, str]  # a module's name and its attribute, a float
 Attributes = Mapping[Place, Any]
@@ -20,8 +20,8 @@ class CannotStack(Exception):
 
 def why_not(parts: Parts) -> str:
     """Why runs of these parts are not stacked, as far as their classes tell; empty where they are."""
-    if not is_adam(parts.optimizer):
-        return "only torch.optim.Adam and AdamW are stacked"
+    if not is_stackable(parts.optimizer):
+        return "only torch.optim.Adam, AdamW and RMSprop without momentum are stacked"
     for module in (*parts.model.modules(), *parts.objective.modules()):
         kind = type(module)
         if isinstance(module, nn.modules.dropout._DropoutNd | nn.modules.batchnorm._BatchNorm):

@@ -1,7 +1,8 @@
-"""Adam on several runs at once, each with constants of its own, in place and without a number read back.
+"""Adam, AdamW or RMSprop on several runs at once, each with constants of its own, in place.
 
-It does what torch.optim.Adam and AdamW do to each run, to rounding (Kingma and Ba 2015; Loshchilov and Hutter 2019).
-Parameters and moments are rows of flat buffers, so that one kernel moves them all.
+It does what torch.optim does to each run, to rounding (Kingma and Ba 2015; Loshchilov and Hutter 2019; Tieleman and
+Hinton 2012). RMSprop is Adam with beta_1 = 0 and without the corrections of the moments' bias. Parameters and moments
+are rows of flat buffers, so that one kernel moves them all. No number is read back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,8 @@ class _Group(NamedTuple):
     """Parameters with one set of constants and one number of steps taken.
 
     number: of the group in each run's optimiser. names, shapes: of the parameters. flat, mean, square: they and both
-    moments, [R, P]. taken, rate, beta_1, beta_2, decay: [R, 1], float64. step, bias, kept: what `count` computes.
+    moments, [R, P]. taken, rate, decay, bias_1, bias_2: [R, 1], float64; the latter are what a moment's bias is a power
+    of. step, bias, kept: what `count` computes.
     """
 
     number: int
@@ -38,8 +40,8 @@ class _Group(NamedTuple):
     square: Tensor
     taken: Tensor
     rate: Tensor
-    beta_1: Tensor
-    beta_2: Tensor
+    bias_1: Tensor
+    bias_2: Tensor
     decay: Tensor
     step: Tensor
     bias: Tensor
@@ -56,14 +58,15 @@ class _Group(NamedTuple):
         }
 
 
-def is_adam(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether it is torch's Adam or AdamW without the options that change the formula."""
-    is_plain = all(not group.get("amsgrad") and not group.get("maximize") for group in optimizer.param_groups)
-    return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW) and is_plain
+def is_stackable(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether it is torch's Adam, AdamW or RMSprop without the options that change the formula."""
+    changes = "amsgrad", "maximize", "centered", "momentum"
+    is_plain = not any(group.get(key) for group in optimizer.param_groups for key in changes)
+    return type(optimizer) in (torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop) and is_plain
 
 
-class StackedAdam:
-    """Moves the parameters `used` of R runs, whose own Adam optimisers have groups of the same names."""
+class StackedOptimizer:
+    """Moves the parameters `used` of R runs, whose own optimisers have groups of the same names."""
 
     def __init__(self, optimizers: Optimizers, used: Sequence[str]) -> None:
         self._optimizers = optimizers
@@ -91,8 +94,8 @@ class StackedAdam:
         """Count a step that is about to be taken, and compute what it is scaled by, in float64."""
         for group in self._groups:
             group.taken.add_(1)
-            group.step.copy_(group.rate / (1 - group.beta_1**group.taken))
-            group.bias.copy_((1 - group.beta_2**group.taken).sqrt())
+            group.step.copy_(group.rate / (1 - group.bias_1**group.taken))
+            group.bias.copy_((1 - group.bias_2**group.taken).sqrt())
             group.kept.copy_(1 - group.rate * group.decay)
 
     @torch.no_grad()
@@ -123,12 +126,21 @@ class StackedAdam:
             taken = group.taken.to(device, dtype).repeat(1, len(group.names))  # each parameter has its own
             for row, optimizer in enumerate(self._optimizers):
                 parameters = _named(optimizer, group.number)
+                mean, square = _moments(optimizer)
                 for name, step in zip(group.names, taken[row].unbind(), strict=True):
-                    optimizer.state[parameters[name]] = {
-                        "step": step,
-                        "exp_avg": means[name][row],
-                        "exp_avg_sq": squares[name][row],
-                    }
+                    kept = {"step": step, mean: means[name][row], square: squares[name][row]}
+                    optimizer.state[parameters[name]] = {key: value for key, value in kept.items() if key}
+
+
+def _moments(optimizer: torch.optim.Optimizer) -> tuple[str, str]:
+    """The names under which it keeps both moments. RMSprop has no first one."""
+    return ("", "square_avg") if isinstance(optimizer, torch.optim.RMSprop) else ("exp_avg", "exp_avg_sq")
+
+
+def _betas(optimizer: torch.optim.Optimizer, number: int) -> tuple[float, float]:
+    """How much of each moment a step keeps."""
+    group = optimizer.param_groups[number]
+    return (0.0, group["alpha"]) if isinstance(optimizer, torch.optim.RMSprop) else group["betas"]
 
 
 def _named(optimizer: torch.optim.Optimizer, number: int) -> dict[str, Tensor]:
@@ -168,8 +180,10 @@ def _group(
         )
 
     flat = rows(None)
-    betas = [each.param_groups[number]["betas"] for each in optimizers]
-    beta_1, beta_2 = torch.tensor(betas, dtype=torch.float64, device=device).T[:, :, None]
+    betas = torch.tensor([_betas(each, number) for each in optimizers], dtype=torch.float64, device=device)
+    beta_1, beta_2 = betas.T[:, :, None]
+    mean, square = _moments(optimizers[0])
+    has_bias = not isinstance(optimizers[0], torch.optim.RMSprop)
     decay, eps = (_column(device, optimizers, number, key) for key in ("weight_decay", "eps"))
     own = optimizers[0].param_groups[number]
     return _Group(
@@ -177,12 +191,12 @@ def _group(
         names,
         [parameter.shape for parameter in parameters[0]],
         flat.requires_grad_(),
-        rows("exp_avg"),
-        rows("exp_avg_sq"),
+        rows(mean),
+        rows(square),
         torch.tensor(taken, dtype=torch.float64, device=device)[:, None],
         _column(device, optimizers, number, "lr"),
-        beta_1,
-        beta_2,
+        beta_1 * has_bias,
+        beta_2 * has_bias,
         decay,
         flat.new_ones(len(flat), 1),
         flat.new_ones(len(flat), 1),
