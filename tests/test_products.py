@@ -178,6 +178,10 @@ def stacked(model: LatentVariableModel, loss: Loss) -> Gradients:
     return tuple(each[1] for each in torch.autograd.grad(torch.vmap(value)(state).sum(), rows))
 
 
+def compiled_stack(model: LatentVariableModel, loss: Loss) -> Gradients:
+    return fused_step(stacked)(model, loss)
+
+
 # Products of q(h_1 | x), of which no gradient with respect to x is needed, and of what follows for each sample.
 FIRST, REST = 4, 9
 ONCE = 3 * (FIRST + REST) - 1
@@ -193,6 +197,7 @@ ONCE = 3 * (FIRST + REST) - 1
         (traced, 2 * ONCE),
         (called, ONCE),
         (stacked, 0),
+        pytest.param(compiled_stack, 0, marks=needs_compiler),
     ],
 )
 def test_a_models_gradients_are_those_of_float64(
