@@ -169,6 +169,37 @@ def test_a_right_density_of_any_form_is_taken(form: str) -> None:
     check_densities(model, problems.images(3))
 
 
+class MixturePrior(nn.Module):
+    """Three normal distributions, of which a draw chooses one at random."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.means = nn.Parameter(torch.randn(3, problems.Z_DIM))
+
+    def forward(self) -> Any:
+        return Mixture(self.means)
+
+
+class Mixture(NamedTuple):
+    means: Tensor
+
+    def noise(self, num_samples: int) -> Tensor:
+        return torch.randn(num_samples, problems.Z_DIM)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        return self.means[torch.randint(3, noise.shape[:-1])] + noise
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        each = DiagonalNormal(self.means, torch.ones_like(self.means)).log_prob(z.unsqueeze(-2))
+        return each.logsumexp(-1) - torch.tensor(3.0).log()
+
+
+def test_a_mixture_prior_is_taken() -> None:
+    model = problems.linear_gaussian()
+    model.prior = MixturePrior()
+    own_models.tried(model, ELBO(1))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_planar_flow_is_tried_and_trained(dtype: torch.dtype) -> None:
     model: LatentVariableModel = problems.linear_gaussian()
