@@ -1,5 +1,7 @@
 """What may end a run early, other than a fault in the program."""
 
+import os
+
 from evidence.passwords import masked
 
 
@@ -13,7 +15,8 @@ class UserError(Exception):
         super().__init__(masked(message))
 
 
-FAILURES = (Exception, SystemExit)  # what ends one run and no other: a user's class may call sys.exit
+# What ends one run and no other. A user's class may call sys.exit. So does submitit, to have a job queued again.
+FAILURES = (Exception,) if "SUBMITIT_EXECUTOR" in os.environ else (Exception, SystemExit)
 
 
 class Terminated(BaseException):

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from evidence.display import terminal
-from evidence.display.digits import decimals
+from evidence.display.digits import decimals, form
+from evidence.report.compare import mean_and_deviation
 
 RESULT = {
     "run": "iwae-k5-two_layer-mnist-s0-a1b2c3",
@@ -158,20 +159,28 @@ def test_runs_that_train_together_show_each_bound_by_its_name(capsys: pytest.Cap
     shared = terminal.SharedProgress(3)
     with contextlib.ExitStack() as stack:
         shows = [stack.enter_context(shared.member(10, 5)) for _ in range(3)]
-        for show, name, value in zip(shows, ("elbo", "iwae", "elbo"), (-98.7, -95.2, 0.00012), strict=True):
+        for show, name, value in zip(shows, ("elbo", "iwae", "elbo"), (-98.7, -95.2, 1.2e-5), strict=True):
             show(10, name, value)
-    assert "elbo -98.70 0.000120  iwae -95.20  in" in capsys.readouterr().err.splitlines()[-1]
+    assert "elbo -98.70 1.20e-05  iwae -95.20  in" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
     ("value", "least", "said"),
-    [(0.00012, 3, "0.000120"), (0.05, 3, "0.0500"), (0.5, 3, "0.500"), (94.6, 2, "94.60"), (0.0, 3, "0.000")],
+    [
+        (0.00012, 3, "0.000120"),
+        (1.2e-9, 3, "1.20e-09"),
+        (0.05, 3, "0.0500"),
+        (0.5, 3, "0.500"),
+        (94.6, 2, "94.60"),
+        (0.0, 3, "0.000"),
+    ],
 )
 def test_a_small_number_keeps_three_digits(
     value: float, least: int, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"{value:.{decimals([value], least)}f}" == said
+    assert f"{value:{form(value, decimals([value], least))}}" == said
     assert decimals([value, 1000.0, math.nan], least) == decimals([value], least)
+    assert mean_and_deviation(value, math.nan, decimals([value], least)) == said
     terminal.result_table(RESULT | {"test/error": value})
     if least == 3:
         assert re.search(rf"error +{re.escape(said)} ", capsys.readouterr().out)

@@ -1,8 +1,11 @@
 """An error in a user's module keeps its cause and names the file, in one line and without Hydra's words."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import documents
 import pytest
 import runs
 
@@ -132,6 +135,21 @@ def test_a_class_that_calls_sys_exit_fails_its_own_run_and_no_other(
     assert "SystemExit: the bound fell (line" in said
     ends = {each.read().status for each in runs.directories(root)}
     assert ends == ({"FINISHED"} if when == "as it is made" else {"FINISHED", "FAILED"})
+
+
+def test_submitit_ends_a_job_that_is_queued_again_by_sys_exit(root: Path) -> None:
+    """So its run is KILLED, and the next process continues it."""
+    (root / "requeued.py").write_text(f"import sys\n{OBJECTIVE}{EXITS['in a later step']}")
+    command = [sys.executable, str(documents.ROOT / "run.py"), *runs.SMALL, "objective=vae", "tracking=none"]
+    command += [
+        "objective._target_=requeued.Flow",
+        f"paths.outputs={root / 'outputs'}",
+        "trainer.log_every=5",
+    ]
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"SUBMITIT_EXECUTOR": "slurm", "PYTHONPATH": paths}
+    subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert runs.only_directory(root).read().status == "KILLED"
 
 
 def test_an_nll_that_no_model_can_have_is_told(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -83,6 +83,22 @@ class _Replaced:
         return lambda *args: wrong(right, *args)
 
 
+class Squashed(nn.Module):
+    """z = tanh(3 u) without its log determinant. Many z are so near to 1 that their derivative is lost."""
+
+    def __init__(self, then: nn.Module) -> None:
+        super().__init__()
+        self.then = then
+
+    def forward(self, x: Tensor) -> Mapped:
+        return Mapped(self.then(x), lambda u: (torch.tanh(3 * u), torch.zeros_like(u[..., 0])))
+
+
+def alike(right: Callable[[int], Tensor], count: int) -> Tensor:
+    """The same number in each unit."""
+    return torch.randn(count, 1).expand(right(count).shape)
+
+
 def of_pair(change: Callable[[Tensor, Tensor], Tensor]) -> Methods:
     """rsample_and_log_prob with log q changed, a function of it and the noise, and no log_prob."""
 
@@ -108,6 +124,8 @@ WRONG: list[tuple[str, Callable[[nn.Module], nn.Module], str]] = [
     ("posterior", lambda part: Changed(part, **of_pair(lambda log_q, _: log_q + 1.8379)), "log q(z | x) is"),
     ("posterior", lambda part: Changed(part, **of_pair(lambda log_q, _: -log_q)), "log q(z | x) is"),
     ("posterior", lambda part: Changed(part, **of_pair(lambda _, eps: eps.sum(-1))), "log q(z | x) is"),
+    ("posterior", lambda part: Squashed(part), "log q(z | x) is"),
+    ("prior", lambda part: Changed(part, noise=alike), "noise is not standard normal"),
     ("posterior", lambda part: Changed(part, noise=laplace), "noise is not standard normal"),
     (
         "posterior",
@@ -198,6 +216,72 @@ def test_a_mixture_prior_is_taken() -> None:
     model = problems.linear_gaussian()
     model.prior = MixturePrior()
     own_models.tried(model, ELBO(1))
+
+
+class Stratified(nn.Module):
+    """q is a mixture of two, and sample k is drawn from component k mod 2."""
+
+    def __init__(self, then: nn.Module) -> None:
+        super().__init__()
+        self.then = then
+
+    def forward(self, x: Tensor) -> Any:
+        base = self.then(x)
+
+        def drawn(right: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
+            return right(noise) + 3.0 * (torch.arange(len(noise)) % 2)[:, None, None]
+
+        def pair(right: Callable[[Tensor], Pair], noise: Tensor) -> Pair:
+            z = drawn(base.rsample, noise)
+            both = torch.stack([base.log_prob(z), base.log_prob(z - 3.0)])
+            return z, both.logsumexp(0) - torch.tensor(2.0).log()
+
+        return _Replaced(base, {"rsample": drawn, "rsample_and_log_prob": pair, "log_prob": None})
+
+
+class Refusing(nn.Module):
+    """A prior that refuses a scale that is not positive. Its scale is small."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((problems.Z_DIM,), 0.01))
+
+    def forward(self) -> DiagonalNormal:
+        if not (self.scale > 0).all():
+            raise ValueError("scale must be positive")
+        return DiagonalNormal(torch.zeros(problems.Z_DIM), self.scale)
+
+
+class Flat(nn.Module):
+    """A likelihood that flattens z by `view`, as convolutional decoders do."""
+
+    def __init__(self, then: nn.Module) -> None:
+        super().__init__()
+        self.then = then
+
+    def forward(self, z: Tensor) -> object:
+        return self.then(z.view(-1, z.shape[-1]).view(z.shape))
+
+
+def without_constants(model: LatentVariableModel) -> None:
+    """Both leave out D/2 log 2 pi, which log w has not."""
+    model.prior = Changed(model.prior, log_prob=lambda right, z: right(z) + 1.8379)
+    model.posterior = Changed(model.posterior, **of_pair(lambda log_q, _: log_q + 1.8379))
+
+
+RIGHT: dict[str, Callable[[LatentVariableModel], None]] = {
+    "stratified": lambda model: setattr(model, "posterior", Stratified(model.posterior)),
+    "refusing": lambda model: setattr(model, "prior", Refusing()),
+    "view": lambda model: setattr(model, "likelihood", Flat(model.likelihood)),
+    "constants": without_constants,
+}
+
+
+@pytest.mark.parametrize("case", RIGHT)
+def test_a_right_model_of_any_kind_is_taken(case: str) -> None:
+    model = problems.linear_gaussian()
+    RIGHT[case](model)
+    check_densities(model, problems.images(3))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -115,7 +115,7 @@ def request(conf: Path, arguments: argparse.Namespace) -> Request:
 
 def settings(config: DictConfig) -> Settings:
     """The validated settings in a composed config. Raises: UserError."""
-    return validate(resolved(config))
+    return validate(resolved(config)).of_new_run()
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:

@@ -188,7 +188,7 @@ def describe(error: BaseException) -> str:
     if isinstance(error, UserError):
         return said
     if not isinstance(error, ImportError | SyntaxError):
-        said = f"{type(error).__name__}: {said}"
+        said = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if (place := own_location(error)) is None:
         return said
     file, line = place

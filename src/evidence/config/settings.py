@@ -142,10 +142,6 @@ class Settings(Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         self._check_posterior()
-        if (
-            own := (self.objective.model_extra or {}).get("k", self.k)
-        ) != self.k:  # of a class without a section
-            raise UserError(f"objective.k={own}: must be k={self.k}: write k: ${{k}} in its file")
         self.objective.check_layers(self.model)
         self._check_also()
         for key, value, followed in followers(self):
@@ -153,6 +149,12 @@ class Settings(Section):
             if value != expected:
                 raise UserError(f"{key}={value}: must be {followed}={expected}, which it follows")
         limits.check(self)
+        return self
+
+    def of_new_run(self) -> Self:
+        """The settings, as a command may give them. Raises: UserError where the k of a user's class is not `k`."""
+        if (own := (self.objective.model_extra or {}).get("k", self.k)) != self.k:
+            raise UserError(f"objective.k={own}: must be k={self.k}: write k: ${{k}} in its file")
         return self
 
     def _check_posterior(self) -> None:

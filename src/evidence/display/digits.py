@@ -1,14 +1,19 @@
-"""How many decimals a number is shown with."""
+"""How many digits a number is shown with."""
 
 import math
 from collections.abc import Iterable
 
 SIGNIFICANT = 3  # digits of a small number
-MOST = 12  # decimals
+TINY = 1e-4  # what is smaller is shown as 1.20e-05
 
 
 def decimals(values: Iterable[float], least: int) -> int:
-    """At least `least`, and more where the smallest of the values that are not zero would lose digits."""
-    sizes = [abs(value) for value in values if math.isfinite(value) and value]
+    """At least `least`, and more where the smallest of the values that are not tiny would lose digits."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and abs(value) >= TINY]
     needed = SIGNIFICANT - 1 - math.floor(math.log10(min(sizes))) if sizes else 0
-    return max(least, min(MOST, needed)) if needed > SIGNIFICANT else least
+    return max(least, needed) if needed > SIGNIFICANT else least
+
+
+def form(value: float, digits: int) -> str:
+    """How to format the value, and an error that belongs to it."""
+    return ".2e" if 0 < abs(value) < TINY else f".{digits}f"

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 
+from evidence.display.digits import form
+
 # What figures must have in common to be compared, by column, with the name that notes use.
 COMPARED = {"budget": "trained", "eval_samples": "S", "eval_images": "test images", "data_digest": "data"}
 # What like runs have in common besides their settings.
@@ -123,4 +125,5 @@ def mean_and_deviation(mean: float, deviation: float, digits: int = 2) -> str:
     """Text such as "93.94 ± 0.12". It is the mean alone where there is one seed, and empty where there is no value."""
     if pd.isna(mean):
         return ""
-    return f"{mean:.{digits}f}" + ("" if pd.isna(deviation) else f" ± {deviation:.{digits}f}")
+    shape = form(mean, digits)
+    return f"{mean:{shape}}" + ("" if pd.isna(deviation) else f" ± {deviation:{shape}}")

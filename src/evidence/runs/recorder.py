@@ -87,7 +87,7 @@ def recording(
         status, is_fault = "FAILED", not isinstance(error, UserError)
         with contextlib.suppress(OSError):  # the disk may be full
             directory.traceback.write_text(masked("".join(traceback.format_exception(error))))
-            directory.update(error=masked(f"{type(error).__name__}: {error}"))
+            directory.update(error=masked(f"{type(error).__name__}: {error}".removesuffix(": ")))
         log.error("%s", masked(str(error)))
         raise
     finally:

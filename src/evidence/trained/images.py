@@ -1,5 +1,6 @@
 """Reads the images that a user gives to a trained model."""
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -11,10 +12,13 @@ from evidence.streams import BINARIZATION, Stream, drawing, uniform
 Binarize = Literal["threshold", "stochastic"]
 
 
-def read(images: Any, shape: tuple[int, int], binarize: Binarize | None, seed: int) -> Tensor:
-    """Images as float32 rows of 0 and 1, [B, X] with X = H W, where `shape` is (H, W).
+def read(
+    images: Any, pixels: int, sides: tuple[int, int] | None, binarize: Binarize | None, seed: int
+) -> Tensor:
+    """Images as float32 rows of 0 and 1, [B, X] with X = `pixels`.
 
-    They may be a tensor or an array, [B, X], [B, H, W] or [B, 1, H, W], or one image. `binarize` makes 0 and 1 of
+    They may be a tensor or an array, [B, X], [B, H, W] or [B, 1, H, W], or one image. `sides` are H and W, and None
+    where any will do. `binarize` makes 0 and 1 of
     grey values between 0 and 1: "threshold" at 0.5, "stochastic" with the value as the probability of 1.
     Raises: UserError where they are anything else.
     """
@@ -25,7 +29,7 @@ def read(images: Any, shape: tuple[int, int], binarize: Binarize | None, seed: i
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(images).__name__
         raise UserError(f"images: must be a tensor or an array, and are of type {kind} ({error})") from None
-    rows = _rows(values, *shape).cpu().to(torch.float32)
+    rows = _rows(values, pixels, sides).cpu().to(torch.float32)
     is_binary = bool(((rows == 0) | (rows == 1)).all())
     if is_binary:
         return rows
@@ -46,13 +50,14 @@ def read(images: Any, shape: tuple[int, int], binarize: Binarize | None, seed: i
         return (uniform((1, *rows.shape), rows)[0] < rows).to(rows.dtype)
 
 
-def _rows(values: Tensor, height: int, width: int) -> Tensor:
+def _rows(values: Tensor, pixels: int, sides: tuple[int, int] | None) -> Tensor:
     """The images as rows [B, X]."""
-    pixels, shape = height * width, list(values.shape)
-    is_image = shape[-2:] == [height, width]
+    shape = list(values.shape)
+    is_image = tuple(shape[-2:]) == sides if sides else math.prod(shape[-2:]) == pixels
     has_one_channel = len(shape) in (2, 3) or (len(shape) == 4 and shape[1] == 1)
     are_rows = len(shape) in (1, 2) and shape[-1] == pixels
     if not values.numel() or values.is_complex() or not (are_rows or (is_image and has_one_channel)):
+        height, width = sides or ("H", "W")
         dtype = str(values.dtype).removeprefix("torch.")
         raise UserError(
             f"images: must have the shape [B, {pixels}] or [B, {height}, {width}], and are {dtype} of shape {shape}"

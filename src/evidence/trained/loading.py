@@ -89,12 +89,13 @@ def _of_mlflow(run_id: str, device: Literal["auto", "cpu", "cuda"], missing: Not
     )
 
 
-def _image_shape(settings: Settings, record: Record) -> tuple[int, int]:
-    """Height and width. An earlier version did not record them: its images count as square, or as rows."""
-    pixels = settings.data.pixels
-    side = math.isqrt(pixels)
-    height, width = record.image_shape or ((side, side) if side * side == pixels else (1, pixels))
-    return height, width
+def _image_shape(settings: Settings, record: Record) -> tuple[int, int] | None:
+    """Height and width. An earlier version did not record them: its images are square, or may have any sides."""
+    side = math.isqrt(settings.data.pixels)
+    if record.image_shape:
+        height, width = record.image_shape
+        return height, width
+    return (side, side) if side * side == settings.data.pixels else None
 
 
 def _note_other_code(settings: Settings, record: Record) -> None:

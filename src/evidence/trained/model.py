@@ -27,7 +27,8 @@ from evidence.trained.images import Binarize
 class TrainedModel:
     """A model as a run's checkpoint has it, in eval mode.
 
-    step: the number of training steps. image_shape: the height H and the width W of an image.
+    step: the number of training steps. image_shape: the height H and the width W of an image,
+    None where the record of an earlier version does not say.
     metrics: the final numbers, empty where the run is not finished.
     history: a DataFrame of metrics.csv, with columns name, value and step.
 
@@ -39,7 +40,7 @@ class TrainedModel:
     step: int
     model: LatentVariableModel
     settings: Settings
-    image_shape: tuple[int, int]
+    image_shape: tuple[int, int] | None
     metrics: dict[str, float]
     history: pd.DataFrame
     device: torch.device
@@ -115,7 +116,7 @@ class TrainedModel:
         return self._of_batches(rows, seed, weights)
 
     def _images(self, x: Any, binarize: Binarize | None, seed: int | None) -> Tensor:
-        rows = images.read(x, self.image_shape, binarize, self._seed(seed))
+        rows = images.read(x, self.settings.data.pixels, self.image_shape, binarize, self._seed(seed))
         return rows.to(next(self.model.parameters()))
 
     def _seed(self, seed: int | None) -> int:
