@@ -16,7 +16,7 @@ from evidence.errors import UserError
 from evidence.evaluation import ImportanceSampling, Noise, WithMetrics, evaluate, measure_whole
 from evidence.models import LatentVariableModel
 from evidence.objectives import ELBO
-from evidence.trial.interfaces import check_returns
+from evidence.trial.interfaces import check_kinds, check_returns
 
 
 class Part(nn.Module):
@@ -78,6 +78,16 @@ def test_a_wrong_part_is_named_with_what_it_must_return(name: str, part: nn.Modu
     assert said in str(raised.value)
     assert type(part).__name__ in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_part_by_torch_jit_is_named() -> None:
+    model = problems.linear_gaussian()
+    model.posterior = nn.Sequential(torch.jit.trace(nn.Linear(4, 2), problems.images(3)), model.posterior)
+    with pytest.raises(
+        UserError, match=r"^model\.posterior\.0 is made by torch\.jit; give the module itself"
+    ):
+        check_kinds(model, ELBO(1))
 
 
 def fails(model: LatentVariableModel, x: torch.Tensor, log_weights: torch.Tensor) -> Any:

@@ -31,12 +31,17 @@ def named(part: object) -> str:
 
 
 def check_kinds(model: object, objective: object) -> None:
-    """Raise UserError where they are no LatentVariableModel and no Objective."""
+    """Raise UserError where they are no LatentVariableModel and no Objective, or have a part that torch.jit made."""
     for key, part, kind in ("model", model, LatentVariableModel), ("objective", objective, Objective):
         if not isinstance(part, kind):
             raise UserError(
                 f"{key}._target_ gives a {named(part)}; it must give a {kind.__module__}.{kind.__name__}"
             )
+        for name, each in part.named_modules(prefix=key):
+            if isinstance(each, torch.jit.ScriptModule):
+                raise UserError(
+                    f"{name} is made by torch.jit; give the module itself, which compile=true compiles"
+                )
 
 
 def check_returns(model: LatentVariableModel, x: Tensor) -> None:
