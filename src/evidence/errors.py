@@ -1,6 +1,7 @@
 """What may end a run early, other than a fault in the program."""
 
-import os
+import signal
+import traceback
 
 from evidence.passwords import masked
 
@@ -15,9 +16,17 @@ class UserError(Exception):
         super().__init__(masked(message))
 
 
-# What ends one run and no other. A user's class may call sys.exit. So does submitit, to have a job queued again.
-FAILURES = (Exception,) if "SUBMITIT_EXECUTOR" in os.environ else (Exception, SystemExit)
-
-
 class Terminated(BaseException):
     """SIGTERM, raised where the program stands, as Python does with Ctrl-C and KeyboardInterrupt."""
+
+
+def is_failure(error: BaseException) -> bool:
+    """Whether it ends one run and no other: any Exception, and SystemExit where a user's class calls sys.exit.
+
+    The handler of a signal may call it too. It means the process then, as where submitit has a job queued again.
+    """
+    if not isinstance(error, SystemExit):
+        return isinstance(error, Exception)
+    handlers = [signal.getsignal(each) for each in signal.valid_signals()]
+    codes = {getattr(getattr(each, "__func__", each), "__code__", None) for each in handlers}
+    return not any(frame.f_code in codes for frame, _ in traceback.walk_tb(error.__traceback__))

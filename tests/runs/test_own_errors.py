@@ -137,9 +137,13 @@ def test_a_class_that_calls_sys_exit_fails_its_own_run_and_no_other(
     assert ends == ({"FINISHED"} if when == "as it is made" else {"FINISHED", "FAILED"})
 
 
-def test_submitit_ends_a_job_that_is_queued_again_by_sys_exit(root: Path) -> None:
-    """So its run is KILLED, and the next process continues it."""
-    (root / "requeued.py").write_text(f"import sys\n{OBJECTIVE}{EXITS['in a later step']}")
+def test_a_signal_whose_handler_calls_sys_exit_ends_the_process(root: Path) -> None:
+    """As submitit does, to have a job queued again: its run is KILLED, and the next process continues it."""
+    signals = "import os, signal, sys\nsignal.signal(signal.SIGUSR2, lambda *_: sys.exit(144))\n"
+    step = EXITS["in a later step"].replace(
+        "sys.exit('the bound fell')", "os.kill(os.getpid(), signal.SIGUSR2)"
+    )
+    (root / "requeued.py").write_text(f"{signals}{OBJECTIVE}{step}")
     command = [sys.executable, str(documents.ROOT / "run.py"), *runs.SMALL, "objective=vae", "tracking=none"]
     command += [
         "objective._target_=requeued.Flow",
@@ -147,8 +151,8 @@ def test_submitit_ends_a_job_that_is_queued_again_by_sys_exit(root: Path) -> Non
         "trainer.log_every=5",
     ]
     paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"SUBMITIT_EXECUTOR": "slurm", "PYTHONPATH": paths}
-    subprocess.run(command, env=environment, capture_output=True, check=False)
+    environment = os.environ | {"PYTHONPATH": paths}
+    assert subprocess.run(command, env=environment, capture_output=True, check=False).returncode == 144
     assert runs.only_directory(root).read().status == "KILLED"
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from evidence import project
 from evidence.cli.help import help_text
 from evidence.display.output import unfailing
-from evidence.errors import FAILURES, Terminated, UserError
+from evidence.errors import Terminated, UserError, is_failure
 from evidence.passwords import masked
 from evidence.startup import without_garbage_collection
 from evidence.termination import STATUS, ending, passing_on
@@ -77,7 +77,9 @@ def job(config: "DictConfig") -> float | None:
             from evidence.runs.lifecycle import run
 
         return run(compose.settings(config))
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         _complain(error)
         sys.exit(1)  # Hydra lets SystemExit pass, and not an Exception
 
@@ -130,7 +132,9 @@ def _job_of_sweep(
         nll = yield from lifecycle.coroutine(settings, located, context.number, shown, job_notes.sweep())
         job_notes.write(note._replace(status="ENDED"))
         return nll
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         said = _complain(error, f"{' '.join(overrides)}: ")
         job_notes.write(note._replace(status="FAILED", error=said))
         return None

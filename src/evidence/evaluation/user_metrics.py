@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from evidence.errors import FAILURES, UserError
+from evidence.errors import UserError, is_failure
 from evidence.evaluation.metrics import Noise
 from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
@@ -107,7 +107,9 @@ class WithMetrics(NamedTuple):
                 return function(*given)
         except UserError as error:
             raise UserError(f"eval.metrics.{key}: {error}") from error
-        except FAILURES as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise UserError(
                 f"eval.metrics.{key}: called with {said}, it raised {type(error).__name__}:"
                 f" {' '.join(str(error).split())}"

@@ -16,7 +16,7 @@ from evidence.config.messages import describe, nearest
 from evidence.config.schema.base import Section
 from evidence.config.schema.data import Data
 from evidence.config.settings import Eval, Settings
-from evidence.errors import FAILURES, UserError
+from evidence.errors import UserError, is_failure
 from evidence.evaluation import (
     Evaluator,
     Evaluators,
@@ -126,7 +126,9 @@ def _instantiate(key: str, section: Section, *args: Any, **kwargs: Any) -> Any:
     target = str(named["_target_"])
     try:
         return instantiate(named, *args, **kwargs, _convert_="all")
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         cause: BaseException = error
         while cause.__cause__ is not None and _is_hydras(cause):
             cause = cause.__cause__

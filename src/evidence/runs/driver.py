@@ -19,7 +19,7 @@ import torch
 from evidence import compiling, execution, training
 from evidence.captured import Repeat, Replay
 from evidence.data import Batches, batches
-from evidence.errors import FAILURES
+from evidence.errors import is_failure
 from evidence.parts import Parts
 from evidence.stack import Member, Stack, train
 from evidence.stackable import CannotStack, why_not
@@ -179,7 +179,9 @@ class _Group:
             execution.enforce(self._execution)
             with _running(*self._numbers):
                 return next(self._reports)
-        except FAILURES as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             self._failed = error
             return None
         finally:
@@ -215,7 +217,9 @@ def _reports(numbers: tuple[int, ...], wanted: dict[int, Training]) -> Reports:
     except CannotStack as reason:
         log.info("not stacked: %s", reason)
         return _beside(numbers, trainings)
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         return _failed(error)
     how = f"in a stack of {len(numbers)} runs" if len(numbers) > 1 else "as whole graphs"
     replayed = ", captured and replayed" if first.execution["captured"] else ""
@@ -241,7 +245,9 @@ def _result(number: int, reports: Iterator[Report]) -> Report | BaseException:
     try:
         with _running(number):
             return next(reports)
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         return error
 
 

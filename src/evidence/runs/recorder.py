@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from evidence.display import terminal
-from evidence.errors import FAILURES, UserError
+from evidence.errors import UserError, is_failure
 from evidence.passwords import masked
 from evidence.records.directory import Row, RunDirectory, Snapshot
 from evidence.records.record import Status
@@ -83,7 +83,9 @@ def recording(
         yield recorder
         directory.update(status="FINISHED")
         status = "FINISHED"
-    except FAILURES as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         status, is_fault = "FAILED", not isinstance(error, UserError)
         with contextlib.suppress(OSError):  # the disk may be full
             directory.traceback.write_text(masked("".join(traceback.format_exception(error))))
