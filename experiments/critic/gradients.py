@@ -5,7 +5,7 @@ From R independent draws g_r of the gradient of the surrogate, over the encoder'
   signal     |E g|^2, without bias |mean g|^2 - variance / R, which may be negative where E g = 0
   variance   sum_j Var g_j
   snr        the median over j of |mean g_j| / sd g_j (Rainforth et al. 2018, Section 3); where E g = 0 it is about
-             FLOOR / sqrt(R), the median of |N(0, 1)| / sqrt(R)
+             FLOOR / sqrt(R), the median of |N(0, 1)| / sqrt(R), and up to 1 / sqrt(R) where one draw has all the weight
 
 Parameters whose gradient is zero in every draw, such as the weights of black pixels, are left out of the median.
 """
@@ -33,7 +33,7 @@ class Moments(NamedTuple):
 
 
 class Baselines(NamedTuple):
-    """What a critic is to learn for an image x [1, X], each [1]: log p(x) = log E w, and E log w."""
+    """What a critic without a bound learns for an image x [1, X], each [1]: log p(x) = log E w, and E log w."""
 
     evidence: Tensor
     elbo: Tensor

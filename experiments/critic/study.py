@@ -212,8 +212,9 @@ NOTES = [
     " network, of the encoder's size, comes on top. Weights are clipped at exp(0.5), and are one for the first"
     " 2,000 steps, in which the literal form too trains its encoder by the ELBO.",
     "All gradients are taken on one model, the study's VAE with the lowest seed, over the encoder's parameters,"
-    f" {DRAWS:,} draws each. C(x) is no trained critic but an estimate from {BASELINE_SAMPLES:,} samples of what it is"
-    " trained to: log E w or E log w. Without a bound C(x) only scales an image's gradient, which no ratio feels.",
+    f" {DRAWS:,} draws each. C(x) is no trained critic but an estimate from {BASELINE_SAMPLES:,} samples of log E w"
+    " or E log w. One that is trained to the evidence with the bound ends near E log w. Without a bound C(x) only"
+    " scales an image's gradient, which no ratio feels.",
     "The critic's encoder=elbo has the VAE's encoder gradient exactly; it differs in the decoder.",
     "Weights are heavy-tailed, so that mean and variance of an unbounded form rest on few draws. The literal form's"
     " mean is zero only because rare heavy samples balance the many light ones: what is left of it falls with more"

@@ -77,8 +77,8 @@ def step(
 ) -> tuple[HMCState, HMCInfo]:
     """One iteration of every chain: a trajectory from the momenta [..., D], and Metropolis' decision.
 
-    `momentum` is standard normal, `chance` [...] uniform on (0, 1). A trajectory that leaves the numbers (dH not
-    finite) is rejected.
+    `momentum` is standard normal, `chance` [...] uniform on (0, 1). A trajectory that leaves the numbers (dH NaN or
+    +inf) is rejected.
     """
     proposal, end_momentum = leapfrog(state, momentum, value_and_gradient, step_size, num_leapfrog)
     energy_error = (

@@ -31,6 +31,7 @@ class Information:
 
     rate, distortion: averaged over `num_samples` draws of q(z | x).
     rate_l: E[log q(h_l | h_{l-1}) - log p(h_l | h_{l+1})], with h_0 = x and no layer above the last. They sum to rate.
+      Only the last is a KL divergence: that of a lower layer may be negative.
     mutual_information_l: I(n; h_l), where n is one of the N images with equal probability. It is at most log N.
     marginal_kl: KL(q(h_L) || p(h_L)) of the last layer.
 

@@ -19,7 +19,8 @@ class CriticWeighted(Objective):
       path     v grad_z log w dz/dencoder, in expectation the wake-phase update p(x) e^-C E_p(z|x) grad log q(z | x).
     The critic C(x) = b + s net(x), b and s running mean and deviation of log w, fits
       elbo      E log w, by least squares;
-      evidence  log E w = log p(x), the minimum of E[w exp(-C) + C], continued linearly above the bound.
+      evidence  the minimum of E[w exp(-C) + C], continued linearly above the bound: log E w = log p(x) without a bound,
+                else the lower C with E min(w exp(-C), exp(bound)) = 1.
     For the first `warmup` steps every weight is one while the critic learns.
     """
 
