@@ -5,10 +5,10 @@ import math
 import pandas as pd
 import pytest
 
-from evidence.report.paired import UNMEASURED, Paired, all_below, by_seed, over, paired
+from evidence.report.paired import UNMEASURED, Paired, all_below, by_seed, errors, over, paired
 
-BELOW, ABOVE = Paired(-1.0, 0.4, 3), Paired(1.0, 0.4, 3)
-TIED, UNTOLD = Paired(-1.0, 0.6, 3), Paired(5.0, 3.0, 2)
+BELOW, ABOVE = Paired(-1.0, 0.2, 3), Paired(1.0, 0.2, 3)
+TIED, UNTOLD = Paired(-1.0, 0.3, 3), Paired(5.0, 3.0, 2)
 
 
 def test_only_seeds_that_both_have_are_compared() -> None:
@@ -43,11 +43,18 @@ def test_no_common_seed_is_not_measured() -> None:
         ([], None, None),
     ],
 )
-def test_a_difference_counts_beyond_two_standard_errors(
+def test_a_difference_counts_whose_confidence_interval_leaves_out_zero(
     differences: list[Paired], below: bool | None, not_above: bool | None
 ) -> None:
     assert all_below(differences) is below
     assert all_below(differences, or_equal=True) is not_above
+
+
+def test_the_interval_is_students() -> None:
+    """The 97.5% quantiles of Student's t, from a printed table."""
+    assert [errors(seeds) for seeds in (2, 3, 5, 10)] == pytest.approx(
+        [12.706, 4.303, 2.776, 2.262], abs=1e-3
+    )
 
 
 def test_runs_without_the_metric_have_no_seed() -> None:
