@@ -175,7 +175,7 @@ def test_another_evaluation_trains_nothing_and_more_steps_train_the_rest(
     [
         (KeyboardInterrupt, "KILLED", 130),
         (Terminated, "KILLED", 143),
-        (SystemExit, "KILLED", 1),  # how submitit ends a job whose time is up
+        (SystemExit, "FAILED", 1),  # as a class of the user's may
         (RuntimeError, "FAILED", 1),
     ],
 )

@@ -1,8 +1,8 @@
 """A signal during a call to MLflow: it waits for the call's end, and the store can be used after it."""
 
 import random
+import resource
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,11 @@ from evidence import tracking
 from evidence.tracking import calls
 
 HANDLED = [signal.SIGINT, signal.SIGUSR1, signal.SIGTERM]
+
+
+def user_time() -> float:
+    """Seconds, which ITIMER_VIRTUAL counts too."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_utime
 
 
 def write(root: Path, record: str) -> None:
@@ -30,9 +35,12 @@ def test_a_signal_in_the_middle_of_a_call_leaves_a_store_that_can_be_used(root: 
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
 
     write(root, "with the imports")
-    interrupted, begin = 0, time.process_time()
-    write(root, "undisturbed")
-    duration = time.process_time() - begin
+    interrupted, durations = 0, []
+    for number in range(5):
+        begin = user_time()
+        write(root, f"undisturbed {number}")
+        durations.append(user_time() - begin)
+    duration = min(durations)
     random_times = random.Random(0)
     before = signal.signal(signal.SIGVTALRM, signal.default_int_handler)  # raises KeyboardInterrupt
     try:

@@ -284,6 +284,7 @@ def test_a_right_model_of_any_kind_is_taken(case: str) -> None:
     check_densities(model, problems.images(3))
 
 
+@pytest.mark.usefixtures("float64")  # which sets it back
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_planar_flow_is_tried_and_trained(dtype: torch.dtype) -> None:
     model: LatentVariableModel = problems.linear_gaussian()
