@@ -28,9 +28,9 @@ def written(folder: Path, links: dict[str, Links] | None = None, **found: Any) -
 def test_a_claim_stands_beside_its_verdict_and_its_evidence(tmp_path: Path):
     claims = [Claim("first", True, "1 nat"), Claim("second", False, "2 nats"), Claim("third", None, "")]
     html, markdown = written(tmp_path, claims=claims)
-    assert html.texts("p", "verdict") == ["✓holds", "✗does not hold", "○not measured"]
+    assert html.texts("p", "verdict") == ["✓holds", "✗does not hold", "○not decided"]
     assert html.texts("p", "evidence") == ["1 nat", "2 nats"]
-    assert "- ✗ **does not hold**: second\n  - 2 nats\n- ○ **not measured**: third\n" in markdown
+    assert "- ✗ **does not hold**: second\n  - 2 nats\n- ○ **not decided**: third\n" in markdown
 
 
 def test_the_overview_counts_verdicts(tmp_path: Path):

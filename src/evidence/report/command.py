@@ -109,7 +109,7 @@ def write(studies: Sequence[Study], keep: bool = False) -> tuple[Path, str]:
                 links[name] = page.Links(os.path.relpath(project.root() / where, folder), url)
         verdicts = [claim.holds for claim in found.claims]
         counts = (verdicts.count(True), verdicts.count(False), verdicts.count(None))
-        lines.append("{:14} claims: {} hold, {} do not, {} not measured".format(study.target, *counts))
+        lines.append("{:14} claims: {} hold, {} do not, {} not decided".format(study.target, *counts))
     written = page.write(sections, links, folder)
     for study, found in ((each.study, each.findings) for each in sections if keep):
         if len(found.results):

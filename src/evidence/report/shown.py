@@ -57,7 +57,7 @@ class Verdict(NamedTuple):
 VERDICTS = {
     True: Verdict("holds", "✓", "holds"),
     False: Verdict("does not hold", "✗", "fails"),
-    None: Verdict("not measured", "○", "open"),
+    None: Verdict("not decided", "○", "open"),
 }
 
 
