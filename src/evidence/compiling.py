@@ -43,11 +43,8 @@ def fused_step(step: Callable[..., Result]) -> Callable[..., Result]:
         try:
             result = graph(*given, **named)
         except torch._dynamo.exc.TorchDynamoException as error:
-            why = (
-                str(getattr(error, "inner_exception", None) or error.__cause__ or error)
-                .strip()
-                .splitlines()[0]
-            )
+            cause = getattr(error, "inner_exception", None) or error.__cause__ or error
+            why = str(cause).strip().splitlines()[0]
             raise UserError(
                 f"torch cannot compile a step of this run ({why}): choose compile=false"
             ) from error
@@ -64,10 +61,14 @@ def fused(function: Callable[..., Result], options: dict[str, Any] | None = None
     limits.recompile_limit = limits.accumulated_recompile_limit = MAX_GRAPHS
     graph = torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
+    calls = itertools.count()
+
     def call(*given: Any, **named: Any) -> Result:
-        with warnings.catch_warnings(
-            action="ignore"
-        ):  # torch 2.11 warns of its own lines, and of a GPU's TF32
+        if next(calls):
+            return graph(*given, **named)
+        # torch 2.11 warns of its own lines, and of a GPU's TF32. In each call this would show again what a user's
+        # code warns of once.
+        with warnings.catch_warnings(action="ignore"):
             return graph(*given, **named)
 
     return call

@@ -17,3 +17,8 @@ def decimals(values: Iterable[float], least: int) -> int:
 def form(value: float, digits: int) -> str:
     """How to format the value, and an error that belongs to it."""
     return ".2e" if 0 < abs(value) < TINY else f".{digits}f"
+
+
+def own_form(value: float, least: int) -> str:
+    """The same of a value by itself."""
+    return form(value, decimals([value], least))

@@ -22,7 +22,7 @@ from rich.progress import Progress as Bar
 from rich.table import Column, Table
 from rich.text import Text
 
-from evidence.display.digits import decimals, form
+from evidence.display.digits import own_form
 
 REDRAW = 0.2  # seconds between two pictures on a terminal
 LINE = 30.0  # seconds between two lines elsewhere, unless a tenth of the work is done sooner
@@ -136,7 +136,7 @@ def progress(total_steps: int, steps_per_pass: int, first_step: int = 0) -> Iter
             current, passes = (math.ceil(steps / steps_per_pass) for steps in (step, total_steps))
             rate = display.rate(step)
             speed = f"{rate:.{0 if rate >= 10 else 1}f} steps/s"
-            bound = f"{value:{form(value, decimals([value], 2))}}"
+            bound = f"{value:{own_form(value, 2)}}"
             display.show(step, f"pass {current}/{passes}  step {step}/{total_steps}  {speed}  {name} {bound}")
 
         yield show
@@ -166,7 +166,7 @@ class SharedProgress:
         """After `step` steps of a run its bound `name` is `value`, in nats an image."""
         self._steps[number], self._bounds[number] = (
             step,
-            (name, f"{value:{form(value, decimals([value], 2))}}"),
+            (name, f"{value:{own_form(value, 2)}}"),
         )
         done = sum(self._steps.values())
         rate = self._display.rate(done)
@@ -211,7 +211,7 @@ def result_table(result: Mapping[str, Any]) -> None:
 
     def row(metric: str, label: str, words: str, digits: int = 2) -> None:
         if metric in result:
-            shape = f",{form(result[metric], decimals([result[metric]], digits))}"
+            shape = f",{own_form(result[metric], digits)}"
             error = f" ± {result[f'{metric}_se']:{shape}}" if f"{metric}_se" in result else ""
             add(label, f"{result[metric]:{shape}}{error}", words)
 
