@@ -138,9 +138,10 @@ def with_layer(model: LatentVariableModel, where: str, layer: str) -> LatentVari
 
 def tried(model: object, objective: object, batch_size: int = BATCH) -> list[str]:
     """What the trial finds unsaved."""
-    images = (problems.images(first_step.SCORED) > 0).byte()
+    parameter = next(model.parameters())  # type: ignore[attr-defined]
+    images = (problems.images(first_step.SCORED) > 0).byte().to(parameter.device)
     evaluator: Evaluator = ImportanceSampling(50, 200)
     if type(objective).__name__ in ("UIVI", "SIVI"):
         evaluator = SemiImplicitSampling(50, 5, 200)
-    x = problems.images(first_step.IMAGES).to(torch.get_default_dtype())
+    x = problems.images(first_step.IMAGES).to(parameter)
     return first_step.check(model, objective, x, images, evaluator, batch_size)  # type: ignore[arg-type]
