@@ -14,7 +14,7 @@ from runs import CONF, start
 import evidence
 from evidence.objectives import IWAE
 
-pytestmark = pytest.mark.usefixtures("_on_other_device")
+pytestmark = pytest.mark.usefixtures("operations")
 
 OBJECTIVES = sorted(path.stem for path in (CONF / "objective").glob("*.yaml"))
 FEW = ["device=auto", "tracking=none", "trainer.steps=3", "eval.images=4"]
@@ -22,9 +22,10 @@ AIS = ["eval=ais", "eval.images=4", "eval.metrics.ais.num_temperatures=3", "eval
 
 
 @pytest.fixture
-def _on_other_device() -> Iterator[None]:
-    with other_device():
-        yield
+def operations() -> Iterator[set[str]]:
+    """Those computed on the other device."""
+    with other_device() as names:
+        yield names
 
 
 def test_tensors_of_two_devices_are_an_error() -> None:
@@ -45,14 +46,16 @@ def test_tensors_of_two_devices_are_an_error() -> None:
         ["objective=uivi", "objective/reverse_conditional=learned"],
         ["objective=iwae", "model=two_layer", "eval=collapse", "eval.images=4"],
         ["objective=iwae", "eval=gradients", "eval.images=4", "eval.metrics.snr.num_draws=20"],
+        ["objective=vae", "+data@eval.also.own=digits", "eval.keep_log_weights=true"],
         ["objective=iwae", *AIS],
         ["objective=sivi", *AIS],
         ["-m", "hydra/launcher=packed", "objective=critic", "seed=0,1"],
     ],
     ids=" ".join,
 )
-def test_a_run_trains_and_is_evaluated(words: list[str], root: Path) -> None:
+def test_a_run_trains_and_is_evaluated(words: list[str], root: Path, operations: set[str]) -> None:
     assert start(*FEW, *words) == 0
+    assert {"aten.mm.default", "aten.tanh_backward.default"} & operations
     results = [json.loads(path.read_text()) for path in root.glob("outputs/*/result.json")]
     assert len(results) == 1 + ("-m" in words)
     assert all(0 < result["metrics"]["test/nll"] < 100 for result in results)

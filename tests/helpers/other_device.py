@@ -4,8 +4,8 @@ Its tensors are computed on the CPU. They say that they are on `lazy`, a device 
 """
 
 import contextlib
-import importlib
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from evidence import execution
 DEVICE = torch.device("lazy", 0)
 aten = torch.ops.aten
 BETWEEN_DEVICES = aten._to_copy.default, aten.copy_.default
+operations: set[str] = set()
 
 
 class There(Tensor):
@@ -78,6 +79,8 @@ def computed(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if kwargs.get("device") is not None:
         is_there = torch.device(kwargs["device"]).type == DEVICE.type
         named = {**kwargs, "device": "cpu"}
+    if is_there:
+        operations.add(str(function))
     args_here, named_here = tree_map(_here, args), tree_map(_here, named)
     found = function(*args_here, **named_here)
     same = {id(_here(each)): each for each in tensors}  # what is written in place is returned
@@ -103,14 +106,13 @@ def _made(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 @contextlib.contextmanager
-def other_device() -> Iterator[torch.device]:
-    """Inside, device=auto is the other one."""
+def other_device() -> Iterator[set[str]]:
+    """Inside, device=auto is the other one. Yields the names of the operations that it computes."""
     with pytest.MonkeyPatch.context() as patch, _Everywhere():
         patch.setattr(execution, "choose_device", lambda name, number: DEVICE)
         patch.setattr(torch, "tensor", _made(torch.tensor))
         patch.setattr(torch, "as_tensor", _made(torch.as_tensor))
-        for module in ("adam", "adamw"):  # torch has fused ones for devices that it knows
-            owner = importlib.import_module(f"torch.optim.{module}")
-            if hasattr(owner, "_device_dtype_check_for_fused"):
-                patch.setattr(owner, "_device_dtype_check_for_fused", lambda *_: None)
-        yield DEVICE
+        # torch has a fused Adam for devices that it knows.
+        patch.setattr(import_module("torch.optim.adam"), "_device_dtype_check_for_fused", lambda *_: None)
+        operations.clear()
+        yield operations
