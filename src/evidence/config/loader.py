@@ -1,17 +1,31 @@
 """Hydra's config loader, with our files for launchers and sweepers in place of the plugins' own."""
 
 import contextlib
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
+
+
+class Repository(ConfigRepository):
+    """Where configs are found.
+
+    Hydra makes a deep copy for each load, to give the copy a list of other sources. That copies the configs of all
+    plugins, which no load changes, and takes a third of a load's time. This copy has the sources themselves.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Repository":
+        """A copy whose list of sources may be replaced."""
+        return copy.copy(self)
 
 
 class Loader(ConfigLoaderImpl):
@@ -24,6 +38,7 @@ class Loader(ConfigLoaderImpl):
 
     def __init__(self, config_search_path: ConfigSearchPath, conf: Path) -> None:
         super().__init__(config_search_path)
+        self.repository = Repository(config_search_path)
         self._ours = [(file.parent.name, file.name) for file in (conf / "hydra").glob("*/*.yaml")]
         self._remove_theirs()
 
