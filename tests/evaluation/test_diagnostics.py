@@ -51,6 +51,16 @@ def test_where_no_tail_can_be_fitted_k_hat_says_whether_the_weights_are_even(sam
     assert found["khat"][5] == alone["khat"][0] != 0
 
 
+def test_the_tail_is_three_roots_of_the_number_of_weights() -> None:
+    """Of 5,000 weights it has 212, of which the 52 smallest may be as small as what is below."""
+    log_w = torch.zeros(5_000, 2)
+    for image, large in enumerate((160, 159)):
+        log_w[:large, image] = 5 + torch.rand(large)
+    found = ParetoK()(MODEL, torch.zeros(2, 1), log_w)["khat"]
+    assert found[0] < 0.9
+    assert found[1] == 1
+
+
 def test_the_threshold_falls_with_fewer_samples() -> None:
     weights = 1 + np.random.default_rng(0).pareto(1 / 0.6, size=(100, 400))
     found = ParetoK()(MODEL, X, torch.from_numpy(np.log(weights)))

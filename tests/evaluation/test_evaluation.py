@@ -104,6 +104,16 @@ def test_the_mixture_by_matrix_products_is_the_direct_sum() -> None:
         torch.testing.assert_close(log_mixture(z, means, scale, max_elements), direct)
 
 
+@torch.no_grad()
+def test_the_mixture_keeps_its_digits_far_from_zero() -> None:
+    """In float32: by squares of uncentred means it would be wrong by nats."""
+    means = (torch.randn(50, 3, 2) + 1_000).float()
+    z, scale = means[:5] + 0.1 * torch.randn(5, 3, 2).float(), torch.full((2,), 0.1)
+    exact = log_mixture(z.double(), means.double(), scale.double(), 10_000)
+    found = log_mixture(z, means, scale.float(), 10_000)
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=1e-3)
+
+
 def semi_implicit_ratios(num_samples: int, num_noises: int, repeats: int) -> dict[str, Tensor]:
     model, x = problems.fitting_semi_implicit_gaussian(), problems.images(2)
     exact = problems.exact_log_evidence(model, x)
