@@ -260,6 +260,10 @@ def test_scores_name_the_posterior_that_they_need() -> None:
         evaluation.score(problems.semi_implicit_gaussian(), x, 2, 10)
 
 
-def test_a_gaussian_is_not_fitted_to_one_noise() -> None:
+def test_a_gaussian_is_fitted_to_two_noises_and_not_to_one() -> None:
+    fitted = evaluation.widened_gaussian(torch.tensor([[[0.0, 0.0]], [[2.0, 4.0]]]), torch.full((2,), 0.5))
+    assert fitted.loc.tolist() == [[1.0, 2.0]]
+    covariance = 1.3 * torch.tensor([[[2.25, 4.0], [4.0, 8.25]]])
+    torch.testing.assert_close(fitted.covariance_matrix, covariance)
     with pytest.raises(UserError, match=r"^eval\.semi_implicit\.noises=1: .* at least 2$"):
         evaluation.score_semi_implicit(problems.semi_implicit_gaussian(), problems.images(3), 2, 1, 10)
