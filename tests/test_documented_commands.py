@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from documents import DOCUMENTS
 from runs import CONF
 
 from evidence.config import compose
@@ -16,7 +17,6 @@ from evidence.report.study import discovered
 from experiments.iwae_table1.paper import PASSES
 
 ROOT = CONF.parent
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*/README.md")])
 TRAINED = [
     study
     for study in discovered(ROOT / "experiments")

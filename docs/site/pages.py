@@ -14,7 +14,7 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = ("*.md", "docs/*.md", "docs/api/*.md", "experiments/*/*.md")
+DOCUMENTS = ("*.md", "docs/*.md", "docs/api/*.md", "docs/extend/*.md", "experiments/*/*.md")
 SHOWN = (  # as they stand
     "docs/site/site.css",
     *(f"{folder}/*/*.{kind}" for folder in ("docs", "experiments") for kind in ("png", "svg", "pdf", "csv")),

@@ -1,4 +1,4 @@
-"""docs/extend.md: its files, added to a copy of the repository, make a run, and their own tests pass."""
+"""The pages of docs/extend: their files, added to a copy of the repository, make a run, and their own tests pass."""
 
 import json
 import re
@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 
 COUNTS = {
-    "objective": 4,
-    "model": 4,
-    "data set": 3,
-    "test metric": 2,
-    "convolutional model": 2,
-    "posterior from a library": 2,
-    "likelihood": 2,
-    "data set from a file": 2,
-    "metric of your own": 2,
-    "study": 3,
+    "An objective in the repository": 4,
+    "A convolutional model": 2,
+    "A posterior from a library": 2,
+    "A likelihood": 2,
+    "A model in the repository": 4,
+    "A data set from a file": 2,
+    "A data set in the repository": 3,
+    "A metric of your own": 2,
+    "A metric of every run": 2,
+    "A study in the repository": 3,
 }  # of files
 NEIGHBOUR = re.compile(
     r'^( +)"effective_sample_size": (\w+)\.weights\.effective_sample_size,\n', re.MULTILINE
@@ -28,9 +28,9 @@ NEIGHBOUR = re.compile(
 
 
 def additions() -> dict[str, list[tuple[str, str]]]:
-    """By what is added: the paths and the code of the page's blocks."""
-    text = (documents.ROOT / "docs" / "extend.md").read_text()
-    parts = re.split(r"^## Add an? (.+)$", text, flags=re.MULTILINE)[1:]
+    """By the heading of a section: the paths and the code of its blocks."""
+    text = "\n".join(path.read_text() for path in documents.ROOT.glob("docs/extend/*.md"))
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)[1:]
     return {name: documents.files(part) for name, part in zip(parts[::2], parts[1::2], strict=True)}
 
 
@@ -50,7 +50,7 @@ def add(root: Path, path: str, code: str) -> None:
 
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the repository with all that the page adds."""
+    """A copy of the repository with all that the pages add."""
     root = documents.copy_of_the_repository(tmp_path_factory.mktemp("extended"))
     for blocks in additions().values():
         for path, code in blocks:
@@ -69,7 +69,7 @@ def call(root: Path, *words: str, **more: str) -> subprocess.CompletedProcess[st
     )
 
 
-def test_the_page_touches_as_few_files_as_it_says() -> None:
+def test_a_section_touches_as_few_files_as_it_says() -> None:
     assert {name: len(blocks) for name, blocks in additions().items() if blocks} == COUNTS
 
 

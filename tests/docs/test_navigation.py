@@ -6,7 +6,7 @@ import pytest
 ROOT = documents.ROOT
 PAGES = [
     path
-    for pattern in ("docs/*.md", "docs/api/*.md", "experiments/*/README.md")
+    for pattern in ("docs/*.md", "docs/api/*.md", "docs/extend/*.md", "experiments/*/README.md")
     for path in ROOT.glob(pattern)
 ]
 

@@ -16,11 +16,11 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 from browser import CHROMIUM, Seen, Site, served
+from documents import DOCUMENTS
 from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).resolve().parents[2]
 MISSING = [name for name in ("material", "mkdocstrings", "ziamath") if find_spec(name) is None]
-DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("experiments/*/*.md")]
 SAME = ("li", "table", "td", "h3", "strong", "em", "pre")  # elements that the site adds nowhere
 LOOK = r"""
 const look = ({document: page, innerWidth, location, performance}) => ({

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("*.md", "docs/*.md", "docs/extend/*.md", "experiments/*/*.md")
+DOCUMENTS = sorted(path for pattern in FOLDERS for path in ROOT.glob(pattern))  # what is written to be read
 # A paragraph that begins with a file's path, and the code below it.
 FILE = re.compile(r"(?<=\n\n)`(\S+\.\w+)`[^\n]*(?:\n[^\n]+)*\n\n```\w+\n(.*?)```", re.DOTALL)
 COMMANDS = re.compile(r"^```bash\n(.*?)```", re.MULTILINE | re.DOTALL)
-BY_LINK = re.compile(r"^Write the files of \[[^\]]+\]\((\w+\.md)#([\w-]+)\)", re.MULTILINE)
+BY_LINK = re.compile(r"^Write the files of \[[^\]]+\]\(([\w/]+\.md)#([\w-]+)\)", re.MULTILINE)
 
 
 def files(text: str) -> list[tuple[str, str]]:
