@@ -33,7 +33,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     activities = reading.activities(folder, chosen.runs)
     results = reading.results(folder, chosen.runs)
     if results.empty:
-        return Findings(results, results, reading.claims(results), [], chosen.notes)
+        return Findings(results, results, reading.claims(results, chosen.runs), [], chosen.notes)
     drawing.histograms(results, activities, folder / "histograms.png")
     drawing.units(results, folder / "units.png")
     drawing.changes(results, folder / "changes.png")
@@ -68,7 +68,7 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
         )
     notes += protocol.notes(cells.EXPERIMENT, chosen.runs) + protocol.unlike(chosen.runs, "MNIST, one layer")
     notes += [*measurements.notes(measuring.MEASURING, list(activities.values())), *chosen.notes]
-    return Findings(results, reading.table(results), reading.claims(results), pictures, notes)
+    return Findings(results, reading.table(results), reading.claims(results, chosen.runs), pictures, notes)
 
 
 STUDY = Study(

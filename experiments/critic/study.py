@@ -1,5 +1,6 @@
 """The critic-weighted update beside VAE and IWAE."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pandas as pd
 from evidence.report import measurements, protocol
 from evidence.report.compare import NLL_OVER_SEEDS, UNITS_OVER_SEEDS, mean_and_deviation, seeds, summary
 from evidence.report.frame import finished
+from evidence.report.paired import Paired, all_below
 from evidence.report.selection import Chosen, among, choose, pairs
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture, Study
 from experiments.critic import drawing
@@ -188,10 +190,11 @@ def _beats(results: pd.DataFrame, form: str) -> Claim:
     if found.empty or not found["pairs"].iloc[0]:
         return Claim(statement, None, "not measured")
     row = found.iloc[0]
+    less = Paired(row["difference"], row["difference_sd"] / math.sqrt(row["pairs"]), row["pairs"])
     difference = mean_and_deviation(row["difference"], row["difference_sd"])
     return Claim(
         statement,
-        bool(row["difference"] < 0),
+        all_below([less]),
         f"{difference} nats, {seeds(row['pairs'])}; {row['budget']}, S = {row['eval_samples']}",
     )
 
@@ -235,5 +238,5 @@ STUDY = Study(
     sweeps=sweeps,
     find=find,
     measure=measure,
-    order=8,
+    order=9,
 )

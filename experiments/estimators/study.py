@@ -182,5 +182,5 @@ STUDY = Study(
     },
     sweeps=sweeps,
     find=find,
-    order=11,
+    order=12,
 )

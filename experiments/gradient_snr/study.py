@@ -129,5 +129,5 @@ STUDY = Study(
     find=find,
     measure=measure,
     experiment=cells.EXPERIMENT,
-    order=9,
+    order=10,
 )

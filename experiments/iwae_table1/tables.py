@@ -15,9 +15,11 @@ from evidence.report.compare import (
     summaries,
     verdict,
 )
+from evidence.report.paired import all_below
 from evidence.report.selection import Chosen, among, choose
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Picture
 from experiments.iwae_table1 import drawing, paper
+from experiments.iwae_table1.by_k import by_k, excess, steps
 from experiments.iwae_table1.paper import DATA, KS, LAYERS, OBJECTIVES, PASSES
 
 CELL = ["data", "stochastic_layers", "objective", "k"]
@@ -82,8 +84,8 @@ def units(row: "pd.Series[float]", name: str) -> str:
     )
 
 
-def claims(results: pd.DataFrame) -> list[Claim]:
-    """What the tables say: for each data set and number of layers, and of the second layer."""
+def claims(results: pd.DataFrame, runs: pd.DataFrame) -> list[Claim]:
+    """What the tables say, for each data set and number of layers, of the cells and of their runs."""
     found = []
     by_kind = results.groupby(["data", "stochastic_layers"], sort=False) if len(results) else []
     for (data, layers), group in by_kind:
@@ -95,25 +97,26 @@ def claims(results: pd.DataFrame) -> list[Claim]:
         vae = [cell["vae", k] for k in KS if ("vae", k) in cell]
         complete = len(iwae) == 3 and not apart(iwae)
         both = complete and len(vae) == 3 and not apart([*iwae, *vae])
-        nll, vae_nll = [row["nll"] for row in iwae], [row["nll"] for row in vae]
-        active = [row["active_units"] for row in iwae]
-        gain, vae_gain = (nll[0] - nll[-1], vae_nll[0] - vae_nll[-1]) if both else (0.0, 0.0)
+        like = runs[(runs["data"] == data) & (runs["stochastic_layers"] == layers)]
+        nll, vae_nll = (by_k(like, objective, "test/nll") for objective in ("iwae", "vae"))
+        idle = [-units for units in by_k(like, "iwae", "test/active_units")]
+        gain, vae_gain = (rows[0]["nll"] - rows[-1]["nll"] if both else 0.0 for rows in (iwae, vae))
         found += [
             Claim(
                 f"{where}: the IWAE's NLL falls with k.",
-                nll[0] > nll[1] > nll[2] if complete else None,
+                all_below(steps(nll)) if complete else None,
                 _series(iwae, "nll", 2, "nats"),
             ),
             Claim(
                 f"{where}: the VAE gains little from k: from k = 1 to 50 less than half of what the IWAE gains.",
-                abs(vae_gain) < gain / 2 if both else None,
+                all_below([excess(vae_nll, nll)]) if both else None,
                 f"VAE {vae_gain:+.2f}, IWAE {gain:+.2f} nats ({_series(vae, 'nll', 2, 'nats')})"
                 if both
                 else apart([*iwae, *vae]),
             ),
             Claim(
                 f"{where}: the IWAE's active units rise with k.",
-                active[0] < active[1] < active[2] if complete else None,
+                all_below(steps(idle)) if complete else None,
                 _series(iwae, "active_units", 0, "units"),
             ),
         ]
@@ -162,7 +165,7 @@ def findings(experiment: str, runs: pd.DataFrame, published: Path, folder: Path)
     said = [*notes(results), *protocol.notes(experiment, found.runs)]
     for (data, model), group in found.runs.groupby(["data", "model"], sort=False) if len(results) else []:
         said += protocol.unlike(group, f"{NAMES.get(data, data)}, {model}")
-    return Findings(results, table(results), claims(results), pictures, [*said, *found.notes])
+    return Findings(results, table(results), claims(results, found.runs), pictures, [*said, *found.notes])
 
 
 def _verdict(row: "pd.Series[float]") -> str:

@@ -16,10 +16,10 @@ from evidence.report.compare import (
     UNITS_OVER_SEEDS,
     apart,
     mean_and_deviation,
-    seeds,
     summaries,
     verdict,
 )
+from evidence.report.paired import all_below, of_gaps, over
 from evidence.report.selection import Chosen, choose, is_from_seed
 from evidence.report.study import SIDE_BY_SIDE, Budget, Claim, Findings, Study
 from evidence.runs import lookup
@@ -164,19 +164,21 @@ def _claims(results: pd.DataFrame, chosen: pd.DataFrame) -> list[Claim]:
             continue
         after = chosen[(chosen["experiment"] == number) & (chosen["stage"] == "second")]
         before = chosen.set_index("run").reindex(_origins(after))
-        change, units = (
-            (after[name].to_numpy() - before[name].to_numpy()).mean()
+        nll, units = (
+            after[name].reset_index(drop=True) - before[name].reset_index(drop=True)
             for name in ("test/nll", "test/active_units")
         )
-        change = round(change, 2)  # as it is printed: less is no change
+        change = of_gaps(nll)
         if unlike := apart(pair, ("eval_samples", "eval_images", "data_digest")) or _missing(before):
             claims.append(Claim(sentence, None, unlike))
             continue
         evidence = (
-            f"NLL {change:+.2f} nats, active units {units:+.0f}; {_budget(pair[0])}, then {_budget(pair[1])},"
-            f" {seeds(len(after))}"
+            f"NLL {change} nats, active units {units.mean():+.0f}; {_budget(pair[0])}, then {_budget(pair[1])},"
+            f" {over([change])}"
         )
-        claims.append(Claim(sentence, sign * change > 0 and sign * units < 0, evidence))
+        printed = nll.round(2)  # less is no change
+        holds = all_below([of_gaps(-sign * printed), of_gaps(sign * units)])
+        claims.append(Claim(sentence, holds, evidence))
     return claims
 
 
@@ -203,5 +205,5 @@ STUDY = Study(
     },
     sweeps=sweeps,
     find=find,
-    order=4,
+    order=5,
 )

@@ -36,5 +36,5 @@ STUDY = Study(
     },
     sweeps=sweeps,
     find=find,
-    order=5,
+    order=6,
 )

@@ -128,5 +128,5 @@ STUDY = Study(
     },
     sweeps=sweeps,
     find=find,
-    order=10,
+    order=11,
 )

@@ -167,5 +167,5 @@ STUDY = Study(
     sweeps=sweeps,
     find=find,
     measure=measure,
-    order=7,
+    order=8,
 )

@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 
 from evidence.errors import UserError
+from evidence.startup import without_garbage_collection
 
 STEPS = 20  # of a replay: on an H100 more do not make it faster
 WARM_UP = 3  # steps, in which kernels are compiled and libraries take their memory
@@ -27,7 +28,7 @@ class Repeat:
             self._step()
 
     def wait(self) -> None:
-        """They are done."""
+        """Wait until the steps are done. Here they are."""
 
 
 class Replay(Repeat):
@@ -62,10 +63,9 @@ class Replay(Repeat):
 
     def _capture(self, size: int) -> torch.cuda.CUDAGraph:
         gc.collect()  # a graph of before that is collected during a capture ends it
-        gc.disable()
         before = torch.cuda.current_stream(self._device)
         try:
-            with torch.cuda.device(self._device):
+            with without_garbage_collection(), torch.cuda.device(self._device):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
                     for _ in range(size):
@@ -76,7 +76,5 @@ class Replay(Repeat):
             raise UserError(
                 f"a step cannot be captured as a CUDA graph ({why}): choose compile=false"
             ) from error
-        finally:
-            gc.enable()
         self._graphs[size] = graph
         return graph

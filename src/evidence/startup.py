@@ -10,8 +10,10 @@ from collections.abc import Iterator
 @contextlib.contextmanager
 def without_garbage_collection() -> Iterator[None]:
     """No garbage is collected inside the block."""
+    was_on = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        gc.enable()
+        if was_on:
+            gc.enable()

@@ -210,3 +210,15 @@ def test_slurm_is_told_what_the_config_says(folder: Path, monkeypatch: pytest.Mo
     assert launcher_overrides["time"] == "240"
     assert launcher_overrides["output"].startswith(f"{folder}/outputs/.sweeps/")
     assert script.index("export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK") < script.index("run this")
+
+
+@pytest.mark.parametrize("kind", ["launcher", "sweeper"])
+@pytest.mark.parametrize("target", ["Basic", "no_such.Launcher", "os.getcwd", "pathlib.Path", "3"])
+def test_a_class_that_is_none_of_hydras_is_one_line(
+    kind: str, target: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["-m", *SMALL, "seed=0,1", f"hydra.{kind}._target_={target}"], CONF) == 2
+    assert said(capsys) == [
+        f"evidence: hydra.{kind}._target_={target}: must be the full name of a {kind} of Hydra's"
+    ]
+    assert not any(folder.iterdir())

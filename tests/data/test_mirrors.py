@@ -78,6 +78,21 @@ def test_a_transfer_that_goes_on_has_the_time_it_needs(
     assert mirrors._unless_stalled(transfer, tmp_path) == 0
 
 
+def test_a_transfer_without_end_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "STALL", 0.05)
+    monkeypatch.setattr(mirrors, "LARGEST", 1000)
+    given_up = threading.Event()
+
+    def transfer() -> None:
+        while not given_up.wait(0.01):
+            with (tmp_path / "file").open("ab") as file:
+                file.write(bytes(100))
+
+    with pytest.raises(mirrors.Unavailable, match="more than 1000 bytes came"):
+        mirrors._unless_stalled(transfer, tmp_path)
+    given_up.set()
+
+
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
     """Puts a shell script in the place of a package client."""

@@ -164,6 +164,18 @@ def test_runs_that_train_together_show_each_bound_by_its_name(capsys: pytest.Cap
     assert "elbo -98.70 1.20e-05  iwae -95.20  in" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_run_that_has_failed_is_shown_no_more(capsys: pytest.CaptureFixture[str]) -> None:
+    shared = terminal.SharedProgress(2)
+    with contextlib.suppress(ValueError), shared.member(10, 5) as show:
+        show(5, "elbo", -98.7)
+        raise ValueError
+    with shared.member(10, 5) as show:
+        show(10, "iwae", -95.2)
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "iwae -95.20" in last
+    assert "elbo" not in last
+
+
 @pytest.mark.parametrize(
     ("value", "least", "said"),
     [

@@ -106,3 +106,22 @@ def test_more_samples_take_the_signal_out_of_the_encoder_and_give_it_to_the_deco
     few, many = (GradientSNR(1_000, 4, 1).of_all(model, IWAE(k), x) for k in (4, 256))
     assert many["snr_encoder"][0] < few["snr_encoder"][0]
     assert many["snr_decoder"][0] > 2 * few["snr_decoder"][0]
+
+
+def test_a_draw_of_zero_has_no_direction_and_one_number_has_none_at_all() -> None:
+    assert ratios(torch.tensor([[0.0, 0.0], [1.0, 2.0], [2.0, 1.0]])).direction == pytest.approx(
+        (0 + 4 / 3 + 4 / 3) / 3
+    )
+    assert ratios(torch.tensor([[1.0], [2.0], [4.0]])).direction == float("inf")
+
+
+class Constant(ELBO):
+    """Its gradient has no noise."""
+
+    def forward(self, model: LatentVariableModel, x: Tensor) -> Estimate:
+        return Estimate(model.likelihood.bias.sum().expand(len(x)) + model.posterior(x).mean[:, 0] ** 2, {})
+
+
+def test_what_is_infinite_is_left_out() -> None:
+    found = GradientSNR(3, 4, 1).of_all(problems.linear_gaussian(), Constant(1), problems.images(4))
+    assert not found.keys() & {"snr_encoder", "snr_decoder"}

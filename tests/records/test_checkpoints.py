@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from evidence.records import checkpoints, files
+from evidence.records import checkpoints, files, lineage
 from evidence.records.damage import Damaged
 from evidence.records.directory import RunDirectory
 
@@ -94,3 +94,16 @@ def test_a_checksum_of_another_file_is_damage(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "1.pt.sha256", tmp_path / "2.pt.sha256")
     with pytest.raises(Damaged, match=r"2\.pt cannot be read \(its checksum is wrong\)"):
         checkpoints.load(tmp_path / "2.pt")
+
+
+def test_one_checkpoint_is_read_where_one_is_wanted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory, read = RunDirectory(tmp_path), list[int]()
+    (tmp_path / "checkpoints").mkdir()
+    for step in (1, 5, 10**9, 10**10):
+        checkpoints.save(tmp_path / "checkpoints" / f"{step:09d}.pt", {"step": step, "metrics_size": 0})
+    assert [*directory.checkpoints()] == [1, 5, 10**9, 10**10]
+    monkeypatch.setattr("evidence.records.directory.load", lambda path: read.append(int(path.stem)) or {})
+    for step in (5, 7, 10**10):
+        found = lineage.checkpoint_at([directory], step)
+        assert (found.step if found else None) == (None if step == 7 else step)
+    assert read == [5, 10**10]

@@ -15,7 +15,7 @@ import runs
 
 from evidence import report, tracking
 from evidence.report import command, compare, frame, page, shown
-from evidence.report.study import Findings, discovered
+from evidence.report.study import Claim, Findings, discovered
 from experiments.iwae_table1 import study as table1
 from experiments.iwae_table1 import tables
 from experiments.iwae_table1.paper import PASSES
@@ -164,23 +164,26 @@ def grid(iwae: list[float], vae: list[float], units: list[float]) -> pd.DataFram
         for objective, values in (("iwae", iwae), ("vae", vae))
         for k, nll, count in zip((1, 5, 50), values, units, strict=False)
     ]
-    return cells(*made)
+    return frames.frame(*made)
+
+
+def judged(made: pd.DataFrame) -> list[Claim]:
+    found = tables.chosen(made).runs
+    return tables.claims(tables.cells(found, PUBLISHED), found)
 
 
 def test_the_claims_follow_the_numbers() -> None:
     as_published = grid([86.8, 85.5, 84.8], [86.8, 86.5, 86.4], [19, 22, 25])
-    assert [claim.holds for claim in tables.claims(as_published)] == [True, True, True]
-    assert "86.80 at k = 1" in tables.claims(as_published)[0].evidence
+    assert [claim.holds for claim in judged(as_published)] == [True, True, True]
+    assert "86.80 at k = 1" in judged(as_published)[0].evidence
     turned_round = grid([84.8, 85.5, 86.8], [86.8, 86.5, 86.4], [25, 22, 19])
-    assert [claim.holds for claim in tables.claims(turned_round)] == [False, False, False]
+    assert [claim.holds for claim in judged(turned_round)] == [False, False, False]
     the_vae_gains_too = grid([86.8, 85.5, 84.8], [86.8, 86.0, 85.7], [19, 22, 25])
-    assert [claim.holds for claim in tables.claims(the_vae_gains_too)] == [True, False, True]
-    without_its_twin = pd.concat(
-        [as_published[as_published["k"] > 1], as_published[as_published["objective"] == "vae"]]
-    )
-    assert [claim.holds for claim in tables.claims(without_its_twin.drop_duplicates())] == [True, True, True]
+    assert [claim.holds for claim in judged(the_vae_gains_too)] == [True, False, True]
+    without_its_twin = as_published[(as_published["k"] > 1) | (as_published["objective"] == "vae")]
+    assert [claim.holds for claim in judged(without_its_twin)] == [True, True, True]
     incomplete = grid([86.8, 85.5], [86.8, 86.5, 86.4], [19, 22, 25])
-    assert [claim.holds for claim in tables.claims(incomplete)] == [None, None, None]
+    assert [claim.holds for claim in judged(incomplete)] == [None, None, None]
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -200,3 +200,19 @@ def test_a_data_set_whose_function_draws_is_the_same_each_time(root: Path) -> No
     first = runs.numbers(runs.only_directory(root))
     assert runs.start(*own, "eval.seed=0", "trainer.steps=60") == 0
     assert runs.numbers(runs.only_directory(root)) == first
+
+
+def test_an_error_whose_text_is_no_text_is_recorded_all_the_same(root: Path) -> None:
+    """A file's name may have any bytes, and Python reads those that are no text as \\udcff."""
+    (root / "myflow.py").write_text(
+        OBJECTIVE
+        + EXITS["in a later step"].replace("sys.exit('the bound fell')", r"raise ValueError('d\udcffta')")
+    )
+    assert runs.start("objective=vae", "tracking=none", "objective._target_=myflow.Flow") == 1
+    directory = runs.only_directory(root)
+    record = directory.read()
+    assert record is not None
+    assert record.status == "FAILED"
+    assert r"ValueError: d\udcffta" in (record.error or "")
+    assert r"ValueError: d\udcffta" in directory.traceback.read_text()
+    assert r"d\udcffta" in directory.log.read_text()

@@ -152,12 +152,16 @@ def test_models_of_unlike_lengths_are_not_compared(tmp_path: Path):
 
 def test_other_numbers_refute_them(tmp_path: Path):
     runs = cells.one_layer(written(tmp_path, [20, 30, 40], [40, 30, 30], 0.5)).runs
-    assert [claim.holds for claim in reading.claims(reading.results(tmp_path, runs))] == [True, False, False]
+    assert [claim.holds for claim in reading.claims(reading.results(tmp_path, runs), runs)] == [
+        True,
+        False,
+        False,
+    ]
 
 
 def test_models_without_inactive_units_say_nothing_about_their_removal(tmp_path: Path):
     runs = cells.one_layer(written(tmp_path, [50, 50, 50], [50, 50, 50], 0.0)).runs
-    assert reading.claims(reading.results(tmp_path, runs))[-1].holds is None
+    assert reading.claims(reading.results(tmp_path, runs), runs)[-1].holds is None
 
 
 def test_what_was_measured_of_other_runs_or_records_is_no_figure_of_the_study(tmp_path: Path):

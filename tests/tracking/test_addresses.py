@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -38,8 +39,12 @@ def test_a_sqlite_store_is_the_file_that_its_address_names(
     assert experiment.artifact_location == (place.artifacts / "Default").as_uri()
 
 
-def test_the_default_store_lies_in_any_folder(tmp_path: Path) -> None:
+def test_the_default_store_lies_in_any_folder_and_is_made_in_any(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = tmp_path / "a b%20c?d#e"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary := tmp_path / "t?m%20p"))
+    temporary.mkdir()
     tracking.prepare(tracking.Store(None, "study", root))
     assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {"mlflow.db", "mlflow.db.lock"}
     assert (root / "mlflow.db").exists()
@@ -59,7 +64,7 @@ def test_a_database_has_its_artifacts_at_the_root_and_its_password_encoded(tmp_p
 @pytest.mark.parametrize(
     ("module", "remedy"),
     [
-        ("psycopg", r"pip install -e '\.\[postgres\]'"),
+        ("psycopg2", "pip install psycopg2-binary"),
         ("MySQLdb", "pip install mysqlclient"),
         ("boto3", "pip install boto3"),
     ],

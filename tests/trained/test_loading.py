@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hydra
 import numpy as np
 import pytest
 import runs
@@ -261,6 +262,9 @@ def test_a_run_is_computed_from_python_once_as_from_the_command_line(
     assert unfinished.folder == trained["unfinished"]
     assert unfinished.step == 60
     assert "goes on from step 40 to 60" in capsys.readouterr().err
+    with hydra.initialize(version_base=None):  # the caller is a Hydra program itself
+        assert evidence.run(words).folder == trained["finished"]
+        assert hydra.compose() == {}
     for wrong, said in (("k=0", "k=0: must be at least 1"), ("-m", "not -m"), ("plan=true", "one run")):
         with pytest.raises(evidence.UserError, match=said):
             evidence.run([*runs.SMALL, wrong])

@@ -11,9 +11,13 @@ import re
 import shutil
 import socket
 from collections.abc import Mapping
+from contextlib import suppress
 from logging import CRITICAL, WARNING, getLogger
 from typing import Annotated, Any, Literal
 
+from hydra._internal.utils import _locate
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from pydantic import ConfigDict, Field, ValidationError
 
 from evidence.config import messages
@@ -106,6 +110,7 @@ def prepare(kind: str, choice: str, config: Mapping[str, Any]) -> None:
     """
     package = _package(config)
     if package not in PLUGINS:
+        _check_class(kind, str(config["_target_"]))
         return
     if importlib.util.find_spec(f"hydra_plugins.{package}") is None:  # its extra is named as what it runs
         raise UserError(
@@ -156,7 +161,16 @@ def overrides(launcher: Mapping[str, Any], parallel: int, is_packed: bool) -> li
 
 def _package(config: Mapping[str, Any]) -> str:
     """hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher -> hydra_joblib_launcher."""
-    return str(config["_target_"]).split(".")[1]
+    return str(config["_target_"]).rpartition("hydra_plugins.")[2].partition(".")[0]
+
+
+def _check_class(kind: str, target: str) -> None:
+    base: type = {"launcher": Launcher, "sweeper": Sweeper}[kind]
+    found = None
+    with suppress(Exception):  # its module may raise anything
+        found = _locate(target)
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise UserError(f"hydra.{kind}._target_={target}: must be the full name of a {kind} of Hydra's")
 
 
 def _find_ray(address: str | None) -> None:

@@ -55,12 +55,17 @@ class Loader(ConfigLoaderImpl):
 
 @contextlib.contextmanager
 def opened(conf: Path) -> Iterator[Loader]:
-    """A loader of the configs in the folder `conf`, which Hydra uses inside the block."""
-    with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None  # it has just been initialized
-        hydra.config_loader = found = Loader(hydra.config_loader.get_search_path(), conf)
-        try:
+    """A loader of the configs in the folder `conf`, which Hydra uses inside the block.
+
+    Outside of it Hydra is as it was: the caller may be a Hydra program itself.
+    """
+    callers = GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    GlobalHydra.instance().hydra = None
+    try:
+        with initialize_config_dir(str(conf), version_base="1.3", job_name="run"):
+            ours = GlobalHydra.instance().hydra
+            assert ours is not None  # it has just been initialized
+            ours.config_loader = found = Loader(ours.config_loader.get_search_path(), conf)
             yield found
-        finally:
-            HydraConfig.instance().cfg = None
+    finally:
+        GlobalHydra.instance().hydra, HydraConfig.instance().cfg = callers

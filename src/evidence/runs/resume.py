@@ -54,7 +54,8 @@ def restore(located: LocatedRun, settings: Settings, device: torch.device, parts
     found = latest_commit(ours, parts.last_step)
     if found is None or found.step == 0:
         outputs = directory.folder.parent
-        source = source_of(settings, outputs, stored(outputs))
+        records = stored(outputs) if settings.init_from is not None else []
+        source = source_of(settings, outputs, records)
         if source is not None:
             training.carry_over(parts.model, parts.optimizer, end(source.directory).state)
         directory.take_metrics(directory, 0)

@@ -7,6 +7,8 @@ note in the sweep's folder (hydra.sweep.dir). All of them must be able to write 
 import contextlib
 import hashlib
 import json
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -39,9 +41,10 @@ class JobNotes:
 
     def clear(self) -> None:
         """Delete what an earlier sweep has left in the same folder."""
-        for pattern in ("job-*.json", "claim-*"):
-            for path in self._folder.glob(pattern):
-                path.unlink()
+        for path in self._folder.glob("job-*.json"):
+            path.unlink()
+        for path in self._folder.glob("claim-*"):
+            shutil.rmtree(path)
 
     def write_sweep(self, sweep: Sweep) -> None:
         """Write which sweep this is, before its first job. Where that is not possible, the jobs say so."""
@@ -83,9 +86,12 @@ class JobNotes:
         A job that a launcher starts a second time has claimed it already.
         """
         path = self._folder / f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
-        try:
-            with path.open("x") as claim:
-                claim.write(str(number))
-        except FileExistsError:
-            return path.read_text() == str(number)
-        return True
+        with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
+            claim = Path(folder, "claim")
+            (claim / str(number)).mkdir(parents=True)
+            try:
+                claim.rename(path)  # which replaces no folder that has something in it
+            except OSError:
+                if not path.is_dir():
+                    raise
+        return (path / str(number)).exists()

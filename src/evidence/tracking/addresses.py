@@ -28,6 +28,11 @@ def default(root: Path) -> str:
     return URL.create("sqlite", database=str(root.resolve() / "mlflow.db")).render_as_string()
 
 
+def server(uri: str | None) -> str | None:
+    """The address of a server's pages, without a password. None where `uri` is no server's."""
+    return passwords.masked(uri).rstrip("/") if uri and uri.startswith(("http://", "https://")) else None
+
+
 def read(uri: str, root: Path) -> Place:
     """What an address means. The artifacts of a database that is no SQLite file are in `mlruns` in `root`.
 

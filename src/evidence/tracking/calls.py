@@ -16,8 +16,10 @@ from urllib.parse import unquote
 from evidence import passwords
 from evidence.errors import UserError
 
-PACKAGES = {"MySQLdb": "mysqlclient"}  # by the module that they bring, where it has another name
-EXTRAS = {"psycopg": "postgres", "psycopg2": "postgres"}  # of this package, by the module that they bring
+PACKAGES = {
+    "MySQLdb": "mysqlclient",
+    "psycopg2": "psycopg2-binary",
+}  # by their module, where it has another name
 NO_ANSWER = re.compile(r"Max retries exceeded|failed with (timeout )?exception")
 AWAY = re.compile(r"failed with error code 5\d\d")  # a proxy's answer, not MLflow's
 
@@ -130,8 +132,8 @@ def _explained(uri: str, error: Exception, what: str | None) -> UserError:
         remedy = "ask for it, choose another name=, or run with tracking=none"
     if isinstance(error, ImportError):
         missing = (error.name or reason).partition(".")[0]
-        extra = f"-e '.[{EXTRAS[missing]}]'" if missing in EXTRAS else PACKAGES.get(missing, missing)
-        short, remedy = f"its module {missing} is not installed", f"pip install {extra}"
+        short = f"its module {missing} is not installed"
+        remedy = f"pip install {PACKAGES.get(missing, missing)}"
     if NO_ANSWER.search(reason):
         short = "no answer"
     is_away = short == "no answer" or AWAY.search(reason) or code == "TEMPORARILY_UNAVAILABLE"

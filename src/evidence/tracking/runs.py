@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evidence.errors import UserError
-from evidence.passwords import masked
+from evidence.tracking import addresses
 from evidence.tracking.calls import store_errors
 from evidence.tracking.params import LONGEST_TAG, shortened
-from evidence.tracking.stores import Store, connect, reader
+from evidence.tracking.stores import Store, connect, experiments, reader
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -172,8 +172,8 @@ def running(store: Store) -> list[MLflowRun]:
     """The runs of records in the store that are RUNNING, in any experiment."""
     client, _, uri = connect(store)
     with store_errors(uri):
-        experiments = [experiment.experiment_id for experiment in client.search_experiments()]
-        found = client.search_runs(experiments, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
+        everywhere = [experiment.experiment_id for experiment in experiments(client)]
+        found = client.search_runs(everywhere, "attributes.status = 'RUNNING' and tags.record LIKE '%'")
         return [MLflowRun(client, run, uri) for run in found if run.data.tags.keys() >= OURS]
 
 
@@ -190,7 +190,7 @@ def recorded(uri: str | None, root: Path, experiment: str | None) -> list[tuple[
     client, uri = reader(root, uri)
     found: list[Run] = []
     with store_errors(uri):
-        names = {each.experiment_id: each.name for each in client.search_experiments()}
+        names = {each.experiment_id: each.name for each in experiments(client)}
         wanted, token = [number for number, name in names.items() if experiment in (None, name)], None
         while wanted:
             runs = client.search_runs(wanted, page_token=token)
@@ -241,13 +241,8 @@ def download(root: Path, run_id: str, artifacts: Sequence[str], folder: Path) ->
 
 def page(uri: str | None, run: "Run") -> str | None:
     """The address of a run's page. None if the store is no server."""
-    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or ""
-    info = run.info
-    return (
-        f"{masked(uri)}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
-        if uri.startswith("http")
-        else None
-    )
+    server, info = addresses.server(uri or os.environ.get("MLFLOW_TRACKING_URI")), run.info
+    return server and f"{server}/#/experiments/{info.experiment_id}/runs/{info.run_id}"
 
 
 def _tags(tags: dict[str, str]) -> dict[str, str]:

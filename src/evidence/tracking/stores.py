@@ -25,6 +25,7 @@ from evidence.tracking.calls import store_errors
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 
 class NoStore(UserError):
@@ -122,6 +123,15 @@ def _client_class() -> "type[MlflowClient]":
     return MlflowClient
 
 
+def experiments(client: "MlflowClient") -> Iterator["Experiment"]:
+    """All experiments, page by page."""
+    token = None
+    while token != "":
+        page = client.search_experiments(page_token=token)
+        yield from page
+        token = page.token or ""
+
+
 def _empty_store(artifacts: Path) -> bytes:
     """The bytes of an empty store, made in a temporary folder.
 
@@ -131,7 +141,7 @@ def _empty_store(artifacts: Path) -> bytes:
     from mlflow import MlflowClient
 
     with tempfile.TemporaryDirectory() as folder:
-        MlflowClient(f"sqlite:///{folder}/mlflow.db")
+        MlflowClient(addresses.default(Path(folder)))
         with contextlib.closing(sqlite3.connect(f"{folder}/mlflow.db")) as connection:
             place = (artifacts / "Default").as_uri()
             connection.execute("UPDATE experiments SET artifact_location = ?", (place,))

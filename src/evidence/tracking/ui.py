@@ -8,12 +8,12 @@ from pathlib import Path
 from evidence import project
 from evidence.errors import UserError
 from evidence.passwords import masked
-from evidence.tracking import view
+from evidence.tracking import addresses, view
 from evidence.tracking.calls import store_errors
-from evidence.tracking.stores import reader
+from evidence.tracking.stores import experiments, reader
 
 
-def addresses(root: Path, server: str) -> dict[str, str]:
+def pages(root: Path, server: str) -> dict[str, str]:
     """The address of the page of each experiment that has runs of this program, by the experiment's name.
 
     The view is written where it is missing.
@@ -24,7 +24,7 @@ def addresses(root: Path, server: str) -> dict[str, str]:
     with store_errors(uri):
         found = [
             each
-            for each in client.search_experiments()
+            for each in experiments(client)
             if client.search_runs([each.experiment_id], "tags.record LIKE '%'", max_results=1)
         ]
         for each in found:
@@ -37,10 +37,10 @@ def main(words: list[str]) -> int:
     """Print the addresses at the server that `mlflow ui` starts with these options, or at MLFLOW_TRACKING_URI."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", "-p", default="5000")
-    port, uri = parser.parse_known_args(words)[0].port, os.environ.get("MLFLOW_TRACKING_URI")
-    server = masked(uri).rstrip("/") if uri and uri.startswith("http") else f"http://127.0.0.1:{port}"
+    port = parser.parse_known_args(words)[0].port
+    server = addresses.server(os.environ.get("MLFLOW_TRACKING_URI")) or f"http://127.0.0.1:{port}"
     try:
-        for name, address in addresses(project.root(), server).items():
+        for name, address in pages(project.root(), server).items():
             print(f"the runs of {name}: {address}")
     except UserError as error:
         print(f"evidence: {masked(str(error))}", file=sys.stderr)
