@@ -67,14 +67,14 @@ def test_idx_sets_are_split_59600_400_10000(load: Callable[..., Dataset]) -> Non
         assert (part.min(), part.max()) == (0, 1)
     assert torch.equal(binary.train, (grey.train / 255 >= 0.5).byte())
     assert grey.provenance["files"].keys() == {"train-images-idx3-ubyte", "t10k-images-idx3-ubyte"}
-    assert grey.provenance["splits"] == {"train": 59_600, "valid": 400, "test": 10_000}
+    assert provenance.described(grey)["splits"] == {"train": 59_600, "valid": 400, "test": 10_000}
 
 
 @pytest.mark.usefixtures("no_network")
 def test_mnist_scores_the_pixels_all_results_were_scored_on() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    scored = mnist(real("mnist"), 784, "stochastic").provenance["scored_sha256"]
+    scored = provenance.described(mnist(real("mnist"), 784, "stochastic"))["scored_sha256"]
     assert scored["valid"].startswith("14226c4c454a0b65")
     assert scored["test"].startswith("933d1a9ce6eebb3d")
     assert torch.equal(torch.get_rng_state(), state)  # the global generator is the run's own

@@ -1,9 +1,12 @@
 """Annealed importance sampling against exact log-evidence, from both sides."""
 
+import math
+
 import problems
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.distributions import Normal
 
 from evidence.evaluation import ais
 from evidence.evaluation.ais import AnnealedImportanceSampling
@@ -122,3 +125,29 @@ def test_noise_depends_on_the_image_and_on_no_other_image() -> None:
     for name, value in whole.items():
         torch.testing.assert_close(value[[4, 1]], part[name])
     assert len({float(value) for value in whole["nll_ais"]}) == 6
+
+
+class Mixture(nn.Module):
+    """Two Gaussians. It draws a component for each of its rows of noise [K, D]."""
+
+    def forward(self) -> "Mixture":
+        return self
+
+    def noise(self, num_samples: int) -> Tensor:
+        return torch.randn(num_samples, problems.Z_DIM)
+
+    def rsample(self, noise: Tensor) -> Tensor:
+        assert noise.dim() == 2
+        return noise + torch.tensor([-1.0, 1.0])[torch.randint(2, (len(noise), 1))]
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        each = [Normal(mean, 1.0).log_prob(z).sum(-1) for mean in (-1.0, 1.0)]
+        return torch.stack(each).logsumexp(0) - math.log(2)
+
+
+def test_a_prior_is_given_noise_as_everywhere_else() -> None:
+    model = problems.linear_gaussian()
+    model.prior = Mixture()
+    x = problems.images(3)
+    found = sampler(simulated=True)(model, x, torch.zeros(1, 3))
+    assert all(value.shape == (3,) and value.isfinite().all() for value in found.values())

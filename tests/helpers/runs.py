@@ -18,7 +18,8 @@ from evidence.cli import command_line
 from evidence.config import compose
 from evidence.config.settings import Settings
 from evidence.models import LatentVariableModel
-from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.records.directory import RunDirectory
+from evidence.records.lineage import latest_checkpoint
 from evidence.runs import driver
 from evidence.stack import Stack
 

@@ -102,7 +102,7 @@ def test_one_checkpoint_is_read_where_one_is_wanted(tmp_path: Path, monkeypatch:
     for step in (1, 5, 10**9, 10**10):
         checkpoints.save(tmp_path / "checkpoints" / f"{step:09d}.pt", {"step": step, "metrics_size": 0})
     assert [*directory.checkpoints()] == [1, 5, 10**9, 10**10]
-    monkeypatch.setattr("evidence.records.directory.load", lambda path: read.append(int(path.stem)) or {})
+    monkeypatch.setattr("evidence.records.lineage.load", lambda path: read.append(int(path.stem)) or {})
     for step in (5, 7, 10**10):
         found = lineage.checkpoint_at([directory], step)
         assert (found.step if found else None) == (None if step == 7 else step)

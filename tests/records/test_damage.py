@@ -1,5 +1,6 @@
 """Damaged records: each is named in one line and left out, and every command goes on."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,19 @@ def test_a_damaged_neighbour_is_named_and_stops_no_command(
         return
     named = [line.split()[1].removesuffix(f"/{name}") for line in lines]
     assert sorted(named) == sorted(str(path.parent) for path in damaged)
+
+
+def test_settings_that_were_edited_are_not_those_of_the_run(neighbours: list[Path], tmp_path: Path) -> None:
+    directory = RunDirectory(shutil.copytree(neighbours[0], tmp_path / "copied"))
+    written = directory.config.read_text()
+    directory.config.write_text(written.replace("device: cpu", "device: auto"))  # on which no number depends
+    assert directory.settings["device"] == "auto"
+    for key in ("activation: ", "seed: ", "learning_rate: "):
+        assert key in written
+        directory.config.write_text(re.sub(rf"\b{key}.*", f"{key}7", written))
+        with pytest.raises(UserError, match=r"config\.yaml .*other settings than the run was computed with"):
+            directory.settings  # noqa: B018
+    assert RunDirectory(neighbours[0]).settings["seed"] == 5
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "checkpoints/000000040.pt"])

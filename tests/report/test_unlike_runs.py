@@ -55,6 +55,16 @@ def test_runs_of_one_experiment_that_differ_in_their_settings_are_no_seeds(root:
         ({}, {"code_digest": "c1de"}, "other code"),
         ({}, {"data_digest": "da7b", "code_digest": "c1de"}, "other code, other data"),
         ({}, {"variant": "num_exact=None"}, "other settings"),
+        (
+            {},
+            {"seed": 1, "date": "2025-01-01", "test/nll": 84.81},
+            None,
+        ),  # to the rounding of another processor
+        (
+            {},
+            {"seed": 1, "date": "2025-01-01", "test/nll": 83.0},
+            "NLL 83.00, and `kept-1`, of the same settings, code and seed, has 84.80",
+        ),
         ({}, {"mixed": "from step 20: evidence has changed"}, "mixed: from step 20: evidence has changed"),
         ({"stages": "3"}, {"mixed": "other data"}, "mixed: other data"),  # however long
         ({"stages": "3"}, {"cell_identity": None}, "made by an earlier version"),
@@ -134,8 +144,8 @@ def test_one_row_stands_for_an_objective_and_k_whatever_its_options(tmp_path: Pa
 
 
 def test_cells_that_are_compared_say_in_what_they_are_unlike(tmp_path: Path) -> None:
-    vae = [{"objective": "vae", "k": k} for k in (1, 5, 50)]
-    iwae = [{"objective": "iwae", "k": k} for k in (5, 50)]
+    vae = [{"objective": "vae", "k": k, "test/nll": 87.0, "test/active_units": 19.0} for k in (1, 5, 50)]
+    iwae = [{"objective": "iwae", "k": k, "test/active_units": 20.0 + k} for k in (5, 50)]
     iwae[0] |= {"code_digest": "c1de", "trainer.learning_rate": "0.01", "test/nll": 80.0, "run": "far"}
     found = table1.find(frame(*vae, *iwae), tmp_path)
     assert [claim.holds is None for claim in found.claims] == [False] * 3

@@ -1,5 +1,6 @@
 """An error in a user's module keeps its cause and names the file, in one line and without Hydra's words."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -184,7 +185,9 @@ def test_an_nll_that_no_model_can_have_is_told(root: Path, capsys: pytest.Captur
     ]
     assert runs.start(*own, "tracking=none") == 0
     assert runs.only_directory(root).read().metrics["test/nll"] < 0
-    assert ": test/nll is below 0, which no model of images of 0 and 1 has" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert ": test/nll is below 0, which no model of images of 0 and 1 has" in said
+    assert ": test/kl is below 0, which no divergence of two densities is" in said
 
 
 def test_a_data_set_whose_function_draws_is_the_same_each_time(root: Path) -> None:
@@ -200,6 +203,22 @@ def test_a_data_set_whose_function_draws_is_the_same_each_time(root: Path) -> No
     first = runs.numbers(runs.only_directory(root))
     assert runs.start(*own, "eval.seed=0", "trainer.steps=60") == 0
     assert runs.numbers(runs.only_directory(root)) == first
+
+
+def test_the_record_describes_the_images_that_are_scored(root: Path) -> None:
+    """And not those of the data set that yours is made of."""
+    (root / "myblack.py").write_text(
+        "from evidence import data\n"
+        "def black(pixels, binarization):\n"
+        "    digits = data.digits(pixels, binarization)\n"
+        "    about = {'splits': 'as the others', 'binarization': 'none', 'scored_sha256': {'test': 'c0de'}}\n"
+        "    return digits._replace(test=digits.test[:7] * 0, provenance=about, label_source=None)\n"
+    )
+    assert runs.start("data._target_=myblack.black", "tracking=none", "eval.images=null") == 0
+    described = runs.only_directory(root).read().data
+    assert described["splits"] == {"train": 1397, "valid": 100, "test": 7}
+    assert described["scored_sha256"]["test"] == hashlib.sha256(bytes(7 * 64)).hexdigest()
+    assert described["binarization"] == "none"
 
 
 def test_an_error_whose_text_is_no_text_is_recorded_all_the_same(root: Path) -> None:

@@ -250,11 +250,6 @@ def _dataset(
     provenance = {
         "files": files,
         "binarization": binarization,
-        "splits": {"train": len(train), "valid": len(valid), "test": len(test)},
-        "scored_sha256": {
-            "valid": hashlib.sha256(valid.numpy().tobytes()).hexdigest(),
-            "test": hashlib.sha256(test.numpy().tobytes()).hexdigest(),
-        },
     }
     return Dataset(train, levels, valid, test, image_shape, provenance)
 

@@ -30,8 +30,8 @@ class AnnealedImportanceSampling:
     """A metric of `eval.metrics`: `nll_ais`, an upper bound on -log p(x) in expectation, of S chains for an image.
 
     With `simulated` it also simulates as many images as it is given, and holds their log p(x) from both sides:
-    `bdmc_nll_upper`, `bdmc_nll_lower` and `bdmc_gap`, their difference (bidirectional Monte Carlo). The gap is an upper
-    bound, in expectation, on the sum of both errors there.
+    `bdmc_nll_upper`, `bdmc_nll_lower` and `bdmc_gap`, their difference (bidirectional Monte Carlo). The gap is the sum
+    of both errors there, so in expectation it bounds each of them.
 
     A first round adapts the step size of each temperature and image towards `target_acceptance`. It is thrown away, and
     the round that counts keeps these step sizes: a chain that adapts while it counts is biased. Any model will do whose
@@ -68,8 +68,7 @@ class AnnealedImportanceSampling:
         found = {"nll_ais": -log_mean_exp(log_w), "ais_acceptance": acceptance}
         if not self.simulated:
             return found
-        prior = model.prior()
-        z = prior.rsample(draws.simulated())
+        z = _of_prior(model, draws.simulated())
         x = model.likelihood(z).sample()[0]
         steps = self.tuned(model, x, draws)
         lower, upper = self.bounds(model, x, z, steps, draws)
@@ -85,7 +84,7 @@ class AnnealedImportanceSampling:
     def tuned(self, model: LatentVariableModel, x: Tensor, draws: "_Draws") -> Tensor:
         """The step sizes of a round of forward chains that adapts them: [T, B]."""
         step, steps = x.new_full((len(x),), self.step_size), []
-        z = model.prior().rsample(draws.starts())
+        z = _of_prior(model, draws.starts())
         for beta in self.beta[1:]:
             steps.append(step)
             z, acceptance = self._transition(model, x, z, float(beta), step, draws)
@@ -96,7 +95,7 @@ class AnnealedImportanceSampling:
         self, model: LatentVariableModel, x: Tensor, steps: Tensor, draws: "_Draws"
     ) -> tuple[Tensor, Tensor]:
         """log w [S, B], with E w = p(x), and the mean acceptance [B]."""
-        z = model.prior().rsample(draws.starts())
+        z = _of_prior(model, draws.starts())
         log_w, acceptances = x.new_zeros(self.num_chains, len(x)), []
         for low, high, step in zip(self.beta, self.beta[1:], steps, strict=False):
             log_w = log_w + float(high - low) * model.likelihood(z).log_prob(x)
@@ -129,6 +128,11 @@ class AnnealedImportanceSampling:
             hmc.init(z, target), target, step.unsqueeze(-1), self.num_leapfrog, momenta, chances
         )
         return state.position, info.acceptance.mean(0)
+
+
+def _of_prior(model: LatentVariableModel, noise: Tensor) -> Tensor:
+    """z ~ p(z) of noise [S, B, D], which a prior takes as [S B, D]."""
+    return model.prior().rsample(noise.flatten(0, 1)).unflatten(0, noise.shape[:2])
 
 
 class _Draws(Iterator[tuple[Tensor, Tensor]]):

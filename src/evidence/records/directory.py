@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,8 +27,8 @@ except ImportError:  # PyYAML without libyaml
     from yaml import SafeLoader
 
 from evidence.config.settings import completed
-from evidence.records import files
-from evidence.records.checkpoints import Checkpoint, drop, load, save
+from evidence.records import files, identity
+from evidence.records.checkpoints import drop, save
 from evidence.records.damage import damaged, left_out, reading
 from evidence.records.record import Record
 
@@ -151,7 +151,7 @@ class RunDirectory:
     def settings(self) -> dict[str, Any]:
         """The content of config.yaml, with keys that are newer than it.
 
-        Raises: Damaged where it is missing or cannot be read.
+        Raises: Damaged where it is missing, cannot be read, or has other settings than the run was computed with.
         """
         try:
             with reading(self.config):
@@ -160,7 +160,11 @@ class RunDirectory:
                     raise damaged(self.config, "it has no settings")
         except FileNotFoundError:
             raise damaged(self.config, "it is missing") from None
-        return completed(settings)
+        settings, record = completed(settings), self.read() or Record()
+        recorded = record.settings_identity if record.identity_version == identity.VERSION else ""
+        if recorded and recorded != identity.settings_identity(settings):
+            raise damaged(self.config, "it has other settings than the run was computed with")
+        return settings
 
     def append_metrics(self, rows: Sequence[Row]) -> None:
         """Add rows to metrics.csv."""
@@ -267,34 +271,3 @@ def stored(outputs: Path) -> list[Stored]:
             if (record := directory.read()) is not None:
                 found.append(Stored(directory, record))
     return found
-
-
-def undamaged(directories: Iterable[RunDirectory], steps: range) -> Iterator[Checkpoint]:
-    """The checkpoints at these steps that can be read, the furthest first.
-
-    Of two checkpoints at one step the first is that of the first directory.
-    """
-    found = [
-        (step, path)
-        for directory in directories
-        for step, path in directory.checkpoints().items()
-        if step in steps
-    ]
-    for step, path in sorted(found, key=lambda entry: -entry[0]):
-        with left_out(path), contextlib.suppress(FileNotFoundError):  # its process may have dropped it
-            yield Checkpoint(step, load(path), path)
-
-
-def latest_checkpoint(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
-    """The furthest undamaged checkpoint at or before `last_step`. None where there is none."""
-    return next(undamaged(directories, range(last_step + 1)), None)
-
-
-def latest_commit(directories: Iterable[RunDirectory], last_step: int) -> Checkpoint | None:
-    """The furthest undamaged checkpoint whose rows in metrics.csv can be read too. None where there is none."""
-    for found in undamaged(directories, range(last_step + 1)):
-        origin = RunDirectory(found.path.parents[1])
-        with left_out(origin.folder):
-            origin.read_metrics(found.state["metrics_size"])
-            return found
-    return None

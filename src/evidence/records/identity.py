@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from evidence.config.schema import roles
 from evidence.config.schema.roles import Role
 from evidence.config.settings import Settings
+from evidence.passwords import masked_values
 
 VERSION = 4  # a record of another version is not compared: its hashes cover other things
 NOT_COMPARED = roles.paths(Settings, Role.OUTSIDE, Role.LABEL, Role.SOURCE)
@@ -63,7 +64,6 @@ def identify(
         "source": None if source is None else facts(source) | {"train_identity": source["train_cell"]},
     }
     del alike["seed"]
-    asked = settings | {"init_from": None if source is None else Path(config["init_from"]).name}
     run = _digest(path)
     parts = [config["objective"]["name"], f"k{config['k']}", config["model"]["name"], config["data"]["name"]]
     return Identity(
@@ -72,9 +72,16 @@ def identify(
         _digest(_without(alike, FILES)),
         _digest(_of_training(alike)),
         _digest(_formed(_of_training(alike))),
-        _digest(asked),
+        settings_identity(config),
         "-".join([*parts, f"s{config['seed']}", run[:6]]),
     )
+
+
+def settings_identity(config: Mapping[str, Any]) -> str:
+    """A hash of what was asked for. Addresses count without their passwords, which config.yaml does not have."""
+    source = config["init_from"]
+    asked = masked_values(compared(config)) | {"init_from": None if source is None else Path(source).name}
+    return _digest(asked)
 
 
 def compared(config: Mapping[str, Any]) -> dict[str, Any]:

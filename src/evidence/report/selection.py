@@ -4,7 +4,7 @@ Runs are alike where three things agree: their cell identity (all settings but t
 and the evaluation), the content of their data, and the code that computed them. Only like runs are averaged.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,6 +17,7 @@ from evidence.report.compare import length, mean_and_deviation, seeds
 
 ALIKE = ["cell_identity", "data_digest", "code_digest"]  # tags
 EARLIER = "made by an earlier version"
+ROUNDING = 0.05  # nats; that of another processor, after a whole training
 # The columns that are settings: those that begin with a section, and the plain ones.
 SECTIONS = ("data.", "eval.", "model.", "objective.", "trainer.")
 PLAIN = ("k", "steps", "eval_samples", "eval_images", "init_from", "precision")
@@ -38,7 +39,7 @@ class Alike(NamedTuple):
     """Runs by what they share.
 
     kinds: groups of like runs, one run for each seed. mixed: the runs computed by several codes, each in a group of
-    its own. unknown: texts that name the runs without the tags of ALIKE.
+    its own. unknown: texts that name the runs without the tags of ALIKE, and those that a like run contradicts.
     """
 
     kinds: list[pd.DataFrame]
@@ -98,12 +99,24 @@ def alike(runs: pd.DataFrame) -> Alike:
     is_known = runs[[*ALIKE, "steps"]].notna().all(axis=1) & is_current
     known = runs[is_known]
     is_mixed = known["mixed"].notna()
-    kinds = [
-        like.sort_values("ended", kind="stable", na_position="first").drop_duplicates("seed", keep="last")
+    repeated = [
+        like.sort_values("ended", kind="stable", na_position="first")
         for _, like in known[~is_mixed].groupby(ALIKE, sort=False)
     ]
+    kinds = [like.drop_duplicates("seed", keep="last") for like in repeated]
     mixed = [known.loc[[index]] for index in known.index[is_mixed]]
-    return Alike(kinds, mixed, [] if is_known.all() else [_named(runs[~is_known], EARLIER)])
+    unknown = [] if is_known.all() else [_named(runs[~is_known], EARLIER)]
+    return Alike(kinds, mixed, unknown + [text for like in repeated for text in _disagreeing(like)])
+
+
+def _disagreeing(like: pd.DataFrame) -> Iterator[str]:
+    """Yield a text for each run whose NLL is not that of the latest like run of its seed. It should be."""
+    for _, same in like.groupby("seed") if "test/nll" in like else []:
+        latest = same.iloc[-1]
+        for index, nll in same["test/nll"].items():
+            if abs(nll - latest["test/nll"]) > ROUNDING:
+                reason = f"NLL {nll:.2f}, and `{latest['run']}`, of the same settings, code and seed, has"
+                yield _named(same.loc[[index]], f"{reason} {latest['test/nll']:.2f}")
 
 
 def is_setting(name: str) -> bool:

@@ -39,6 +39,12 @@ from evidence.trial import first_step, interfaces
 # Of the number of steps, the steps a pass, and the step that training starts at.
 ShowProgress = Callable[[int, int, int], contextlib.AbstractContextManager[terminal.Show]]
 
+# By metric: what it cannot be less than, to the noise of its samples, and why.
+IMPOSSIBLE = {
+    "test/nll": (0.0, "no model of images of 0 and 1 has"),
+    "test/kl": (-0.05, "no divergence of two densities is"),
+}
+
 
 class Run(NamedTuple):
     """A run that is being computed.
@@ -134,10 +140,11 @@ def score(run: Run) -> dict[str, float]:
         found |= _scored(run, f"test_{name}", images, len(every), plain, None)[1]
     found["speed/eval_seconds"] = time.monotonic() - began
     log.info("test/nll %.3f, standard error %.3f", found["test/nll"], found["test/nll_se"])
-    if found["test/nll"] < 0:
-        note = "test/nll is below 0, which no model of images of 0 and 1 has: a density of the model is wrong"
-        log.warning("%s", note)
-        terminal.note(f"{run.name}: {note}")
+    for name, (least, why) in IMPOSSIBLE.items():
+        if found.get(name, 0.0) < least:
+            note = f"{name} is below 0, which {why}: a density of the model is wrong"
+            log.warning("%s", note)
+            terminal.note(f"{run.name}: {note}")
     _draw(run, scores)
     return found
 

@@ -157,7 +157,7 @@ def _compute(
                 passes=parts.last_step / steps_per_pass(parts.dataset, settings.trainer.batch_size),
                 init_from=settings.init_from,
                 mixed=before.mixed if before else [],
-                data=parts.dataset.provenance,
+                data=provenance.described(parts.dataset),
                 image_shape=list(parts.dataset.image_shape),
                 data_digest=provenance.data(parts.dataset),
                 provenance=provenance.provenance(),

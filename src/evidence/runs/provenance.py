@@ -100,6 +100,18 @@ def data(dataset: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def described(dataset: Dataset) -> dict[str, Any]:
+    """The data set's own description, with the numbers of its images and checksums of those that are scored."""
+    parts = {name: getattr(dataset, name) for name in ("train", "valid", "test")}
+    return dataset.provenance | {
+        "splits": {name: len(images) for name, images in parts.items()},
+        "scored_sha256": {
+            name: hashlib.sha256(parts[name].contiguous().numpy().data).hexdigest()
+            for name in ("valid", "test")
+        },
+    }
+
+
 def provenance() -> dict[str, str]:
     """Which code runs where: git commit and whether it is dirty, a hash of all mathematics, processor and versions.
 

@@ -13,8 +13,8 @@ from evidence import execution, training
 from evidence import parts as assembled
 from evidence.config.settings import Settings
 from evidence.parts import Parts
-from evidence.records.directory import RunDirectory, latest_commit, stored
-from evidence.records.lineage import end, same_path
+from evidence.records.directory import RunDirectory, stored
+from evidence.records.lineage import end, latest_commit, same_path
 from evidence.records.record import Record
 from evidence.runs.lookup import LocatedRun, source_of
 from evidence.stackable import why_not

@@ -11,7 +11,8 @@ from evidence import tracking
 from evidence.config.schema.tags import OF_RECORD
 from evidence.passwords import masked_values
 from evidence.records import identity
-from evidence.records.directory import Row, RunDirectory, latest_checkpoint, shown_folder
+from evidence.records.directory import Row, RunDirectory, shown_folder
+from evidence.records.lineage import latest_checkpoint
 from evidence.records.record import Record
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
 from evidence.records.checkpoints import Checkpoint
-from evidence.records.directory import RunDirectory, latest_checkpoint
+from evidence.records.directory import RunDirectory
 from evidence.records.identity import VERSION
-from evidence.records.lineage import end
+from evidence.records.lineage import end, latest_checkpoint
 from evidence.records.record import Record, training_code
 from evidence.runs import build, provenance
 from evidence.streams import forked_rng

@@ -77,12 +77,12 @@ def _fault(model: LatentVariableModel, x: Tensor, rows: Tensor, beside: str, may
     """
     _show_hidden(model)
     q = model.posterior(x)
-    noise = _noise(q)
-    _values(model, q, x, noise)  # sets what a module sets at its first pass, or for these sizes
+    noise = noise_of(q)
+    values_at(model, q, x, noise)  # sets what a module sets at its first pass, or for these sizes
     locked = {name: tensor.clone() for name, tensor in _held(model)}
     before = generators({"model": model})
     with _watched(model) as drawing:
-        values = _values(model, model.posterior(x), x, noise)
+        values = values_at(model, model.posterior(x), x, noise)
     if generators({"model": model}) != before:
         return f"{drawing[0] if drawing else 'a distribution of the model'} draws random numbers of its own"
     changed = [
@@ -90,16 +90,16 @@ def _fault(model: LatentVariableModel, x: Tensor, rows: Tensor, beside: str, may
     ]
     if changed and not may_change:
         return f"{changed[0]} changes in a forward pass"
-    if not all(map(agree, _values(model, model.posterior(x), x, noise), values)):
+    if not all(map(agree, values_at(model, model.posterior(x), x, noise), values)):
         return "the model gives two values for the same images and noise"
     fewer = x[: rows.shape[1]]
-    others = _values(model, model.posterior(fewer), fewer, [_taken(each, rows) for each in noise])
+    others = values_at(model, model.posterior(fewer), fewer, [_taken(each, rows) for each in noise])
     if all(map(agree, others, [_taken(each, rows) for each in values])):
         return ""
     return f"{_dependent(model, x, noise)} gives {beside}"
 
 
-def _noise(q: Any) -> list[Tensor]:
+def noise_of(q: Any) -> list[Tensor]:
     """The noise that a sample is a function of, [K, B, ...] each.
 
     A semi-implicit q has also the noise of q(z | eps, x).
@@ -108,7 +108,7 @@ def _noise(q: Any) -> list[Tensor]:
     return [noise, torch.randn_like(q.mean(noise))] if not has_density(q) else [noise]
 
 
-def _values(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) -> Values:
+def values_at(model: LatentVariableModel, q: Any, x: Tensor, noise: list[Tensor]) -> Values:
     """z, its log density and log p(x, z), of the noise [K, B, ...].
 
     For a semi-implicit q the log density is that given eps.
@@ -181,5 +181,5 @@ def _dependent(model: LatentVariableModel, x: Tensor, noise: list[Tensor]) -> st
 
     with contextlib.ExitStack() as hooks:
         _hook(hooks, model, compare)
-        _values(model, model.posterior(x), x, noise)
+        values_at(model, model.posterior(x), x, noise)
     return found[0] if found else "the model"

@@ -8,6 +8,7 @@ import copy
 import functools
 import io
 import numbers
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -19,16 +20,20 @@ from evidence import streams, training
 from evidence.errors import UserError
 from evidence.evaluation import Evaluator, Noise, evaluate, measure_whole
 from evidence.models import ROWS_KEPT, LatentVariableModel
-from evidence.modules import scoring, unchanged
+from evidence.modules import is_users, scoring, unchanged
 from evidence.objectives import Objective
 from evidence.streams import forked_rng
 from evidence.trial import densities, interfaces
+from evidence.trial.changed import check_changed
 from evidence.trial.determinism import fault_in_scoring, fault_in_training, generators
 from evidence.trial.unsaved import unsaved_state
+from evidence.trial.weights import check_weights
 
 Module = TypeVar("Module", bound=nn.Module)
 IMAGES = 3  # for the checks of values: more than one, to see whether they depend on each other
-SCORED = 2  # images, and samples of each
+SCORED = 2  # images
+SHARED = " (which all runs of a process share)"
+SAMPLES = 3  # of each that is scored: not their number
 
 
 def check(
@@ -52,6 +57,7 @@ def check(
                 f"{name} has no shape before its first use: give its module the size of its input"
             )
     training.check_layouts(model, objective)
+    check_weights(objective)
     originals = [*model.parameters(), *objective.parameters()]
     with unchanged(model), unchanged(objective), forked_rng(x.device, 0):
         ours, theirs = _copied(model, objective)
@@ -69,8 +75,11 @@ def check(
         _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
             _check_score(ours, x[:IMAGES])
-            shorter = evaluator.fewer(SCORED)
-            scores = evaluate(ours, images, shorter, lambda count: None)
+            if ours is not model:
+                check_changed(_copy_or_itself(model), _copy_or_itself(model), x[:IMAGES])
+            shorter = evaluator.fewer(SAMPLES)
+            with interfaces.untouched(images, "an entry of eval.metrics"):
+                scores = evaluate(ours, images, shorter, lambda count: None)
             noise = Noise(0, streams.TEST, torch.arange(len(images)))
             measure_whole(ours, theirs, images, shorter, noise, scores.metrics.keys())
     return unsaved
@@ -101,7 +110,9 @@ def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, original
     returned: list[list[str]] = []
     with _counted_rows(model) as counts:
         for _ in range(2):
-            surrogate, metrics = interfaces.check_estimate(objective, objective(model, x), x)
+            with interfaces.untouched(x, name):
+                found = objective(model, x)
+            surrogate, metrics = interfaces.check_estimate(objective, found, x)
             if not surrogate.requires_grad or not _is_reached(list(parameters), surrogate):
                 raise UserError(f"{name}: no parameter is in the graph of the surrogate")
             returned.append(sorted(metrics))
@@ -162,18 +173,28 @@ def _check_score(model: LatentVariableModel, x: Tensor) -> None:
 
 
 def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
-    """The state that modules compute with and that no checkpoint keeps, by dotted name."""
+    """The state that modules compute with and that no checkpoint keeps, by dotted name.
+
+    Numbers of a user's classes and of their files belong to it. All runs of a process share them.
+    """
     found: dict[str, object] = {
         name: state for name, state in generators(modules).items() if not name.startswith("torch")
     }
     for prefix, module in modules.items():
         for name, part in module.named_modules(prefix=prefix):
-            found |= {
-                f"{name}.{key}": repr(value)
-                for key, value in vars(part).items()
-                if isinstance(value, numbers.Number) and key != "training"
-            }
+            found |= _numbers(name, part)
+            if is_users(part):
+                found |= _numbers(interfaces.named(part), type(part), SHARED)
+                found |= _numbers(type(part).__module__, sys.modules[type(part).__module__], SHARED)
     return found
+
+
+def _numbers(name: str, owner: object, remark: str = "") -> dict[str, object]:
+    return {
+        f"{name}.{key}{remark}": repr(value)
+        for key, value in vars(owner).items()
+        if isinstance(value, numbers.Number) and key != "training"
+    }
 
 
 def _saved(modules: Mapping[str, nn.Module]) -> set[str]:

@@ -3,15 +3,16 @@
 Every finding is a UserError of one line. It names the class, what it returned and what it must return.
 """
 
+import contextlib
 import posixpath
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from evidence.distributions import SemiImplicit, has_density
+from evidence.distributions import Chain, SemiImplicit, has_density
 from evidence.errors import UserError
 from evidence.evaluation import log_ratios
 from evidence.models import LatentVariableModel
@@ -44,12 +45,23 @@ def check_kinds(model: object, objective: object) -> None:
                 )
 
 
+@contextlib.contextmanager
+def untouched(images: Tensor, what: str) -> Iterator[None]:
+    """Raise UserError where the block changes the images in place: later code would be given other images."""
+    before = images.clone()
+    yield
+    if not torch.equal(images, before):
+        raise UserError(f"{what} changes the images in place; let it write to a copy, x.clone()")
+
+
 def check_returns(model: LatentVariableModel, x: Tensor) -> None:
     """Check the shapes of what prior, posterior and likelihood return in eval mode, x [B, X]."""
     for part in (model.prior, model.likelihood, model.posterior):
         _check_forward(part)
     with torch.no_grad(), scoring(model):
-        q, prior = model.posterior(x), model.prior()
+        with untouched(x, named(model.posterior)):
+            q = model.posterior(x)
+        prior = model.prior()
         z = _checked_z(model, q, x)
         pairs, dim = [SAMPLES, len(x)], z.shape[-1]
         _require(prior, model.prior, "noise", "rsample", "log_prob")
@@ -59,8 +71,12 @@ def check_returns(model: LatentVariableModel, x: Tensor) -> None:
         p = model.likelihood(z)
         _require(p, model.likelihood, "log_prob", "mean")
         _check_shape(p.mean, [*pairs, x.shape[1]], f"mean of {named(model.likelihood)}", "[K, B, X]")
-        _check_shape(p.log_prob(x), pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
-        _check_shape(model.log_joint(x, z), pairs, f"{named(model)}.log_joint", "[K, B]")
+        with untouched(x, named(model.likelihood)):
+            log_p = p.log_prob(x)
+        _check_shape(log_p, pairs, f"log p(x | z) of {named(model.likelihood)}", "[K, B]")
+        with untouched(x, f"{named(model)}.log_joint"):
+            joint = model.log_joint(x, z)
+        _check_shape(joint, pairs, f"{named(model)}.log_joint", "[K, B]")
         if has_density(q):
             _check_shape(model.log_weights(x, SAMPLES), pairs, f"{named(model)}.log_weights", "[K, B]")
 
@@ -77,6 +93,11 @@ def _checked_z(model: LatentVariableModel, q: Any, x: Tensor) -> Tensor:
     if sum(sizes) != dim:
         raise UserError(
             f"{named(model)}: latent_sizes={sizes} add up to {sum(sizes)}, and must to the {dim} of z [K, B, D]"
+        )
+    if isinstance(q, Chain) and list(q.sizes) != list(sizes):
+        raise UserError(
+            f"{named(model)}: latent_sizes={list(sizes)} must be those of the posterior's layers from the data up,"
+            f" {list(q.sizes)}"
         )
     _check_shape(q.expectation(SAMPLES), [images, dim], f"expectation of {name}", "[B, D]")
     if not has_density(q):

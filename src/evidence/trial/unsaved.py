@@ -19,7 +19,13 @@ def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module],
     """
     for name, module in fresh.items():
         module.load_state_dict(copy.deepcopy(used[name].state_dict()))
-    names = [
+    names = differing(used, fresh)
+    return names if names and not equal(_step(used, x), _step(fresh, x)) else []
+
+
+def differing(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module]) -> list[str]:
+    """The dotted names of the attributes and buffers in which the modules differ."""
+    return [
         f"{name}.{key}"
         for prefix, module in used.items()
         for (name, one), other in zip(
@@ -27,7 +33,6 @@ def unsaved_state(used: Mapping[str, nn.Module], fresh: Mapping[str, nn.Module],
         )
         for key in _differing(vars(one) | one._buffers, vars(other) | other._buffers)
     ]
-    return names if names and not equal(_step(used, x), _step(fresh, x)) else []
 
 
 def _step(modules: Mapping[str, nn.Module], x: Tensor) -> list[Tensor | None]:
