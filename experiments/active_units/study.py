@@ -56,9 +56,9 @@ def find(runs: pd.DataFrame, folder: Path) -> Findings:
     ]
     notes = [
         "A removed unit's q is replaced by the prior, so that it adds nothing to log w, and the decoder sees the"
-        " prior's mean 0 in its place; the paper does not say how it removes units. Both NLLs are of the same images"
-        " and noise.",
-        "One stochastic layer only: below another layer a unit has no prior of its own by which it could be replaced.",
+        " prior's mean 0 in its place. The authors' code deletes the unit, which is the same with one stochastic layer."
+        " Both NLLs are of the same images and noise.",
+        "One stochastic layer only.",
     ]
     if (results["passes"] != PASSES).any():
         notes.append(

@@ -71,7 +71,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("tracking.name=wandb", "tracking.name=wandb: must be one of mlflow, none"),
     (
         "model=one_layer objective=uivi",
-        "objective=uivi needs a semi-implicit posterior, which model=one_layer has",
+        "objective=uivi needs a semi-implicit posterior, and model=one_layer has none",
     ),
     ("model=explicit objective=sivi", "choose model=semi_implicit (or objective=vae, "),
     ("model=semi_implicit", "objective=iwae needs a posterior with a density"),
@@ -84,7 +84,7 @@ WRONG_VALUES = [  # what is typed, and what the line must say
     ("objective=tvo k=1", "k=1: objective=tvo needs k=2 or more"),
     (
         "objective=miwae k=9 objective.groups=2",
-        "objective.groups=2: k=9 samples make no 2 groups of equal size; choose one of 1, 3, 9",
+        "objective.groups=2: must divide k=9; choose one of 1, 3, 9",
     ),
     ("compile=yes", "compile=yes: must be true, false or auto"),
     ("sync=All", "sync=All: must be true, false or all"),

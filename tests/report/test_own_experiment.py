@@ -42,7 +42,10 @@ def test_cells_are_what_differs_and_a_cell_is_a_mean_over_seeds() -> None:
     assert pd.isna(vae["nll_se"])
     assert pd.isna(iwae["nll_sd"])
     assert iwae["nll_se"] == 0.3
-    assert found.notes == []
+    (note,) = found.notes
+    assert note.startswith(
+        "In no row: `vae-50-8-1-2025-01-01` (NLL 99.00, and `vae-50-8-1-2026-01-01`, of the same"
+    )
 
 
 def test_a_setting_is_a_column_where_it_tells_cells_apart_and_else_in_a_note() -> None:
@@ -50,7 +53,9 @@ def test_a_setting_is_a_column_where_it_tells_cells_apart_and_else_in_a_note() -
     assert columns_of({rate: "0.001"}, {rate: "0.0001"}) == [rate]
     confounded = cells(frame({"objective": "vae", rate: "0.001"}, {"objective": "iwae", rate: "0.0001"}))
     assert confounded.columns == ["objective"]
-    assert confounded.notes == [f"With the columns of the table differ: `{rate}` (0.001, 0.0001)."]
+    assert confounded.notes == [
+        f"Settings that change together with the table's columns: `{rate}` (0.001, 0.0001)."
+    ]
     assert columns_of({"k": 5}, {"k": 50}, {"k": 50, "eval_images": 100}) == ["k", "images"]
     assert columns_of({}, {"seed": 1}) == ["objective"]  # nothing differs
 

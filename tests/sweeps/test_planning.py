@@ -16,7 +16,7 @@ from evidence.sweeps import estimate as estimating
 from evidence.sweeps import plan
 from evidence.sweeps.estimate import Estimate
 
-UNKNOWN = "estimated time unknown until a run of the same kind has finished on this machine: plan=true tells it then"
+UNKNOWN = "time unknown: no run of the same kind has finished on this machine; plan=true tells it after the first one"
 # A thousand steps of a second, and ten thousand draws of ten milliseconds.
 WORDS = ["trainer=smoke", "trainer.steps=1000", "k=1", "eval.samples=100", "eval.images=100"]
 VALIDATION = 400 * 100  # draws: the images, each with S = 100

@@ -18,7 +18,7 @@ Commands to copy
   python run.py objective=vae trainer=smoke eval=smoke      a few seconds, to see that everything works
   python run.py                                             the IWAE, k=50, on MNIST: some minutes
   python run.py objective=uivi data=mnist_fixed             another objective, with the model that suits it
-  python run.py -m objective=vae,iwae k=1,5 seed=0,1        eight runs, to be compared with `mlflow ui`
+  python run.py -m objective=vae,iwae k=1,5 seed=0,1        eight runs; `mlflow ui` compares them
   python run.py -m hydra/launcher=joblib seed=0,1,2,3       four runs side by side on this machine
   python run.py -m hydra/sweeper=optuna 'k=int(interval(1,9))'    a search for the lowest valid/nll
   python run.py objective=critic --cfg job --resolve        shows every key with its value, and runs nothing
@@ -47,7 +47,7 @@ Keys that matter most (all of them: --cfg job)
   paths.outputs=outputs          where each run leaves its folder
   init_from=<folder's name>      start from that finished run's model and its optimiser's state
 
-The same command, typed again, shows a finished run's result or goes on with a broken-off run
+The same command, typed again, shows a finished run's result or continues an interrupted run
   plan=true                      run nothing: print each job, whether it is done, and how long it takes
   fail_fast=true                 begin no further job of a sweep once one has failed
   rerun=true                     compute again, into a new record, what other code has computed

@@ -161,7 +161,7 @@ class Settings(Section):
         needed, offered = self.objective.posterior, self.model.posterior
         if needed and offered and needed != offered:
             raise UserError(
-                f"objective={self.objective.name} needs {needed}, which model={self.model.name} has not: choose"
+                f"objective={self.objective.name} needs {needed}, and model={self.model.name} has none: choose"
                 f" model={_choices(Model, needed)} (or objective={_choices(Objective, offered)})"
             )
 

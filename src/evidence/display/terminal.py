@@ -233,7 +233,7 @@ def result_table(result: Mapping[str, Any]) -> None:
         if group.startswith("test_") and name == "nll":
             row(key, f"{group.removeprefix('test_')} NLL", "nats per image, on the test images of eval.also")
         elif group == "test" and not OWN.fullmatch(name):
-            row(key, name, "of eval.metrics", digits=3)
+            row(key, name, "mean over images, of eval.metrics", digits=3)
     speed = result.get("speed/steps_per_second")
     where = f"on {result['device']}, {result['precision']}"
     in_training = where if speed is None else f"{speed:,.0f} steps/s {where}"

@@ -20,7 +20,7 @@ class _Path(Weighted):
 
 
 class DReG(_Path):
-    """The doubly reparameterised gradient: that of L_k in expectation, with less variance as k grows.
+    """The doubly reparameterised gradient: that of L_k in expectation, with less variance near the posterior.
 
     Encoder: sum_i w~_i^2 d log w_i / dz_i dz_i / d encoder.
     """

@@ -14,7 +14,7 @@ class TVO(Weighted):
     pi_beta is proportional to q(z | x)^(1 - beta) p(x, z)^beta. Its expectations take k samples of q with weights u
     proportional to w^beta. `points` are the beta_j from 0 below 1: equally spaced for first=null, else 0 and then
     logarithmically spaced from `first`. One point is the ELBO. With k samples the sum of equally
-    spaced points rises with their number to L_k, not to log p(x).
+    spaced points tends to L_k, not to log p(x), and is never above it. Twice as many points never lower it.
 
     The gradient of E_pi f, f = log w, is E_pi grad f + Cov_pi(f, grad log pi~), pi~ the unnormalised density, at fixed
     z: the derivative through normalised weights is another. k / (k - 1) makes the covariance unbiased at

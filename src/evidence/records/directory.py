@@ -149,9 +149,13 @@ class RunDirectory:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The content of config.yaml, with keys that are newer than it.
+        """The settings that the run was computed with, with keys that are newer. Raises: as `settings_of`."""
+        return self.settings_of(self.read() or Record())
 
-        Raises: Damaged where it is missing, cannot be read, or has other settings than the run was computed with.
+    def settings_of(self, record: Record) -> dict[str, Any]:
+        """The content of config.yaml, with keys that are newer than it, of a run whose record was read.
+
+        Raises: Damaged where it is missing, cannot be read, or has other settings than the record.
         """
         try:
             with reading(self.config):
@@ -160,7 +164,7 @@ class RunDirectory:
                     raise damaged(self.config, "it has no settings")
         except FileNotFoundError:
             raise damaged(self.config, "it is missing") from None
-        settings, record = completed(settings), self.read() or Record()
+        settings = completed(settings)
         recorded = record.settings_identity if record.identity_version == identity.VERSION else ""
         if recorded and recorded != identity.settings_identity(settings):
             raise damaged(self.config, "it has other settings than the run was computed with")

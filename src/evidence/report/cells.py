@@ -85,7 +85,7 @@ def cells(runs: pd.DataFrame) -> Cells:
             along.append(f"`{name}` ({', '.join(dict.fromkeys(map(str, first[name])))})")
     columns = columns or {"objective": "objective"}
     if along:
-        notes.append(f"With the columns of the table differ: {'; '.join(along)}.")
+        notes.append(f"Settings that change together with the table's columns: {'; '.join(along)}.")
     metrics = [name for name in runs if SCORE.match(name) and not name.endswith("/nll_se")]
     ours = [name for name in metrics if OURS.fullmatch(name)]
     rows = [

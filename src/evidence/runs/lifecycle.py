@@ -254,7 +254,10 @@ def _note_start(directory: RunDirectory, start: resume.Start, before: Record | N
         said = f"was {before.status}{f' ({before.error})' if before.error else ''}; "
     if start.origin is not None:
         whose = "" if start.origin.folder == directory.folder else f" of {start.parent}"
-        said += f"goes on from step {start.step}{whose} to {last_step}"
+        if start.step < last_step:
+            said += f"goes on from step {start.step}{whose} to {last_step}"
+        else:
+            said += f"evaluates the model{whose} at step {last_step}, and trains no more"
     elif before is not None:
         said += "starts again"
     if start.changes:

@@ -200,7 +200,7 @@ def source_of(settings: Settings, outputs: Path, records: Sequence[Stored]) -> S
             f"init_from={name}: {source.directory.folder} was made by an earlier version of evidence, whose records do"
             " not say enough of themselves: train it again"
         )
-    config = source.directory.settings
+    config = source.directory.settings_of(source.record)
     try:
         theirs = validate(config)
     except UserError as error:

@@ -73,7 +73,7 @@ class History:
                     self._add(directory, record, processor)
 
     def _add(self, directory: RunDirectory, record: Record, processor: str) -> None:
-        config = directory.settings
+        config = directory.settings_of(record)
         if sizes := _sizes(record.data.get("splits")):
             self._splits[config["data"]["_target_"]] = sizes
         its_path = _path(record.train_identity, record.training_code, record.mixed)

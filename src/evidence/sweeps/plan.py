@@ -165,8 +165,8 @@ def _duration(request: Request, estimated: Sequence[Estimate]) -> str:
         return ""
     if not known:
         return (
-            "estimated time unknown until a run of the same kind has finished on this machine:"
-            " plan=true tells it then"
+            "time unknown: no run of the same kind has finished on this machine; plan=true tells it after the"
+            " first one"
         )
     time = f"estimated time about {clock(max(sum(known) / request.parallel, *known))}"
     if request.is_search:

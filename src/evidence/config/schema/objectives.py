@@ -145,8 +145,7 @@ class Grouped(_Weighted):
         if self.groups is not None and self.k % self.groups:
             divisors = [str(each) for each in range(1, self.k + 1) if self.k % each == 0]
             raise UserError(
-                f"objective.groups={self.groups}: k={self.k} samples make no {self.groups} groups of equal size;"
-                f" choose one of {', '.join(divisors)}"
+                f"objective.groups={self.groups}: must divide k={self.k}; choose one of {', '.join(divisors)}"
             )
         return self
 
