@@ -6,6 +6,7 @@ a sample can be built again, with or without a graph, from the noise that made i
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -140,11 +141,17 @@ class Chain(NamedTuple):
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The sum of the layers' log densities, z [..., D] -> [...]."""
+        return reduce(torch.add, self._log_probs(z))
+
+    def layer_log_probs(self, z: Tensor) -> list[Tensor]:
+        """log p of each layer given the one visited before it, in the order of z [..., D]: [...] each."""
+        return self._log_probs(z)[:: -1 if self.downwards else 1]
+
+    def _log_probs(self, z: Tensor) -> list[Tensor]:
         layers = self._in_order(z)
-        log_prob = self.first.log_prob(layers[0])
-        for transition, below, layer in zip(self.transitions, layers[:-1], layers[1:], strict=True):
-            log_prob = log_prob + transition(below).log_prob(layer)
-        return log_prob
+        pairs = zip(self.transitions, layers[:-1], layers[1:], strict=True)
+        given = [transition(before).log_prob(layer) for transition, before, layer in pairs]
+        return [self.first.log_prob(layers[0]), *given]
 
     def expectation(self, num_samples: int) -> Tensor:
         """An unbiased estimate of E[z], [..., D]: the first layer's exact, the others' means averaged over draws."""

@@ -73,9 +73,9 @@ def samples(first: int | Tensor, use: int) -> None:
     _state.first_sample, _state.use = first, use
 
 
-def position() -> tuple[Stream | None, int]:
-    """The open stream and its next use: what a draw changes."""
-    return _state.stream, _state.use
+def open_stream() -> Stream | None:
+    """The stream that draws come from now."""
+    return _state.stream
 
 
 def normal(shape: Sequence[int], like: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from evidence import training
 from evidence.data import evenly_spaced
 from evidence.models import LatentVariableModel
 from evidence.objectives import Objective
-from evidence.streams import TRAINING, Stream, position
+from evidence.streams import TRAINING, Stream, open_stream
 
 
 class Ratios(NamedTuple):
@@ -112,7 +112,7 @@ class GradientSNR:
             for name, modules in parts.items()
         }
         every = list(itertools.chain(*parameters.values()))
-        stream, rows = position()[0], list[Tensor]()
+        stream, rows = open_stream(), list[Tensor]()
         for number in range(first, first + self.num_draws):
             step = stream and Stream(stream.seed, TRAINING, number)
             with torch.enable_grad():

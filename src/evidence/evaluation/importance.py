@@ -12,7 +12,7 @@ from evidence.distributions import Chain, DiagonalNormal, with_density
 from evidence.evaluation.scoring import IMPORTANCE, Keep, blocks, in_eval, sizes
 from evidence.models import LatentVariableModel
 from evidence.numerics import WeightSums, summarize
-from evidence.streams import Stream, drawing, position, samples
+from evidence.streams import Stream, drawing, open_stream, samples
 
 
 class Scores(NamedTuple):
@@ -120,7 +120,7 @@ def _pieces(
     Noise is drawn `sizes(...).samples` samples at a time, whatever `largest`: a user's q(z | x) may draw by
     torch.randn. Compiled pieces draw their own, which a stream makes the same.
     """
-    stream = position()[0]
+    stream = open_stream()
     if compiled:
         tensors = None if stream is None else stream.tensors(x.device)  # an int would be compiled in
         for first, count in blocks(num_samples, largest):

@@ -14,15 +14,12 @@ from torch import Tensor
 
 from evidence.distributions import LOG_2PI, Chain, DiagonalNormal, SemiImplicit
 from evidence.errors import UserError
-from evidence.evaluation.scoring import blocks
+from evidence.evaluation.scoring import COMPONENTS, COMPONENTS_GIVEN, DRAWS, DRAWS_GIVEN, blocks
 from evidence.models import LatentVariableModel
 from evidence.numerics import log_mean_exp
 from evidence.objectives import Objective
 from evidence.streams import normal, samples
 
-DRAWS, DRAWS_GIVEN, COMPONENTS, COMPONENTS_GIVEN = range(
-    12, 16
-)  # what random numbers are for, after those of scoring.py
 ROWS, COLUMNS = 500, 20_000  # of a matrix of densities at a time: 80 MB
 
 
@@ -102,13 +99,13 @@ class Layer(NamedTuple):
         centre = means.mean(0)
         return torch.cat(
             [
-                _log_mixture(rows - centre, means - centre, scales)
+                _log_mean_density(rows - centre, means - centre, scales)
                 for rows in self.draws[0].double().split(ROWS)
             ]
         )
 
 
-def _log_mixture(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
+def _log_mean_density(z: Tensor, means: Tensor, scales: Tensor) -> Tensor:
     """log (1/C) sum_c N(z; means_c, diag(scales_c^2)): z [R, D], means and scales [C, D] -> [R].
 
     (z - m)^2 / s^2 is multiplied out, so that two matrix products give all pairs.
@@ -145,18 +142,8 @@ def _layers(q: DiagonalNormal | Chain | SemiImplicit, num_components: int) -> It
 
 
 def _log_probs(distribution: Any, z: Tensor) -> list[Tensor]:
-    """The log-density of each layer of z given the one before it in the chain, from the data upwards: [K, B] each."""
-    if not isinstance(distribution, Chain):
-        return [distribution.log_prob(z)]
-    layers = list(z.split(list(distribution.sizes), -1))
-    if distribution.downwards:
-        layers.reverse()
-    found = [distribution.first.log_prob(layers[0])]
-    found += [
-        transition(before).log_prob(layer)
-        for transition, before, layer in zip(distribution.transitions, layers, layers[1:], strict=False)
-    ]
-    return found[::-1] if distribution.downwards else found
+    """The log density of each layer of z, from the data upwards: [K, B] each."""
+    return distribution.layer_log_probs(z) if isinstance(distribution, Chain) else [distribution.log_prob(z)]
 
 
 class _Terms(NamedTuple):

@@ -15,6 +15,7 @@ Found = TypeVar("Found")
 # What random numbers are for, in a stream of images.
 IMPORTANCE, MIXTURE, GENERATING, CONDITIONAL, GAUSSIAN, MEANS_A, MEANS_B, METRICS = range(8)
 ANNEALED_STARTS, ANNEALED_MOMENTA, ANNEALED_CHANCES, SIMULATED = range(8, 12)
+DRAWS, DRAWS_GIVEN, COMPONENTS, COMPONENTS_GIVEN = range(12, 16)
 Keep = Callable[[dict[str, Tensor]], object]  # is given log-weights of a batch by name, [S, B]
 
 

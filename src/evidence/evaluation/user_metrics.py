@@ -19,7 +19,7 @@ from evidence.evaluation.scoring import METRICS, Evaluator, Keep, in_eval
 from evidence.models import LatentVariableModel
 from evidence.modules import unchanged
 from evidence.objectives import Objective
-from evidence.streams import Stream, drawing, forked_rng, position, samples
+from evidence.streams import Stream, drawing, forked_rng, open_stream, samples
 
 # model, images x [B, X] and log-weights [S, B] give numbers [B] by name.
 BatchMetric = Callable[[LatentVariableModel, Tensor, Tensor], Mapping[str, Tensor]]
@@ -120,7 +120,7 @@ class WithMetrics(NamedTuple):
 
 def _own_numbers(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """What a metric draws by torch.randn or NumPy depends on the seed and the first image, and on no other metric."""
-    stream, _ = position()
+    stream = open_stream()
     if stream is None:
         return contextlib.nullcontext()
     first = 0 if stream.images is None else int(stream.images[0])
