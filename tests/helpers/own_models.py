@@ -144,4 +144,4 @@ def tried(model: object, objective: object, batch_size: int = BATCH) -> list[str
     if type(objective).__name__ in ("UIVI", "SIVI"):
         evaluator = SemiImplicitSampling(50, 5, 200)
     x = problems.images(first_step.IMAGES).to(parameter)
-    return first_step.check(model, objective, x, images, evaluator, batch_size)  # type: ignore[arg-type]
+    return first_step.check(model, objective, x, images, evaluator, batch_size).unsaved  # type: ignore[arg-type]

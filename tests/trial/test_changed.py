@@ -26,7 +26,7 @@ def tried(model: LatentVariableModel, objective: Objective) -> list[str]:
     images = torch.bernoulli(torch.full((8, PIXELS), 0.3))
     return first_step.check(
         model, objective, images, images[: first_step.SCORED].byte(), ImportanceSampling(50, 200), 8
-    )
+    ).unsaved
 
 
 class Around(nn.Module):

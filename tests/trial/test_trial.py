@@ -77,7 +77,7 @@ def test_it_takes_every_objective_and_changes_no_number(name: str, kind: str, dt
         )
         x, images = (torch.rand(count, PIXELS).round() for count in (first_step.IMAGES, first_step.SCORED))
         torch.set_rng_state(states[0])
-        assert first_step.check(model, objective, x, images.byte(), evaluator, 20) == []
+        assert first_step.check(model, objective, x, images.byte(), evaluator, 20) == ([], [])
         assert torch.equal(torch.get_rng_state(), states[0])
         assert random.getstate() == states[1]
         assert np.array_equal(np.random.get_state()[1], states[2])

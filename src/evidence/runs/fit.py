@@ -193,7 +193,10 @@ def _try(run: Run) -> None:
     x = torch.cat([next(batches) for _ in range(math.ceil(first_step.IMAGES / batch_size))])
     images = run.images[: first_step.SCORED].to(run.device)
     model, objective = run.parts.model, run.parts.objective
-    unsaved = first_step.check(model, objective, x, images, run.evaluator, batch_size)
+    unsaved, notes = first_step.check(model, objective, x, images, run.evaluator, batch_size)
+    for note in notes:
+        log.warning("%s", note)
+        terminal.note(f"{run.name}: {note}")
     if not unsaved:
         return
     names = ", ".join(unsaved)

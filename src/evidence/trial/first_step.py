@@ -10,18 +10,19 @@ import io
 import numbers
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from evidence import streams, training
+from evidence.distributions import has_density
 from evidence.errors import UserError
 from evidence.evaluation import Evaluator, Noise, evaluate, measure_whole
 from evidence.models import ROWS_KEPT, LatentVariableModel
 from evidence.modules import is_users, scoring, unchanged
-from evidence.objectives import Objective
+from evidence.objectives import Objective, Weighted
 from evidence.streams import forked_rng
 from evidence.trial import densities, interfaces
 from evidence.trial.changed import check_changed
@@ -36,6 +37,18 @@ SHARED = " (which all runs of a process share)"
 SAMPLES = 3  # of each that is scored: not their number
 
 
+class Tried(NamedTuple):
+    """What a trial has found that does not stop a run.
+
+    unsaved: the dotted names of what steps change and no checkpoint keeps. That is numbers that are attributes of a
+      module, whatever else of a module changes the next step's value, and random generators other than torch's.
+    notes: lines on what could not be checked, and on what is not trained.
+    """
+
+    unsaved: list[str]
+    notes: list[str]
+
+
 def check(
     model: LatentVariableModel,
     objective: Objective,
@@ -43,11 +56,9 @@ def check(
     images: Tensor,
     evaluator: Evaluator,
     batch_size: int,
-) -> list[str]:
+) -> Tried:
     """Take steps on the first images of x [at least IMAGES, X] and score `images` [SCORED, X], on a copy.
 
-    Return the dotted names of what steps change and no checkpoint keeps. That is numbers that are attributes of a
-    module, whatever else of a module changes the next step's value, and random generators other than torch's.
     Raises: UserError where a step or a score would fail, or would be wrong without failing.
     """
     interfaces.check_kinds(model, objective)
@@ -65,7 +76,7 @@ def check(
         with scoring(model):  # a function that is an attribute is not copied, and may use the original
             interfaces.check_returns(ours, x)
         before, keys = _unsaved(modules), _saved(modules)
-        rows = _steps(ours, theirs, x[:batch_size], originals)
+        rows, notes = _steps(ours, theirs, x[:batch_size], originals)
         after = _unsaved(modules)
         unsaved = [name for name, state in after.items() if before.get(name) != state]
         _check_saved(keys, modules)
@@ -74,7 +85,7 @@ def check(
             unsaved = unsaved_state(modules, again, x[:batch_size])
         _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
-            _check_score(ours, x[:IMAGES])
+            notes += _check_score(ours, x[:IMAGES])
             if ours is not model:
                 check_changed(_copy_or_itself(model), _copy_or_itself(model), x[:IMAGES])
             shorter = evaluator.fewer(SAMPLES)
@@ -82,7 +93,7 @@ def check(
                 scores = evaluate(ours, images, shorter, lambda count: None)
             noise = Noise(0, streams.TEST, torch.arange(len(images)))
             measure_whole(ours, theirs, images, shorter, noise, scores.metrics.keys())
-    return unsaved
+    return Tried(unsaved, notes)
 
 
 def _copied(model: LatentVariableModel, objective: Objective) -> tuple[LatentVariableModel, Objective]:
@@ -100,10 +111,13 @@ def _copy_or_itself(module: Module) -> Module:
         return module
 
 
-def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, originals: list[nn.Parameter]) -> int:
-    """Take two steps' estimates and gradients. Return the most rows (image, sample) that one took with a graph.
+def _steps(
+    model: LatentVariableModel, objective: Objective, x: Tensor, originals: list[nn.Parameter]
+) -> tuple[int, list[str]]:
+    """Take two steps' estimates and gradients.
 
-    `originals` are the parameters that were copied. A function of the user's may still use them.
+    Return the most rows (image, sample) that one took with a graph, and notes. `originals` are the parameters that were
+    copied. A function of the user's may still use them.
     """
     name = f"{interfaces.named(objective)}.forward"
     parameters = {*model.parameters(), *objective.parameters(), *originals}
@@ -113,20 +127,50 @@ def _steps(model: LatentVariableModel, objective: Objective, x: Tensor, original
             with interfaces.untouched(x, name):
                 found = objective(model, x)
             surrogate, metrics = interfaces.check_estimate(objective, found, x)
-            if not surrogate.requires_grad or not _is_reached(list(parameters), surrogate):
+            reached = _reached(parameters, surrogate)
+            if not reached:
                 raise UserError(f"{name}: no parameter is in the graph of the surrogate")
             returned.append(sorted(metrics))
     if returned[0] != returned[1]:
         both = " and then ".join(", ".join(names) for names in returned)
         raise UserError(f"{name} returned the metrics {both}; they must be the same at every step")
-    return max(counts, default=0)
+    _check_path(model, objective, x)
+    return max(counts, default=0), _untrained(model, reached, originals)
 
 
-def _is_reached(parameters: list[nn.Parameter], surrogate: Tensor) -> bool:
-    """Whether the surrogate has a gradient with respect to any of the parameters."""
+def _untrained(
+    model: LatentVariableModel, reached: set[nn.Parameter], originals: list[nn.Parameter]
+) -> list[str]:
+    """A note on the parameters of a user's model that no step changes."""
+    named = {each: name for name, each in model.named_parameters("model") if each.requires_grad}
+    names = [name for each, name in named.items() if each not in reached]
+    if not names or reached & set(originals) or not any(map(is_users, model.modules())):
+        return []
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return [f"the surrogate does not depend on {', '.join(names[:3])}{more}, so that no step changes it"]
+
+
+def _check_path(model: LatentVariableModel, objective: Objective, x: Tensor) -> None:
+    """Raise UserError where an objective of this package would take the derivative of a z that has none."""
+    by_score = isinstance(objective, Weighted) and objective.derivative == "score"
+    q = model.posterior(x)
+    if is_users(objective) or by_score or not has_density(q) or not is_users(model.posterior):
+        return
+    is_trained = any(each.requires_grad for each in model.posterior.parameters())
+    if is_trained and not q.rsample(q.noise(1)).requires_grad:
+        raise UserError(
+            f"{interfaces.named(objective)} takes the derivative of z, and z of {interfaces.named(model.posterior)} has"
+            " none: choose objective=rws or tvo"
+        )
+
+
+def _reached(parameters: set[nn.Parameter], surrogate: Tensor) -> set[nn.Parameter]:
+    """The parameters with respect to which the surrogate has a gradient."""
     trained = [parameter for parameter in parameters if parameter.requires_grad]
-    found = torch.autograd.grad(surrogate.sum(), trained, allow_unused=True) if trained else ()
-    return any(gradient is not None for gradient in found)
+    if not trained or not surrogate.requires_grad:
+        return set()
+    found = torch.autograd.grad(surrogate.sum(), trained, allow_unused=True)
+    return {each for each, gradient in zip(trained, found, strict=True) if gradient is not None}
 
 
 @contextlib.contextmanager
@@ -162,14 +206,17 @@ def _check_passes(model: LatentVariableModel, objective: Objective, x: Tensor, r
         raise UserError(f"{fault}, but {reason}: {way_out}")
 
 
-def _check_score(model: LatentVariableModel, x: Tensor) -> None:
-    """Raise UserError where a score would depend on more than images and noise, or use another density."""
+def _check_score(model: LatentVariableModel, x: Tensor) -> list[str]:
+    """Raise UserError where a score would depend on more than images and noise, or use another density.
+
+    Return notes.
+    """
     if fault := fault_in_scoring(model, x):
         raise UserError(
             f"{fault} in eval mode, but a score must not change with eval.rows: let it do so in training only"
         )
     interfaces.check_consistency(model, x)
-    densities.check_densities(model, x)
+    return densities.check_densities(model, x)
 
 
 def _unsaved(modules: Mapping[str, nn.Module]) -> dict[str, object]:
