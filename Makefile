@@ -24,7 +24,8 @@ run: $(READY) ## Train IWAE with 50 samples on MNIST and measure it (ARGS="seed=
 	@$(VENV_PYTHON) run.py objective=iwae k=50 $(ARGS)
 
 test: $(READY) ## Run the tests, a file at a time on each core; one that hangs ends after 10 minutes (ARGS="-k hmc")
-	@$(VENV_PYTHON) -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile --timeout 600 $(ARGS)
+	@$(VENV_PYTHON) -m pytest -m 'not slow' -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder \
+	  --timeout 600 $(ARGS)
 
 test-all: $(READY) ## Run the slow tests too, for which Debian's PostgreSQL is installed where there is none (as root)
 	@$(VENV_PYTHON) -m pytest $(ARGS)

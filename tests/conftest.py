@@ -16,6 +16,25 @@ signal.signal(
 torch.set_num_threads(1)  # tests are small: one thread is faster than two, and sums in one order
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for the processes that tests start
 
+# What takes a minute or so on a core comes first: xdist gives out files in this order, and would else begin with
+# those of many tests, and leave cores idle at the end while one has a long file of few.
+LONG = {
+    "test_compiled.py",
+    "test_extend.py",
+    "test_launchers.py",
+    "test_mlflow_page.py",
+    "test_packed.py",
+    "test_project.py",
+    "test_quick_budgets.py",
+    "test_recorded.py",
+    "test_stack.py",
+    "test_torture.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:

@@ -9,12 +9,14 @@ from objective_cases import CASES, NEEDS_COMPILER, SEEDS, X, assert_same
 
 from evidence import models
 from evidence import parts as assembled
+from evidence.compiling import fused_step
 from evidence.data import Batches
 from evidence.errors import UserError
 from evidence.objectives import TVO
 from evidence.parts import Parts
 from evidence.stack import Member, Stack
 from evidence.stack import train as stack_train
+from evidence.stacked_optimizer import StackedOptimizer
 from evidence.training import Report, Segment, parameter_groups, train
 
 pytestmark = pytest.mark.usefixtures("float64")
@@ -56,6 +58,14 @@ def stacked(
     return [list(each) for each in zip(*found, strict=True)]
 
 
+def assert_same_optimizers(parts: Parts, single: Parts) -> None:
+    ours, theirs = parts.optimizer.state_dict(), single.optimizer.state_dict()
+    assert ours["param_groups"] == theirs["param_groups"]
+    assert ours["state"].keys() == theirs["state"].keys()
+    for number, state in theirs["state"].items():
+        assert_same(state, ours["state"][number])
+
+
 def assert_as_alone(
     members: list[Parts], reports: list[list[Report | UserError]], singles: list[Parts]
 ) -> None:
@@ -68,11 +78,7 @@ def assert_as_alone(
             assert ours.metrics == pytest.approx(expected.metrics, abs=1e-9)
         for one, other in ((parts.model, single.model), (parts.objective, single.objective)):
             assert_same(one.state_dict(), other.state_dict())
-        ours, theirs = parts.optimizer.state_dict(), single.optimizer.state_dict()
-        assert ours["param_groups"] == theirs["param_groups"]
-        assert ours["state"].keys() == theirs["state"].keys()
-        for number, state in theirs["state"].items():
-            assert_same(state, ours["state"][number])
+        assert_same_optimizers(parts, single)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -133,13 +139,46 @@ OTHERS: dict[type[torch.optim.Optimizer], dict[str, float]] = {
 }
 
 
-@pytest.mark.parametrize("compiled", [False, pytest.param(True, marks=NEEDS_COMPILER)])
 @pytest.mark.parametrize("number", [1, 3])
 @pytest.mark.parametrize("kind", OTHERS)
-def test_with_another_optimizer(kind: type[torch.optim.Optimizer], number: int, compiled: bool) -> None:
+def test_with_another_optimizer(kind: type[torch.optim.Optimizer], number: int) -> None:
     members, singles = ([made("iwae", kind, **OTHERS[kind]) for _ in SEEDS[:number]] for _ in range(2))
-    found = stacked(members, SEEDS[:number], compiled=compiled)
-    assert_as_alone(members, found, singles)
+    assert_as_alone(members, stacked(members, SEEDS[:number]), singles)
+
+
+@NEEDS_COMPILER
+@pytest.mark.parametrize("number", [1, 3])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_another_optimizer_compiled(kind: type[torch.optim.Optimizer], number: int) -> None:
+    """By itself, along any gradients: test_compiled_too has whole steps, with Adam."""
+    members, singles = ([made("iwae", kind, **OTHERS[kind]) for _ in SEEDS[:number]] for _ in range(2))
+    parameters = [
+        {
+            name: each
+            for group in single.optimizer.param_groups
+            for name, each in zip(group["param_names"], group["params"], strict=True)
+        }
+        for single in singles
+    ]
+    optimizer = StackedOptimizer([each.optimizer for each in members], [*parameters[0]])
+    optimizer.set_rates([1e-2] * number)
+    count, update = fused_step(optimizer.count), fused_step(optimizer.update)
+    for single in singles:
+        for group in single.optimizer.param_groups:
+            group["lr"] = 1e-2 * group["rate"]
+    for _ in range(10):
+        gradients = {name: torch.randn(number, *each.shape) for name, each in parameters[0].items()}
+        count()
+        update(gradients)
+        for row, single in enumerate(singles):
+            for name, parameter in parameters[row].items():
+                parameter.grad = gradients[name][row]
+            single.optimizer.step()
+    optimizer.share()
+    for row, (ours, single) in enumerate(zip(members, singles, strict=True)):
+        found = {name: stack[row] for name, stack in optimizer.parameters().items()}
+        assert_same(found, parameters[row])
+        assert_same_optimizers(ours, single)
 
 
 def test_uivi_by_rmsprop_with_constants_of_each_run() -> None:

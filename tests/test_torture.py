@@ -33,4 +33,4 @@ def test_jobs_that_train_together_go_on_each_from_its_own_checkpoint(bench: tort
 
 
 def test_a_parallel_sweep_in_a_fresh_folder_finishes_every_job(tmp_path: Path) -> None:
-    assert torture.sweep(tmp_path, 2) == (torture.NUM_JOBS, torture.NUM_JOBS, "")
+    assert torture.sweep(tmp_path, seeds=2, n_jobs=2) == (4, 4, "")

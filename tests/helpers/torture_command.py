@@ -14,9 +14,12 @@ from pathlib import Path
 
 import torch
 import torture
-from torture import CASES, ENVIRONMENT, NUM_JOBS, VARIANTS, Outcome, Sweep, Torture, added, sweep
+from torture import CASES, ENVIRONMENT, VARIANTS, Outcome, Sweep, Torture, added, sweep
 
 from evidence import tracking
+
+SEEDS = 4  # of a parallel sweep
+NUM_JOBS = 2 * SEEDS
 
 
 def plan(count: int) -> Iterator[tuple[str, str]]:
@@ -81,7 +84,7 @@ def main() -> int:
         said = "; ".join(outcome.wrong) or "identical"
         print(f"packed {number:3}  killed {', '.join(outcome.moments):21}  {said}", flush=True)
     for number in range(1, options.sweeps + 1):
-        sweeps.append(sweep(folder / f"sweep-{number}", 2 if number % 2 else 4))
+        sweeps.append(sweep(folder / f"sweep-{number}", SEEDS, 2 if number % 2 else 4))
         print(f"sweep {number}: {sweeps[-1].in_folders} of {NUM_JOBS} FINISHED {sweeps[-1].said}", flush=True)
     if _summary(outcomes, sweeps, time.monotonic() - began):
         shutil.rmtree(folder)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from runs import assert_ends_as, at_step, begin, interrupt, mlflow_runs, only_directory, said, start
 
-from evidence import compiling, execution
+from evidence import execution, stack
 from evidence.runs import fit
 
 pytestmark = pytest.mark.usefixtures("no_figures")
@@ -94,7 +94,7 @@ def test_compiling_is_said_to_save_time_where_that_many_steps_are_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(execution, "PAYING_STEPS", paying)
-    monkeypatch.setattr(compiling, "compiled", lambda function: function)
+    monkeypatch.setattr(stack, "fused_step", lambda step: step)
     monkeypatch.setattr(execution, "_has_compiler", lambda: True)
     if first_step:
         with at_step(first_step + 20, interrupt):

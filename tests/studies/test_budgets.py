@@ -1,4 +1,4 @@
-"""What the budgets of the studies train: as many passes and seeds as their descriptions say."""
+"""What the longer budgets of the studies train: as many passes and seeds as their descriptions say."""
 
 from collections import Counter
 from pathlib import Path
@@ -68,16 +68,6 @@ def test_a_day_of_many_samples_is_13_passes_of_3_seeds(
     last = Counter({("one_layer", "13 passes", seed): ESTIMATORS for seed in range(3)})
     alike = Counter({("one_layer", f"{passes} passes", 0): ESTIMATORS for passes in (1, 4, 13)})
     assert found == last + alike
-
-
-@pytest.mark.parametrize("target", ["table1", "active-units", "table3", "critic", "tighter", "estimators"])
-def test_a_quick_budget_is_13_passes_of_one_seed(
-    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("EVIDENCE_DATA", str(tmp_path))
-    jobs = [job.settings for words in STUDIES[target].sweeps("quick") for job in request(*words).jobs]
-    assert max(job.trainer.stages for job in jobs) == 3
-    assert {job.seed for job in jobs} == {0}
 
 
 def test_the_day_of_uivi_is_the_whole_protocol_of_one_seed_then_short_runs_of_two(

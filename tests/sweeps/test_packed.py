@@ -225,7 +225,7 @@ def test_what_interrupts_all_of_them_kills_each_and_all_go_on_in_other_company(
     assert {run.info.status for run in mlflow_runs()} == {"FINISHED"}
 
 
-LONG = ["tracking=none", "objective=vae", "trainer.steps=100000"]
+LONG = ["tracking=none", "objective=vae", "trainer.steps=100000", "compile=false"]
 KILLED = """
 import sys
 from pathlib import Path

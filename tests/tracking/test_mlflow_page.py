@@ -9,20 +9,25 @@ import torch
 from runs import CONF, directories, start
 
 from evidence.config.schema import tags
+from evidence.runs import build
 from evidence.runs.system import SystemMetrics
 from evidence.tracking import contents
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 PAGE = (CONF.parent / "docs" / "mlflow.md").read_text()
-# A second stochastic layer, for its active units, and what the system does.
-MORE = {"iwae": ["model=two_layer", "tracking.system_metrics=true"]}
-# What an objective or an evaluation logs only where it is chosen.
-CHOSEN = [
-    ["objective=rws", "objective.encoder=sleep"],
-    ["objective=uivi", "objective/reverse_conditional=learned"],
+SMALL = ["trainer.steps=10", "trainer.log_every=10", "eval.samples=20", "tracking=none"]
+# Of a posterior with a density and of one without: two layers, for the active units of each, and what is chosen.
+RUNS = [
+    ["objective=iwae", "model=two_layer", "tracking.system_metrics=true"],
+    ["objective=uivi"],
     ["objective=vae", "eval=ais", "eval.images=4", "eval.metrics.ais.num_temperatures=2"],
     ["objective=vae", "model=two_layer", "eval=collapse"],
     ["objective=vae", "eval=gradients", "eval.metrics.snr.num_draws=3", "+data@eval.also.own=digits"],
+]
+# What an objective reports only where it is chosen.
+CHOSEN = [
+    ["objective=rws", "objective.encoder=sleep"],
+    ["objective=uivi", "objective/reverse_conditional=learned"],
 ]
 
 
@@ -35,17 +40,28 @@ def explained(heading: str) -> set[str]:
 
 @pytest.fixture
 def logged(root: Path) -> None:
-    """A run of each objective, and of what is chosen."""
+    """Runs that have all that is logged of any, but for what an objective reports."""
+    for words in RUNS:
+        assert start(*words, *SMALL) == 0
+
+
+def reported(root: Path) -> set[str]:
+    """What a step of each objective reports, and of what is chosen: the forward pass of one image has all of it."""
     objectives = sorted(path.stem for path in CONF.glob("objective/*.yaml"))
     assert len(objectives) >= 5
-    for words in [*([f"objective={name}", *MORE.get(name, [])] for name in objectives), *CHOSEN]:
-        small = ["trainer.steps=10", "trainer.log_every=10", "eval.samples=20", "tracking=none"]
-        assert start(*words, *small) == 0
+    found: set[str] = set()
+    for words in [*([f"objective={name}"] for name in objectives), *CHOSEN]:
+        parts = build.build(runs.settings(*words), torch.device("cpu"), root)
+        metrics = parts.objective(parts.model, parts.dataset.valid[:1].float()).metrics
+        found |= {name if "/" in name else f"train/{name}" for name in metrics}
+    return found
 
 
 @pytest.mark.usefixtures("logged")
 def test_every_metric_and_param_is_explained(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = {name for directory in directories(root) for name, _, _ in runs.recorded_rows(directory)}
+    assert {"train/iwae", "train/elbo", "hmc/acceptance"} < found
+    found |= reported(root)
     also = {name for name in found if name.startswith("test_own/")}  # of eval.also, named as those of test/
     assert {"test_own/nll", "test_own/nll_se"} < also
     assert {name.replace("test_own/", "test/") for name in also} < found

@@ -1,13 +1,17 @@
-"""A study takes whatever runs there are: one page has all studies, so none of them may end with an error."""
+"""Quick budgets are as quick as they say, and a study takes whatever runs of its own there are.
 
-import itertools
+One page has all studies, so none of them may end with an error.
+"""
+
+import functools
 from pathlib import Path
 from typing import Any
 
 import pytest
 from frames import frame
+from made_up import request
 
-from evidence.config import compose
+from evidence.config.compose import Job
 from evidence.display import style
 from evidence.records import identity
 from evidence.report.study import Study, discovered
@@ -26,12 +30,17 @@ NUMBERS = {
 }
 
 
-def jobs(study: Study) -> list[dict[str, Any]]:
+@functools.cache
+def composed(*words: str) -> list[Job]:
+    """The jobs of a sweep. Composing them takes most of the time of these tests."""
+    return request(*words).jobs
+
+
+def made_of(study: Study) -> list[dict[str, Any]]:
     """What made-up runs of the quick budget's jobs differ in, one for each cell."""
     found: dict[str, dict[str, Any]] = {}
-    for number, words in enumerate(itertools.chain(study.sweeps("quick"))):
-        arguments, _ = compose.read_arguments(["-m", *words])
-        for job in compose.request(ROOT / "conf", arguments).jobs:
+    for number, words in enumerate(study.sweeps("quick")):
+        for job in composed(*words):
             config = job.settings.model_dump(by_alias=True)
             settings = {name: str(value) for name, value in flattened(config).items()}
             few = identity.params(config, job.settings.eval.samples, 10_000)
@@ -47,10 +56,21 @@ def jobs(study: Study) -> list[dict[str, Any]]:
 def test_it_takes_any_of_its_runs(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One alone, all but one, and one of another length among all."""
     monkeypatch.setattr(style, "save", lambda figure, path: None)
-    made = jobs(study)
+    made = made_of(study)
     for number, run in enumerate(made[:2]):
         others = made[:number] + made[number + 1 :]
         for runs in ([run], others, [*others, {**run, "stages": "5"}]):
             if runs:
                 found = study.find(frame(*runs), tmp_path)
                 assert all(claim.evidence or claim.holds is None for claim in found.claims)
+
+
+@pytest.mark.parametrize("target", ["table1", "active-units", "table3", "critic", "tighter", "estimators"])
+def test_a_quick_budget_is_13_passes_of_one_seed(
+    target: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVIDENCE_DATA", str(tmp_path))
+    (study,) = (each for each in STUDIES if each.target == target)
+    jobs = [job.settings for words in study.sweeps("quick") for job in composed(*words)]
+    assert max(job.trainer.stages for job in jobs) == 3
+    assert {job.seed for job in jobs} == {0}
