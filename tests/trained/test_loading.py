@@ -223,6 +223,10 @@ def test_what_is_missing_or_damaged_is_one_line(root: Path, trained: dict[str, P
     assert complaint(copy) == f"{name}: its last checkpoint is missing or damaged"
     text = (copy / "config.yaml").read_text()
     (copy / "config.yaml").write_text(text.replace("batch_size:", "batch_sise:"))
+    assert complaint(copy).endswith(
+        "config.yaml cannot be read (it has other settings than the run was computed with)"
+    )
+    RunDirectory(copy).update(settings_identity="")  # as a record that does not tell
     assert complaint(copy).startswith(f"{copy}/config.yaml: unknown key 'trainer.batch_sise'")
     (copy / "config.yaml").write_text(re.sub("_target_: evidence.models.*", "_target_: nowhere.model", text))
     (copy / "checkpoints" / "000000060.pt").write_bytes(
