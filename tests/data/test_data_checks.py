@@ -210,7 +210,7 @@ def test_a_right_data_set_is_not_refused(
 ) -> None:
     small = ["model.latent=[3]", "model.hidden=[[5]]", "trainer.steps=2"]
     assert run_own(case, *small) == 0
-    assert said(capsys) == []
+    assert all(line.startswith(("evidence: data.valid: ", "evidence: data.test: ")) for line in said(capsys))
     assert only_directory(root).read().status == "FINISHED"
 
 
@@ -255,3 +255,29 @@ def test_a_large_data_set_is_checked_without_a_copy(monkeypatch: pytest.MonkeyPa
     held_out = torch.randint(2, (10_000, 784), dtype=torch.uint8)
     monkeypatch.setattr(torch.Tensor, "to", None)  # nor anything that makes another type of it
     data.check(Dataset(train, 255, held_out, held_out, (28, 28), {}), 784)
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("{'test': 0 * BINARY}", "data.test: all 40 images are the same"),
+        (
+            "{'valid': (torch.arange(40 * 64) % 50 == 0).view(40, 64).byte()}",
+            "data.valid: 0.02 of the pixels are one, and of data.train 0.5 on average: see how they are binarized",
+        ),
+        (
+            "{'levels': 1, 'train': BINARY, 'valid': BINARY[:7], 'test': 1 - BINARY}",
+            "data.valid: 7 of 7 images are in data.train too",
+        ),
+    ],
+)
+def test_what_is_hardly_meant_is_noted(
+    case: str, line: str, run_own: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_own(case) == 0
+    assert [each for each in said(capsys) if "data." in each] == [f"evidence: {line}"]
+
+
+def test_usual_data_raise_no_doubts() -> None:
+    for binarization in ("stochastic", "threshold"):
+        assert [*data.doubts(data.digits(64, binarization))] == []

@@ -1,12 +1,13 @@
 """Images as bytes, checked before use, and the stream of batches they become.
 
 mirrors.py fetches files, sources.py trusts none of them unchecked, sets.py splits and binarizes, checks.py refuses
-a data set whose numbers would mean nothing, batches.py streams,
-subsets.py chooses images to score.
+a data set whose numbers would mean nothing, doubts.py notes what is hardly meant, batches.py streams, subsets.py
+chooses images to score.
 """
 
 from evidence.data.batches import Batches, batches, steps_per_pass
 from evidence.data.checks import check
+from evidence.data.doubts import doubts
 from evidence.data.sets import (
     Dataset,
     Labels,
@@ -26,6 +27,7 @@ __all__ = [
     "batches",
     "check",
     "digits",
+    "doubts",
     "evenly_spaced",
     "evenly_spaced_rows",
     "fashion_mnist",

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from evidence import execution, project, tracking
 from evidence.config import messages
 from evidence.config.settings import Settings
-from evidence.data import evenly_spaced, steps_per_pass
+from evidence.data import doubts, evenly_spaced, steps_per_pass
 from evidence.display import terminal
 from evidence.errors import UserError
 from evidence.passwords import masked_values
@@ -129,7 +129,7 @@ def _compute(
     evaluator = with_metrics(suited, settings.eval)
     images = evenly_spaced(parts.dataset.test, settings.eval.images)
     also = other_images(settings, project.root())
-    for note in located.notes:
+    for note in (*located.notes, *([] if settings.data.is_pinned else doubts(parts.dataset))):
         terminal.note(note)
     with _writing_to(settings):
         if job_number is None:  # a sweep has done it
