@@ -86,6 +86,7 @@ WRONG: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Any, str]] = {
         lambda p: 0 * p + 0.5,
         r"sums to more than 1 over",
     ),
+    "the wrong sign": (lambda x, p: -of_two(x, p), lambda p: 0 * p + 0.5, r"sums to more than 1 over"),
     "logits as mean": (bernoulli, lambda p: p, r"mean is -?\d\S* at a pixel that is 1 with probability"),
     "a mean of others": (of_two, lambda p: p, r"mean is from -\S+ to \S+; it must be of 0 and 1"),
 }

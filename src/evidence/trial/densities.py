@@ -122,7 +122,10 @@ def _of_prior(model: LatentVariableModel) -> _Compared | str | None:
         return _compared(drawn, noise.unsqueeze(1), what)
     found = excess_of_mixture(prior, prior.noise(MIXTURE_ROWS))
     if found is None:
-        return f"{what} could not be compared with the z that are drawn: its components are no normal distributions"
+        return (
+            f"{what} could not be compared with the z that are drawn: of a mixture that takes normal distributions of up"
+            " to 200 units"
+        )
     log_p = prior.log_prob(prior.rsample(noise).unsqueeze(1))[:, 0].double()
     return _Compared(what, log_p, log_p - found[0], found[1])
 

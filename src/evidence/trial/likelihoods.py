@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
@@ -25,9 +26,8 @@ def check_likelihood(model: LatentVariableModel, x: Tensor) -> list[str]:
     """
     name = named(model.likelihood)
     z = model.prior().rsample(model.prior().noise(1))  # [1, D]
-    turned = torch.cat(
-        [torch.zeros_like(x[:1]), torch.eye(x.shape[1]).to(x)]
-    )  # black, and one white pixel each
+    black_image, one_white = torch.zeros_like(x[:1]), torch.eye(x.shape[1]).to(x)
+    turned = torch.cat([black_image, one_white])
     mean = _likelihood(model, z, x[:1]).mean[0, 0].double()
     others = torch.bernoulli(mean.nan_to_num(0.5).clamp(0.01, 0.99).expand(OTHERS, -1)).to(x)
     far = torch.cat([torch.bernoulli(torch.full_like(others, 0.5)), 1 - others])  # from what is likely
@@ -38,14 +38,13 @@ def check_likelihood(model: LatentVariableModel, x: Tensor) -> list[str]:
     black, gains = log_p[0], log_p[1 : len(turned)] - log_p[0]  # of log p where a pixel is white
     beside = images[len(turned) :].double()
     if torch.allclose(log_p[len(turned) :], black + beside @ gains, 2e-5, TOLERANCE / 4):
-        return _of_pixels(
-            name, float(black + torch.nn.functional.softplus(gains).sum()), gains.sigmoid(), mean
-        )
+        return _of_pixels(name, float(black + softplus(gains).sum()), gains.sigmoid(), mean)
     if not bool(((mean > -OF_MEAN) & (mean < 1 + OF_MEAN)).all()):
         raise UserError(f"{name}: mean is from {mean.min():.3g} to {mean.max():.3g}; it must be of 0 and 1")
     safe = mean.clamp(0.01, 0.99)
     log_r = beside @ safe.log() + (1 - beside) @ (1 - safe).log()
-    if float((log_p[len(turned) :] - log_r > math.log(4)).double()[:OTHERS].mean()) > 0.6:
+    share = float((log_p[len(turned) :] - log_r > math.log(4)).double()[:OTHERS].mean())
+    if share > 0.6 or float(log_p.max()) > 1e-3:
         raise UserError(
             f"{name}: p(x | z) sums to more than 1 over images x of 0 and 1; it must be a probability"
         )
