@@ -106,7 +106,7 @@ RIGHT: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Any]] = {
     "a mixture": (of_two, lambda p: 0 * p + 0.5),
     "autoregressive": (autoregressive, None),
     "impossible images": (
-        lambda x, p: bernoulli(x, p) + (x.sum(-1) > 3).double().log().neg().nan_to_num(0),
+        lambda x, p: bernoulli(x, p) + (x.sum(-1) > 3).double().log(),
         None,
     ),
 }

@@ -123,8 +123,8 @@ def _of_prior(model: LatentVariableModel) -> _Compared | str | None:
     found = excess_of_mixture(prior, prior.noise(MIXTURE_ROWS))
     if found is None:
         return (
-            f"{what} could not be compared with the z that are drawn: of a mixture that takes normal distributions of up"
-            " to 200 units"
+            f"{what} could not be compared with the z that are drawn: of a mixture that takes normal distributions of"
+            " up to 200 units"
         )
     log_p = prior.log_prob(prior.rsample(noise).unsqueeze(1))[:, 0].double()
     return _Compared(what, log_p, log_p - found[0], found[1])
