@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import remains
 
-from evidence import project
+from evidence import products, project
 from evidence.cli import command_line
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -235,6 +235,7 @@ def _command(root: Path, argv: list[str]) -> None:
     os.dup2(terminal, 2)
     os.chdir(root)
     project.work_in(root)
+    products.faster = lambda: "torch"  # what is faster here may change from one run to the next
     sys.exit(command_line.main(argv, PROJECT / "conf"))
 
 
