@@ -142,9 +142,7 @@ def score(run: Run) -> dict[str, float]:
     log.info("test/nll %.3f, standard error %.3f", found["test/nll"], found["test/nll_se"])
     for name, (least, why) in IMPOSSIBLE.items():
         if found.get(name, 0.0) < least:
-            note = f"{name} is below 0, which {why}: a density of the model is wrong"
-            log.warning("%s", note)
-            terminal.note(f"{run.name}: {note}")
+            _note(run, f"{name} is below 0, which {why}: a density of the model is wrong")
     _draw(run, scores)
     return found
 
@@ -178,9 +176,13 @@ def _draw(run: Run, scores: Evaluation) -> None:
         with forked_rng(run.device, seed, streams.FIGURES), streams.drawing(stream):
             figures.draw(directory, run.start.same_path, run.parts, run.images, scores)
     except Exception as error:
-        note = f"its figures are not drawn ({messages.describe(error)})"
-        log.warning("%s", note, exc_info=error)
-        terminal.note(f"{run.name}: {note}")
+        _note(run, f"its figures are not drawn ({messages.describe(error)})", error)
+
+
+def _note(run: Run, text: str, error: Exception | None = None) -> None:
+    """Say it on stderr and in the run's log, with the error's traceback in the log."""
+    log.warning("%s", text, exc_info=error)
+    terminal.note(f"{run.name}: {text}")
 
 
 def _try(run: Run) -> None:
@@ -195,16 +197,13 @@ def _try(run: Run) -> None:
     model, objective = run.parts.model, run.parts.objective
     unsaved, notes = first_step.check(model, objective, x, images, run.evaluator, batch_size)
     for note in notes:
-        log.warning("%s", note)
-        terminal.note(f"{run.name}: {note}")
+        _note(run, note)
     if not unsaved:
         return
     names = ", ".join(unsaved)
     if run.start.execution["compiled"]:
         raise UserError(f"compile=true: {names} changes in a step, and each value would be compiled anew")
-    note = f"no checkpoint keeps {names}, so a run that is broken off begins it anew"
-    log.info("%s", note)
-    terminal.note(f"{run.name}: {note}")
+    _note(run, f"no checkpoint keeps {names}, so a run that is broken off begins it anew")
     mark = f"from step {step}: {names} began anew"
     if step and mark not in run.start.mixed:
         directory.update(mixed=[*run.start.mixed, mark])

@@ -43,7 +43,7 @@ class JobNotes:
         """Delete what an earlier sweep has left in the same folder."""
         for path in self._folder.glob("job-*.json"):
             path.unlink()
-        for path in self._folder.glob("claim-*"):
+        for path in self._folder.glob("claimed-*"):
             shutil.rmtree(path)
 
     def write_sweep(self, sweep: Sweep) -> None:
@@ -85,7 +85,7 @@ class JobNotes:
 
         A job that a launcher starts a second time has claimed it already.
         """
-        path = self._folder / f"claim-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
+        path = self._folder / f"claimed-{hashlib.sha256(repr(work).encode()).hexdigest()[:16]}"
         with tempfile.TemporaryDirectory(dir=self._folder, ignore_cleanup_errors=True) as folder:
             claim = Path(folder, "claim")
             (claim / str(number)).mkdir(parents=True)

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from evidence.errors import UserError
 from evidence.models import LatentVariableModel
-from evidence.modules import is_users, scoring
+from evidence.modules import scoring
 from evidence.trial.determinism import noise_of, values_at
 from evidence.trial.interfaces import agree, check_consistency
 from evidence.trial.unsaved import differing
@@ -18,8 +18,6 @@ def check_changed(model: LatentVariableModel, fresh: LatentVariableModel, x: Ten
 
     Both are copies of a model as training starts, which this may change. The first one scores before that, too.
     """
-    if not any(map(is_users, model.modules())):
-        return
     with torch.no_grad():
         noise = noise_of(model.posterior(x))
         _scores(model, x, noise)  # in which it may keep something

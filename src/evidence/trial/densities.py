@@ -92,7 +92,7 @@ def check_densities(model: LatentVariableModel, x: Tensor) -> list[str]:
                         raise
                 else:
                     found += _judge([each for each in compared if isinstance(each, _Compared)])
-                    notes += [] if notes else found
+                    notes = notes or found
     return notes
 
 

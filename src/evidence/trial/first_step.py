@@ -86,7 +86,7 @@ def check(
         _check_passes(ours, theirs, x[:IMAGES], rows)
         with scoring(model):
             notes += _check_score(ours, x[:IMAGES])
-            if ours is not model:
+            if ours is not model and any(map(is_users, model.modules())):
                 check_changed(_copy_or_itself(model), _copy_or_itself(model), x[:IMAGES])
             shorter = evaluator.fewer(SAMPLES)
             with interfaces.untouched(images, "an entry of eval.metrics"):
